@@ -1,0 +1,76 @@
+"""Messages to JSON and back. What is written here is kept for good: change it only by a new schema version."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any, get_args
+
+import msgspec
+
+from allocation.domain import errors, events
+from allocation.domain.commands import Command
+from allocation.domain.errors import Refused
+from allocation.domain.events import Event
+from allocation.service_layer.answers import BatchState, Promise, Result
+
+_encoder = msgspec.json.Encoder()
+_EVENTS: dict[str, msgspec.json.Decoder[Any]] = {t.__name__: msgspec.json.Decoder(t) for t in get_args(events.Event)}
+_COMMANDS: dict[str, msgspec.json.Decoder[Any]] = {t.__name__: msgspec.json.Decoder(t) for t in get_args(Command)}
+_RESULTS: dict[str, type] = {t.__name__: t for t in (Promise, BatchState)}
+_REFUSALS: dict[str, type[Refused]] = {t.__name__: t for t in Refused.__subclasses__()}
+
+
+class UnknownMessage(ValueError):
+    """A stored or received message of a type that this version does not know."""
+
+
+def encode(message: Event | Command) -> str:
+    """The message's fields as a JSON object; its type is kept beside it."""
+    return _encoder.encode(message).decode()
+
+
+def decode_event(name: str, data: str | bytes) -> Event:
+    """Raises `UnknownMessage`, or `msgspec.ValidationError` where the fields do not fit."""
+    if (decoder := _EVENTS.get(name)) is None:
+        raise UnknownMessage(f"unknown event {name}")
+    event: Event = decoder.decode(data)
+    return event
+
+
+def decode_command(name: str, data: str | bytes) -> Command:
+    """Raises `UnknownMessage`, or `msgspec.ValidationError` where the fields do not fit."""
+    if (decoder := _COMMANDS.get(name)) is None:
+        raise UnknownMessage(f"unknown command {name}")
+    command: Command = decoder.decode(data)
+    return command
+
+
+def encode_outcome(result: Result, error: Exception | None) -> str:
+    """A command's result, or its refusal, for the inbox."""
+    if isinstance(error, Refused):
+        fields = {name: getattr(error, name) for name in error.__dataclass_fields__}  # type: ignore[attr-defined]  # every refusal is a dataclass
+        return _encoder.encode({"refused": type(error).__name__, "fields": fields}).decode()
+    if result is None:
+        return "{}"
+    return _encoder.encode({"result": type(result).__name__, "fields": result}).decode()
+
+
+def decode_outcome(data: str | bytes) -> tuple[Result, Refused | None]:
+    """What `encode_outcome` wrote."""
+    outcome = msgspec.json.decode(data)
+    if refused := outcome.get("refused"):
+        return None, _refusal(_REFUSALS[refused], outcome["fields"])
+    if result := outcome.get("result"):
+        return msgspec.convert(outcome["fields"], _RESULTS[result]), None
+    return None, None
+
+
+def _refusal(kind: type[Refused], fields: dict[str, Any]) -> Refused:
+    if kind is errors.NotEnoughStock:
+        fields["available"] = tuple(msgspec.convert(a, errors.Available) for a in fields["available"])
+    return kind(**fields)
+
+
+def to_date(text: str | date | None) -> date | None:
+    """A calendar day as a database gave it (SQLite: text, ISO 8601)."""
+    return date.fromisoformat(text) if isinstance(text, str) else text

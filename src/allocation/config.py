@@ -1,0 +1,65 @@
+"""Settings: from the environment, read once at the start, never at import."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from allocation.service_layer.errors import SetupError
+
+PREFIX = "ALLOCATION_"
+
+
+class Settings(BaseSettings):
+    """What can be set, each as `ALLOCATION_<NAME>`. Frozen: a process keeps what it started with."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    database_url: str = Field(
+        "sqlite:///allocation.db",
+        description="Where stock, promises and the log are kept: sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME, "
+        "or memory: (lost at the end)",
+        json_schema_extra={"secret": True},
+    )
+    host: str = Field("127.0.0.1", description="Address the HTTP service listens on")
+    port: int = Field(5005, ge=0, le=65535, description="Port the HTTP service listens on")
+    workers: int = Field(
+        0, ge=0, le=64, description="Processes that serve HTTP; 0 chooses: 1 on SQLite, else one a processor, at most 4"
+    )
+    threads: int = Field(16, ge=1, le=256, description="Threads in each of them")
+    log_partitions: int = Field(
+        1, ge=1, le=64, description="Partitions of the event log; fixed when the database is first made"
+    )
+    database_pool_size: int = Field(8, ge=1, le=100, description="Database connections a process keeps open")
+    lock_timeout_seconds: float = Field(
+        5.0, gt=0, le=300, description="How long a transaction waits for a lock before it starts again"
+    )
+    body_limit_bytes: int = Field(1_048_576, ge=1024, le=104_857_600, description="Largest request body taken in")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is written to the log")
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, url: str) -> str:
+        scheme = url.split(":", 1)[0].split("+", 1)[0]
+        if scheme == "postgres":
+            raise ValueError("write postgresql://... instead of postgres://...")
+        if scheme not in {"sqlite", "postgresql", "memory"}:
+            raise ValueError("use sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME or memory:")
+        return url
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings of this process. Raises `SetupError` with a sentence about each wrong value."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic, which is what this call is for
+    except ValidationError as invalid:
+        raise SetupError("\n".join(_sentence(dict(error)) for error in invalid.errors())) from None
+
+
+def _sentence(error: dict[str, object]) -> str:
+    location = error.get("loc")
+    name = str(location[0]) if isinstance(location, tuple) and location else ""
+    message = str(error.get("msg", "")).removeprefix("Value error, ")
+    return f"{PREFIX}{name.upper()} is wrong: {message[:1].lower()}{message[1:]}. `allocation settings` explains it."

@@ -1,0 +1,89 @@
+"""Commands: what somebody asks for. Imperative, may be refused (see `errors.Refused`)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+
+from allocation.domain.errors import InvalidReference
+
+ID_PATTERN = r"^[!-.0-~]{1,255}\Z"
+"""An id (order, sku, batch reference): printable ASCII without space and slash, so that it fits a URL, a log line and
+a terminal as it is."""
+
+
+class IfShort(StrEnum):
+    """What an order line wants when no batch has enough for it."""
+
+    REFUSE = "refuse"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateBatch:
+    """`qty` pieces of `sku` are bought: on hand now (`eta` None) or arriving on the day `eta`."""
+
+    ref: str
+    sku: str
+    qty: int
+    eta: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeBatchQuantity:
+    """The batch turned out to hold `qty` pieces. `if_version`: only if the product still has that version."""
+
+    ref: str
+    qty: int
+    if_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeBatchEta:
+    """The batch arrives on another day; None: it has arrived. `if_version` as above."""
+
+    ref: str
+    eta: date | None
+    if_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeBatch:
+    """Quantity and arrival of one batch, both or neither: the two commands above under one lock."""
+
+    ref: str
+    qty: int
+    eta: date | None
+    if_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Allocate:
+    """Promise `qty` pieces of `sku` to an order; `if_short` says whether to wait or refuse when nothing fits."""
+
+    orderid: str
+    sku: str
+    qty: int
+    if_short: IfShort = IfShort.WAIT
+
+
+@dataclass(frozen=True, slots=True)
+class Deallocate:
+    """The order no longer wants this sku: its line gives back what it holds and is owed no more."""
+
+    orderid: str
+    sku: str
+
+
+Command = CreateBatch | ChangeBatchQuantity | ChangeBatchEta | ChangeBatch | Allocate | Deallocate
+
+_ID = re.compile(ID_PATTERN)
+
+
+def require_ids(*ids: str) -> None:
+    """Raises `InvalidReference` for the first that is no id."""
+    for reference in ids:
+        if not _ID.match(reference):
+            raise InvalidReference(reference)

@@ -1,0 +1,143 @@
+"""The parts a product is made of: batches, order lines, and the two collections that know how to be asked.
+
+The collections are whole and in memory here. An adapter may answer the same questions from what it has read so far
+and read on when asked for more; every decision comes out the same.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import date
+
+from allocation.domain.preferences import preference
+
+
+@dataclass(unsafe_hash=True, slots=True)
+class OrderLine:
+    """What one order wants of one sku: on one batch (`batchref`), or waiting (None). Never on two.
+
+    `since` is the product version that first accepted the line, kept for life: older lines are served first and give
+    way last.
+    """
+
+    orderid: str
+    sku: str
+    qty: int
+    batchref: str | None = field(default=None, compare=False)
+    since: int = field(default=0, compare=False)
+
+
+class Batch:
+    """Stock bought together: on hand (`eta` None) or arriving on a day.
+
+    Remembers how it was first created, so that the same `CreateBatch` again is recognised after later changes.
+    """
+
+    __slots__ = ("allocated_quantity", "created_as", "eta", "purchased_quantity", "reference", "sku")
+
+    def __init__(
+        self,
+        ref: str,
+        sku: str,
+        qty: int,
+        eta: date | None = None,
+        allocated_quantity: int = 0,
+        created_as: tuple[int, date | None] | None = None,
+    ) -> None:
+        self.reference = ref
+        self.sku = sku
+        self.eta = eta
+        self.purchased_quantity = qty
+        self.allocated_quantity = allocated_quantity
+        self.created_as = created_as or (qty, eta)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Batch {self.reference}: {self.allocated_quantity} of {self.purchased_quantity} {self.sku}, {self.eta}>"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Batch) and other.reference == self.reference
+
+    def __hash__(self) -> int:
+        return hash(self.reference)
+
+    def __lt__(self, other: Batch) -> bool:
+        return preference(self) < preference(other)
+
+    def __gt__(self, other: Batch) -> bool:
+        return preference(self) > preference(other)
+
+    @property
+    def available_quantity(self) -> int:
+        return self.purchased_quantity - self.allocated_quantity
+
+    def can_allocate(self, line: OrderLine) -> bool:
+        return self.sku == line.sku and self.purchased_quantity - self.allocated_quantity >= line.qty
+
+    def allocate(self, line: OrderLine) -> None:
+        """Take the line on, unless it is on a batch already or does not fit."""
+        if line.batchref is None and self.can_allocate(line):
+            line.batchref = self.reference
+            self.allocated_quantity += line.qty
+
+    def deallocate(self, line: OrderLine) -> None:
+        """Let the line go, if it is on this batch."""
+        if line.batchref == self.reference:
+            line.batchref = None
+            self.allocated_quantity -= line.qty
+
+
+class Batches(list[Batch]):
+    """A product's batches in order of preference."""
+
+    def __init__(self, batches: Iterable[Batch] = ()) -> None:
+        super().__init__(sorted(batches))
+        self._by_reference = {batch.reference: batch for batch in self}
+
+    def get(self, ref: str) -> Batch | None:
+        return self._by_reference.get(ref)
+
+    def add(self, batch: Batch) -> None:
+        self._by_reference[batch.reference] = batch
+        insort(self, batch)
+
+    def change_eta(self, batch: Batch, eta: date | None) -> None:
+        batch.eta = eta
+        self.sort()
+
+    def best_for(self, line: OrderLine) -> Batch | None:
+        """The most preferred batch that has room for the line."""
+        for batch in self:
+            if batch.can_allocate(line):
+                return batch
+        return None
+
+    def largest_free(self) -> int:
+        """The most that one batch can still give. An adapter may leave out a batch that gained nothing since it was
+        read: no waiting line fits such a batch."""
+        return max((batch.available_quantity for batch in self), default=0)
+
+    def open(self) -> Iterable[Batch]:
+        """Every batch with something left, in order of preference."""
+        return (batch for batch in self if batch.available_quantity > 0)
+
+
+class Lines(dict[str, OrderLine]):
+    """A product's order lines by order id."""
+
+    def newest_on(self, ref: str) -> Iterator[OrderLine]:
+        """The lines on a batch, the newest first."""
+        return iter(sorted((x for x in self.values() if x.batchref == ref), key=_since, reverse=True))
+
+    def oldest_waiting(self, at_most: Callable[[], int]) -> Iterator[OrderLine]:
+        """The waiting lines whose quantity is at most what `at_most` says *when their turn comes*, oldest first."""
+        for line in sorted((x for x in self.values() if x.batchref is None), key=_since):
+            if line.qty <= at_most():
+                yield line
+
+
+def _since(line: OrderLine) -> int:
+    return line.since

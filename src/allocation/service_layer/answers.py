@@ -1,0 +1,78 @@
+"""What a command's caller gets back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+from allocation.domain.model import Batch, Product
+from allocation.service_layer.envelope import LogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """Where an order line stands: on a batch with its ETA (None: on hand), or waiting (`batchref` None)."""
+
+    orderid: str
+    sku: str
+    qty: int
+    status: Literal["allocated", "waiting"]
+    batchref: str | None
+    eta: date | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchState:
+    """A batch as it is now; `version` is its product's."""
+
+    ref: str
+    sku: str
+    qty: int
+    available: int
+    eta: date | None
+    version: int
+
+
+Result = Promise | BatchState | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The end of one command: a result, or why not.
+
+    `changed` says whether anything was recorded; then `position` is the log position of the last event it led to.
+    `repeated` marks an answer that was given before and is given again.
+    """
+
+    result: Result = None
+    error: Exception | None = None
+    changed: bool = False
+    position: LogPosition | None = None
+    repeated: bool = False
+
+    def unwrap(self) -> Result:
+        """The result. Raises the refusal or failure if there is one."""
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+def promise_of(product: Product, orderid: str) -> Promise:
+    """The present state of an order line that is there."""
+    line = product.lines[orderid]
+    batch = product.batches.get(line.batchref) if line.batchref is not None else None
+    if batch is None:
+        return Promise(orderid, line.sku, line.qty, "waiting", None, None)
+    return Promise(orderid, line.sku, line.qty, "allocated", batch.reference, batch.eta)
+
+
+def state_of(product: Product, batch: Batch) -> BatchState:
+    return BatchState(
+        batch.reference,
+        batch.sku,
+        batch.purchased_quantity,
+        batch.available_quantity,
+        batch.eta,
+        product.version_number,
+    )

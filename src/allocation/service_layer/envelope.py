@@ -1,0 +1,92 @@
+"""What surrounds a message: identity, cause, and its place in the log.
+
+`correlation_id` is the same for everything that follows from one request; `causation_id` is the id of the message
+that directly led to this one (for an event: of its command). `traceparent` is W3C Trace Context, section 3.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from zlib import crc32
+
+from allocation.domain.commands import Command
+from allocation.domain.events import Event
+
+
+class Clock(Protocol):
+    """Tells the time. Callers may not assume that two calls differ, nor that time never steps back."""
+
+    def now(self) -> datetime:
+        """The present moment, in UTC, with its time zone."""
+
+
+class Ids(Protocol):
+    """Mints ids that nobody else mints, in any process. Callers may not read anything out of them."""
+
+    def new(self) -> str:
+        """One id, as 32 lower-case hexadecimal digits."""
+
+    def several(self, count: int) -> list[str]:
+        """`count` ids, cheaper than one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEnvelope:
+    """A command on its way in.
+
+    `source` names the way (a route, `import`, a queue), `client` who is behind it. With `brought_id` the id is the
+    sender's own: the same id from the same source is answered as before, and never done twice.
+    """
+
+    command: Command
+    id: str
+    time: datetime
+    correlation_id: str
+    source: str = "local"
+    client: str = ""
+    brought_id: bool = False
+    causation_id: str | None = None
+    traceparent: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Under which the inbox knows it."""
+        return (self.source, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class LogPosition:
+    """Where an event stands: the partition of the log, and its number there (1, 2, 3, ... without a gap)."""
+
+    partition: int
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.partition}-{self.seq}"
+
+
+@dataclass(frozen=True, slots=True)
+class EventEnvelope:
+    """An event as the log holds it. `version` is the product's version that the event made."""
+
+    event: Event
+    id: str
+    time: datetime
+    position: LogPosition
+    version: int
+    correlation_id: str
+    causation_id: str | None
+    traceparent: str | None = None
+    schema_version: int = 1
+
+    @property
+    def key(self) -> str:
+        """What is ordered: events of one key are seen in order, those of different keys need not be."""
+        return self.event.sku
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The log partition a key lives in, the same in every process and forever."""
+    return crc32(key.encode()) % partitions if partitions > 1 else 0

@@ -1,0 +1,44 @@
+"""What can go wrong around a decision. (A refusal is an answer of the domain: see `domain.errors`.)
+
+ServiceError
+├── IdReused           another command came under an id that was already used
+└── Unavailable        the store cannot be reached; nothing was done
+    ├── Conflict         others changed the same products meanwhile; retried, then told
+    ├── OutcomeUnknown   the store went away while it committed and has not come back: it may be done
+    └── Overloaded       too many commands wait already; this one was not begun
+SetupError             the store is not what the settings say; the start is stopped
+"""
+
+from __future__ import annotations
+
+
+class ServiceError(Exception):
+    """Root of what the service layer and its adapters raise to an edge."""
+
+
+class IdReused(ServiceError):
+    """The message id (an HTTP edge calls it Idempotency-Key) stands for another command."""
+
+    def __init__(self, message_id: str) -> None:
+        super().__init__(f"The id {message_id} was already used for another request; use a new one for a new request")
+
+
+class Unavailable(ServiceError):
+    """Try again later: nothing was done, unless it says otherwise."""
+
+
+class Conflict(Unavailable):
+    """The transaction lost against others and was rolled back; the same again may well succeed."""
+
+
+class OutcomeUnknown(Unavailable):
+    """The connection was lost at COMMIT and the store did not come back in time to be asked. Sending the same
+    command again is safe: it is done at most once."""
+
+
+class Overloaded(Unavailable):
+    """More commands wait than the service takes on."""
+
+
+class SetupError(Exception):
+    """The store and the settings contradict each other; starting would do harm."""

@@ -1,0 +1,88 @@
+"""One small function a command. Each gets the unit of work open, and never commits it: the bus does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from allocation.domain import commands
+from allocation.domain.errors import BatchExists, InvalidSku, UnknownBatch, UnknownOrderLine
+from allocation.domain.model import OrderLine, Product
+from allocation.service_layer.answers import BatchState, Promise, promise_of, state_of
+from allocation.service_layer.unit_of_work import UnitOfWork
+
+
+def create_batch(cmd: commands.CreateBatch, uow: UnitOfWork) -> BatchState:
+    commands.require_ids(cmd.ref, cmd.sku)
+    owner = uow.products.get_by_batchref(cmd.ref)
+    if owner is not None and owner.sku != cmd.sku:
+        raise BatchExists(cmd.ref)
+    product = uow.products.get(cmd.sku)
+    if product is None:
+        product = Product(cmd.sku)
+        uow.products.add(product)
+    return state_of(product, product.create_batch(cmd.ref, cmd.qty, cmd.eta))
+
+
+def change_batch_quantity(cmd: commands.ChangeBatchQuantity, uow: UnitOfWork) -> BatchState:
+    product = _product_of(cmd.ref, cmd.if_version, uow)
+    product.change_batch_quantity(cmd.ref, cmd.qty)
+    return _batch_state(product, cmd.ref)
+
+
+def change_batch_eta(cmd: commands.ChangeBatchEta, uow: UnitOfWork) -> BatchState:
+    product = _product_of(cmd.ref, cmd.if_version, uow)
+    product.change_batch_eta(cmd.ref, cmd.eta)
+    return _batch_state(product, cmd.ref)
+
+
+def change_batch(cmd: commands.ChangeBatch, uow: UnitOfWork) -> BatchState:
+    product = _product_of(cmd.ref, cmd.if_version, uow)
+    product.change_batch_quantity(cmd.ref, cmd.qty)
+    product.change_batch_eta(cmd.ref, cmd.eta)
+    return _batch_state(product, cmd.ref)
+
+
+def allocate(cmd: commands.Allocate, uow: UnitOfWork) -> Promise:
+    commands.require_ids(cmd.orderid, cmd.sku)
+    product = uow.products.get(cmd.sku)
+    if product is None:
+        raise InvalidSku(cmd.sku)
+    line = OrderLine(cmd.orderid, cmd.sku, cmd.qty)
+    product.allocate(line, wait=cmd.if_short == commands.IfShort.WAIT)
+    return promise_of(product, cmd.orderid)
+
+
+def deallocate(cmd: commands.Deallocate, uow: UnitOfWork) -> None:
+    commands.require_ids(cmd.orderid, cmd.sku)
+    product = uow.products.get(cmd.sku)
+    if product is None:
+        raise UnknownOrderLine(cmd.orderid, cmd.sku)
+    product.deallocate(cmd.orderid)
+
+
+def _product_of(ref: str, if_version: int | None, uow: UnitOfWork) -> Product:
+    commands.require_ids(ref)
+    product = uow.products.get_by_batchref(ref)
+    if product is None:
+        raise UnknownBatch(ref)
+    if if_version is not None:
+        product.require_version(if_version)
+    return product
+
+
+def _batch_state(product: Product, ref: str) -> BatchState:
+    batch = product.batches.get(ref)
+    if batch is None:
+        raise UnknownBatch(ref)
+    return state_of(product, batch)
+
+
+COMMAND_HANDLERS: dict[type, Callable[..., Any]] = {
+    commands.CreateBatch: create_batch,
+    commands.ChangeBatchQuantity: change_batch_quantity,
+    commands.ChangeBatchEta: change_batch_eta,
+    commands.ChangeBatch: change_batch,
+    commands.Allocate: allocate,
+    commands.Deallocate: deallocate,
+}

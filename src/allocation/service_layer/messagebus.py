@@ -1,0 +1,133 @@
+"""Message in, answer out: every command is handled inside a unit of work that the bus owns.
+
+The bus is one object for the whole process and keeps nothing between messages; threads share it freely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from allocation.domain.commands import Command
+from allocation.domain.errors import Refused
+from allocation.service_layer.answers import Answer
+from allocation.service_layer.envelope import Clock, CommandEnvelope, Ids, partition_of
+from allocation.service_layer.errors import Conflict, Unavailable
+from allocation.service_layer.group_commit import GroupCommit
+from allocation.service_layer.unit_of_work import Handled, UnitOfWork
+
+Handler = Callable[[Any, UnitOfWork], Any]
+
+
+class _GroupSpoilt(Exception):
+    """A handler failed in a way that may have left a trace: the whole group is rolled back."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class MessageBus:
+    """Dispatches commands to their handlers.
+
+    `handlers` have their dependencies bound, but for the unit of work. `partitions` is the number of log partitions;
+    callers of one partition share transactions. A transaction that conflicts with others is tried `attempts` times.
+    """
+
+    def __init__(
+        self,
+        unit_of_work: Callable[[], UnitOfWork],
+        handlers: Mapping[type, Handler],
+        ids: Ids,
+        clock: Clock,
+        partitions: int = 1,
+        attempts: int = 10,
+        group_limit: int = 500,
+    ) -> None:
+        self._unit_of_work = unit_of_work
+        self._handlers = handlers
+        self._ids = ids
+        self._clock = clock
+        self._partitions = partitions
+        self._retrying = Retrying(
+            retry=retry_if_exception_type(Conflict),
+            stop=stop_after_attempt(attempts),
+            wait=wait_random_exponential(multiplier=0.01, max=0.5),
+            reraise=True,
+        )
+        self._doors = [
+            GroupCommit[CommandEnvelope, Answer](self.handle_many, group_limit=group_limit) for _ in range(partitions)
+        ]
+
+    def envelope(self, command: Command, message_id: str | None = None, **context: Any) -> CommandEnvelope:
+        """Wrap a command. `message_id` is the sender's own id, if it has one; `context` are further fields of the
+        envelope (`source`, `client`, `correlation_id`, ...)."""
+        context.setdefault("correlation_id", minted := self._ids.new())
+        return CommandEnvelope(
+            command, message_id or minted, self._clock.now(), brought_id=message_id is not None, **context
+        )
+
+    def handle(self, command: Command) -> Any:
+        """Handle one command and return its result. Raises `Refused`, `Unavailable`."""
+        return self.ask(self.envelope(command)).unwrap()
+
+    def ask(self, envelope: CommandEnvelope) -> Answer:
+        """Handle one command, in one transaction with those that other threads ask at the same time."""
+        command = envelope.command
+        key = str(getattr(command, "sku", "") or getattr(command, "ref", ""))
+        return self._doors[partition_of(key, self._partitions)].ask(envelope)
+
+    def handle_many(self, envelopes: Sequence[CommandEnvelope]) -> list[Answer]:
+        """Handle a group in one transaction, in order; answers as many answers, refusals and failures among them.
+
+        If one fails in a way that could have left a trace, the group is rolled back and handled one by one. Raises
+        `Unavailable` if nothing could be done for any of them.
+        """
+        try:
+            return self._retrying(self._transaction, envelopes)
+        except _GroupSpoilt as spoilt:
+            if len(envelopes) == 1:
+                return [Answer(error=spoilt.cause)]
+            return [self._alone(envelope) for envelope in envelopes]
+
+    def _alone(self, envelope: CommandEnvelope) -> Answer:
+        try:
+            return self.handle_many([envelope])[0]
+        except Exception as failure:  # noqa: BLE001  # told to this caller; the next one is tried all the same
+            return Answer(error=failure)
+
+    def _transaction(self, envelopes: Sequence[CommandEnvelope]) -> list[Answer]:
+        with self._unit_of_work() as uow:
+            known = uow.begin(envelopes)
+            handled: list[Handled] = []
+            for envelope in envelopes:
+                done = known.get(envelope.key) if envelope.brought_id else None
+                if done is None:
+                    done = self._decide(envelope, uow)
+                    if envelope.brought_id:
+                        known[envelope.key] = done
+                handled.append(done)
+            kept = [
+                done
+                for envelope, done in zip(envelopes, handled, strict=True)
+                if done.envelope is envelope and done.is_kept
+            ]
+            if kept:
+                uow.commit(kept)
+        return [done.answer_to(envelope) for envelope, done in zip(envelopes, handled, strict=True)]
+
+    def _decide(self, envelope: CommandEnvelope, uow: UnitOfWork) -> Handled:
+        try:
+            result = self._handlers[type(envelope.command)](envelope.command, uow)
+        except Refused as refusal:
+            if uow.collect_new_events():
+                raise _GroupSpoilt(refusal) from refusal
+            return Handled(envelope, error=refusal)
+        except Unavailable:
+            raise
+        except Exception as failure:  # raised to its caller by handle_many; the others are handled without it
+            raise _GroupSpoilt(failure) from failure
+        events = uow.collect_new_events()
+        return Handled(envelope, result, events=events, changed=bool(events))

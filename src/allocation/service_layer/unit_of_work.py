@@ -1,0 +1,100 @@
+"""The transaction boundary, as ports: products in, events out, all or nothing."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from allocation.domain.events import Event
+from allocation.domain.model import Product
+from allocation.service_layer.answers import Answer, Result
+from allocation.service_layer.envelope import CommandEnvelope, LogPosition
+from allocation.service_layer.errors import IdReused
+
+
+class Repository(ABC):
+    """The products of one unit of work, each locked from the moment it is asked for until the end.
+
+    Callers may not assume that a product's batches and lines are all in memory (ask its collections, do not walk
+    them), nor use a product after its unit of work has ended.
+    """
+
+    @abstractmethod
+    def get(self, sku: str) -> Product | None:
+        """The product, the same object each time. None if no batch of this sku was ever bought."""
+
+    @abstractmethod
+    def get_by_batchref(self, batchref: str) -> Product | None:
+        """The product that a batch belongs to, one added in this unit of work included."""
+
+    @abstractmethod
+    def add(self, product: Product) -> None:
+        """Take in a new product (one that `get` did not find)."""
+
+
+@dataclass(slots=True)
+class Handled:
+    """One command that was handled: its result or why not, and the events it led to with the versions they made.
+
+    `position` is the log position of the last of its events, once committed.
+    """
+
+    envelope: CommandEnvelope
+    result: Result = None
+    error: Exception | None = None
+    events: Sequence[tuple[Event, int]] = ()
+    changed: bool = False
+    position: LogPosition | None = None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the inbox keeps it: it changed something, or its sender may ask again under its id."""
+        return self.changed or self.envelope.brought_id
+
+    def answer_to(self, envelope: CommandEnvelope) -> Answer:
+        """The answer to the command itself, or to one that came under the same id."""
+        if envelope is self.envelope:
+            return Answer(self.result, self.error, self.changed, self.position)
+        if envelope.command != self.envelope.command:
+            return Answer(error=IdReused(envelope.id))
+        return Answer(self.result, self.error, self.changed, self.position, repeated=True)
+
+
+class UnitOfWork(ABC):
+    """One transaction. Used by one thread, once: enter, `begin`, decide, `commit`; leaving without commit rolls back.
+
+    State tables, log and inbox are written together or not at all. Two units of work that name the same product run
+    one after the other. Callers may not assume that `begin` returns soon: it waits for locks (bounded, then
+    `Conflict`). Raises `Unavailable` when the store cannot be reached.
+    """
+
+    products: Repository
+
+    @abstractmethod
+    def __enter__(self) -> Self: ...
+
+    @abstractmethod
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the transaction; what was not committed is gone, and so are the loaded products."""
+
+    @abstractmethod
+    def begin(self, envelopes: Sequence[CommandEnvelope]) -> dict[tuple[str, str], Handled]:
+        """Lock and read what the commands name. Answers what the inbox knows of the ids they brought, by
+        (source, id)."""
+
+    @abstractmethod
+    def collect_new_events(self) -> list[tuple[Event, int]]:
+        """The events recorded since the last call, with the versions they made, in order."""
+
+    @abstractmethod
+    def commit(self, handled: Sequence[Handled]) -> None:
+        """Write what was handled, durably, and set the position of each that led to events.
+
+        When this returns, it is done; when it raises `Conflict` or `Unavailable`, nothing is; `OutcomeUnknown` says
+        that nobody knows. A lost connection at COMMIT is looked up, not guessed.
+        """

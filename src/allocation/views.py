@@ -1,0 +1,74 @@
+"""The read side: the questions people ask, and what they get. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from allocation.domain.errors import Available
+from allocation.service_layer.answers import BatchState, Promise
+from allocation.service_layer.envelope import EventEnvelope, LogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class ProductView:
+    """A product at one version. `waiting` lists the oldest waiting lines; the two figures count all of them."""
+
+    sku: str
+    version: int
+    batches: Sequence[BatchState]
+    available: Sequence[Available]
+    waiting: Sequence[Promise]
+    waiting_lines: int
+    waiting_qty: int
+
+    @property
+    def available_now(self) -> int:
+        return sum(a.qty for a in self.available if a.eta is None)
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Events in order, and the cursor to ask on from: a position in each log partition."""
+
+    events: Sequence[EventEnvelope]
+    next: Sequence[LogPosition]
+
+
+class Views(ABC):
+    """Answers about the present state. Each answer is one consistent snapshot of what was committed before the call.
+
+    Callers may not assume that two answers are of the same moment. Raises `Unavailable` when the store cannot be
+    reached.
+    """
+
+    @abstractmethod
+    def order(self, orderid: str) -> list[Promise]:
+        """The lines of an order, by sku; empty if there is no such order."""
+
+    @abstractmethod
+    def line(self, orderid: str, sku: str) -> Promise | None:
+        """One order line."""
+
+    @abstractmethod
+    def batch(self, ref: str) -> BatchState | None:
+        """One batch, with its product's version."""
+
+    @abstractmethod
+    def product(self, sku: str, waiting_limit: int = 100) -> ProductView | None:
+        """A product: batches in order of preference, what is free by date, who waits (the first `waiting_limit`)."""
+
+    @abstractmethod
+    def events(self, after: Sequence[LogPosition], limit: int, sku: str | None = None) -> EventPage:
+        """The event feed: up to `limit` events behind `after` (a position for each partition; missing: from the
+        start), partition by partition, each in order and without a gap. With `sku`, only that product's."""
+
+    @abstractmethod
+    def ready(self) -> None:
+        """Raises `Unavailable` unless the store answers."""
+
+
+def allocations(orderid: str, views: Views) -> list[dict[str, str]]:
+    """The book's view: where the lines of an order were allocated; waiting ones are left out."""
+    return [{"sku": x.sku, "batchref": x.batchref} for x in views.order(orderid) if x.batchref is not None]
