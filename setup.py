@@ -44,6 +44,7 @@ setup(
     package_data={
         "allocation": [
             "py.typed",
+            "**/migrations/**/*.py",  # Alembic's scripts are data: their folder is no package
             "**/*.ini",
             "**/*.mako",
             "**/*.html",

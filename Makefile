@@ -1,0 +1,53 @@
+# `make` alone lists what can be made. A Python from 3.11 on and make are all that must be there:
+# every target first sets up what it needs below .venv, from the pinned files in requirements/.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+export PYTHON
+
+.PHONY: help demo serve test check bench bench-real lock clean distclean base dev tools
+
+help:  ## this list
+	@echo 'Allocation. What can be made:'
+	@sed -nE "s/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p" Makefile | while IFS='|' read -r target meaning; do printf '%-18s %s\n' "$$target" "$$meaning"; done
+	@echo "PYTHON=/path/to/python3 chooses the interpreter. ARGS='...' is handed on: make test ARGS='-k eta'"
+
+demo: base  ## a small furniture shop: starts the service, takes in a day, prints the promises, leaves nothing
+	@$(BIN)/allocation demo $(ARGS)
+
+serve: base  ## the service on this machine; ALLOCATION_... variables set it up (see: .venv/bin/allocation settings)
+	@exec $(BIN)/allocation serve $(ARGS)
+
+test: dev  ## every test, with a real PostgreSQL and a real Redis
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: dev  ## style, strict types, and the rule of who may import whom
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: tools  ## allocations per second, beside an echo route and a hand-written program
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-real: tools  ## a grocer's real year, every placement compared with an oracle's
+	@$(BIN)/python -m benchmarks.real_year $(ARGS)
+
+lock: base  ## pin what setup.py asks for (ARGS=--upgrade renews the pins)
+	@scripts/lock $(ARGS)
+
+clean:  ## remove caches and builds
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## remove the virtual environment as well
+	rm -rf .venv src/*.egg-info
+
+base dev:
+	@scripts/environment $@
+
+tools:
+	@scripts/environment bench
