@@ -1,0 +1,63 @@
+"""The servers and databases that tests ask for by name."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.postgres import Postgres, postgres
+from tests.servers.proxy import PostgresProxy
+from tests.servers.redis import Redis, redis_for_tests
+
+pytest_plugins = ["tests.no_silent_skips"]
+
+SERVERS = pytest.StashKey[list[str]]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    servers = config.stash.setdefault(SERVERS, [])
+    terminalreporter.write_line(f"servers used: {'; '.join(servers) or 'none'}")
+
+
+@pytest.fixture(scope="session")
+def postgres_server(request: pytest.FixtureRequest) -> Iterator[Postgres]:
+    """One PostgreSQL for the whole session. To kill one, start a `PrivatePostgres` of your own."""
+    with postgres() as server:
+        request.config.stash.setdefault(SERVERS, []).append(server.source)
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> Iterator[str]:
+    """A fresh, empty database for one test: `postgresql+psycopg://...`."""
+    url = postgres_server.create_database()
+    yield url
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def postgres_proxy(postgres_url: str) -> Iterator[PostgresProxy]:
+    """A proxy that can lose connections in front of `postgres_url`; its own `url` is the one to connect to."""
+    with PostgresProxy(postgres_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def redis_server(request: pytest.FixtureRequest) -> Iterator[Redis]:
+    """One Redis for the whole session. To kill one, start a `PrivateRedis` of your own."""
+    with redis_for_tests() as server:
+        request.config.stash.setdefault(SERVERS, []).append(server.source)
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: Redis) -> str:
+    """An empty Redis database for one test."""
+    redis_server.empty()
+    return redis_server.url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A fresh SQLite file for one test; it does not exist yet."""
+    return f"sqlite:///{tmp_path / 'allocation.db'}"
