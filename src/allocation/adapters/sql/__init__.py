@@ -1,0 +1,1 @@
+"""SQLite and PostgreSQL behind the ports: state tables, event log and inbox in one transaction."""

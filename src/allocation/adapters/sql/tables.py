@@ -1,0 +1,167 @@
+"""The tables. The database defends the rules too: a bug or a second program can be refused, it cannot oversell.
+
+Text compares byte by byte (`COLLATE "C"`), as Python and SQLite do, so that the preference by reference is the same
+everywhere. There is no foreign key from order lines to products: the product's lock guards it already.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import TEXT
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeEngine
+
+metadata = MetaData()
+
+Bytewise = Text().with_variant(TEXT(collation="C"), "postgresql")
+
+
+class Moment(TypeDecorator[datetime]):
+    """A moment in UTC: `timestamptz` on PostgreSQL; on SQLite ISO 8601 text of fixed width, which sorts by time."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(String(32) if dialect.name == "sqlite" else DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        return moment_text(value) if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def moment_text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+products = Table(
+    "products",
+    metadata,
+    Column("sku", Bytewise, primary_key=True),
+    Column("version_number", BigInteger, nullable=False),
+    CheckConstraint("version_number >= 0", name="ck_products_version"),
+    # Updated in every transaction: room on the page keeps those updates out of the index.
+    postgresql_with={"fillfactor": 50},
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("reference", Bytewise, primary_key=True),
+    Column("sku", Bytewise, nullable=False),
+    Column("purchased_quantity", Integer, nullable=False),
+    Column("allocated_quantity", Integer, nullable=False),
+    Column("eta", Date),
+    Column("created_quantity", Integer, nullable=False),
+    Column("created_eta", Date),
+    Column("is_open", Boolean, Computed("allocated_quantity < purchased_quantity", persisted=True), nullable=False),
+    CheckConstraint(
+        "0 <= allocated_quantity AND allocated_quantity <= purchased_quantity", name="ck_batches_never_oversold"
+    ),
+    Index("ix_batches_sku", "sku"),
+    Index(
+        "ix_batches_open_by_preference",
+        "sku",
+        text("coalesce(eta, '0001-01-01')"),
+        "reference",
+        postgresql_where=text("is_open"),
+        sqlite_where=text("is_open"),
+    ),
+    postgresql_with={"fillfactor": 50},
+)
+
+order_lines = Table(
+    "order_lines",
+    metadata,
+    Column("orderid", Bytewise, primary_key=True),
+    Column("sku", Bytewise, primary_key=True),
+    Column("qty", Integer, nullable=False),
+    Column("batchref", Bytewise),
+    Column("since", BigInteger, nullable=False),
+    CheckConstraint("qty > 0", name="ck_order_lines_qty"),
+    Index(
+        "ix_order_lines_on_batch",
+        "batchref",
+        "since",
+        postgresql_where=text("batchref IS NOT NULL"),
+        sqlite_where=text("batchref IS NOT NULL"),
+    ),
+    Index(
+        "ix_order_lines_waiting",
+        "sku",
+        "qty",
+        "since",
+        postgresql_where=text("batchref IS NULL"),
+        sqlite_where=text("batchref IS NULL"),
+    ),
+)
+
+log_head = Table(
+    "log_head",
+    metadata,
+    Column("log_partition", SmallInteger, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("last_at", Moment, nullable=False),
+    postgresql_with={"fillfactor": 10},
+)
+"""The counter of each log partition. Its rows, made once, say how many partitions the log has."""
+
+event_log = Table(
+    "event_log",
+    metadata,
+    Column("log_partition", SmallInteger, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("sku", Bytewise, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("id", Bytewise, nullable=False),
+    Column("type", Bytewise, nullable=False),
+    Column("schema_version", SmallInteger, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("correlation_id", Bytewise, nullable=False),
+    Column("causation_id", Bytewise),
+    Column("traceparent", Bytewise),
+    Column("data", Text, nullable=False),
+    UniqueConstraint("sku", "version", name="uq_event_log_stream"),
+)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("id", Bytewise, primary_key=True),
+    Column("source", Bytewise, primary_key=True),
+    Column("client", Bytewise, nullable=False),
+    Column("type", Bytewise, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("log_partition", SmallInteger),
+    Column("position", BigInteger),
+    Column("at", Moment, nullable=False),
+    Column("correlation_id", Bytewise, nullable=False),
+    Column("causation_id", Bytewise),
+    Column("traceparent", Bytewise),
+)
+"""The command log: every command that changed something or brought an id of its own, kept for good. `position` is
+that of the last event it led to; none: it changed nothing."""
