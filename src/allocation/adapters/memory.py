@@ -12,7 +12,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Self
 
-from allocation.domain.events import BatchCreated, Event
+from allocation.domain.events import BatchCreated
 from allocation.domain.model import Product
 from allocation.service_layer.answers import BatchState, Promise, promise_of, state_of
 from allocation.service_layer.envelope import (
@@ -61,29 +61,27 @@ class MemoryStore:
 
 
 class MemoryRepository(Repository):
-    """`seen` holds every product that was handed out, `touched` those since the events were last collected."""
+    """`seen` holds every product that was handed out or added."""
 
     def __init__(self, store: MemoryStore) -> None:
+        super().__init__()
         self._store = store
         self.seen: dict[str, Product] = {}
-        self.touched: list[Product] = []
 
-    def get(self, sku: str) -> Product | None:
+    def _get(self, sku: str) -> Product | None:
         product = self.seen.get(sku) or self._store.products.get(sku)
         if product is not None:
-            self.add(product)
+            self.seen[sku] = product
         return product
 
-    def get_by_batchref(self, batchref: str) -> Product | None:
+    def _sku_of(self, batchref: str) -> str | None:
         for product in self.seen.values():
             if product.batches.get(batchref) is not None:
-                return product
-        sku = self._store.sku_of_batch.get(batchref)
-        return None if sku is None else self.get(sku)
+                return product.sku
+        return self._store.sku_of_batch.get(batchref)
 
-    def add(self, product: Product) -> None:
+    def _add(self, product: Product) -> None:
         self.seen[product.sku] = product
-        self.touched.append(product)
 
 
 class MemoryUnitOfWork(UnitOfWork):
@@ -111,15 +109,6 @@ class MemoryUnitOfWork(UnitOfWork):
     def begin(self, envelopes: Sequence[CommandEnvelope]) -> dict[tuple[str, str], Handled]:
         inbox = self._store.inbox
         return {e.key: inbox[e.key] for e in envelopes if e.brought_id and e.key in inbox}
-
-    def collect_new_events(self) -> list[tuple[Event, int]]:
-        found: list[tuple[Event, int]] = []
-        for product in self.products.touched:
-            first = product.version_number - len(product.events) + 1
-            found += [(event, first + n) for n, event in enumerate(product.events)]
-            product.events.clear()
-        self.products.touched.clear()
-        return found
 
     def commit(self, handled: Sequence[Handled]) -> None:
         store = self._store

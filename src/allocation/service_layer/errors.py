@@ -31,6 +31,10 @@ class Conflict(Unavailable):
     """The transaction lost against others and was rolled back; the same again may well succeed."""
 
 
+class ConnectionLost(Unavailable):
+    """The connection broke before anything was committed; a new one may be had at once."""
+
+
 class OutcomeUnknown(Unavailable):
     """The connection was lost at COMMIT and the store did not come back in time to be asked. Sending the same
     command again is safe: it is done at most once."""

@@ -14,7 +14,7 @@ from allocation.domain.commands import Command
 from allocation.domain.errors import Refused
 from allocation.service_layer.answers import Answer
 from allocation.service_layer.envelope import Clock, CommandEnvelope, Ids, partition_of
-from allocation.service_layer.errors import Conflict, Unavailable
+from allocation.service_layer.errors import Conflict, ConnectionLost, Unavailable
 from allocation.service_layer.group_commit import GroupCommit
 from allocation.service_layer.unit_of_work import Handled, UnitOfWork
 
@@ -52,7 +52,7 @@ class MessageBus:
         self._clock = clock
         self._partitions = partitions
         self._retrying = Retrying(
-            retry=retry_if_exception_type(Conflict),
+            retry=retry_if_exception_type((Conflict, ConnectionLost)),
             stop=stop_after_attempt(attempts),
             wait=wait_random_exponential(multiplier=0.01, max=0.5),
             reraise=True,

@@ -22,17 +22,45 @@ class Repository(ABC):
     them), nor use a product after its unit of work has ended.
     """
 
-    @abstractmethod
+    def __init__(self) -> None:
+        self._touched: list[Product] = []
+
     def get(self, sku: str) -> Product | None:
         """The product, the same object each time. None if no batch of this sku was ever bought."""
+        product = self._get(sku)
+        if product is not None:
+            self._touched.append(product)
+        return product
 
-    @abstractmethod
     def get_by_batchref(self, batchref: str) -> Product | None:
         """The product that a batch belongs to, one added in this unit of work included."""
+        sku = self._sku_of(batchref)
+        return None if sku is None else self.get(sku)
 
-    @abstractmethod
     def add(self, product: Product) -> None:
         """Take in a new product (one that `get` did not find)."""
+        self._add(product)
+        self._touched.append(product)
+
+    def collect_new_events(self) -> list[tuple[Event, int]]:
+        """What the products recorded since they were last asked, with the versions the events made."""
+        found: list[tuple[Event, int]] = []
+        for product in self._touched:
+            if product.events:
+                first = product.version_number - len(product.events) + 1
+                found += [(event, first + n) for n, event in enumerate(product.events)]
+                product.events.clear()
+        self._touched.clear()
+        return found
+
+    @abstractmethod
+    def _get(self, sku: str) -> Product | None: ...
+
+    @abstractmethod
+    def _sku_of(self, batchref: str) -> str | None: ...
+
+    @abstractmethod
+    def _add(self, product: Product) -> None: ...
 
 
 @dataclass(slots=True)
@@ -87,9 +115,9 @@ class UnitOfWork(ABC):
         """Lock and read what the commands name. Answers what the inbox knows of the ids they brought, by
         (source, id)."""
 
-    @abstractmethod
     def collect_new_events(self) -> list[tuple[Event, int]]:
         """The events recorded since the last call, with the versions they made, in order."""
+        return self.products.collect_new_events()
 
     @abstractmethod
     def commit(self, handled: Sequence[Handled]) -> None:
