@@ -29,17 +29,22 @@ class Application:
     close: Callable[[], None] = field(default=lambda: None)
 
 
-def bootstrap(settings: Settings | None = None, clock: Clock | None = None, ids: Ids | None = None) -> Application:
+def bootstrap(
+    settings: Settings | None = None,
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+    handlers: Mapping[type, Callable[..., Any]] = COMMAND_HANDLERS,
+) -> Application:
     """Build an application; several may live in one process. Migrates the database if it has to.
+
+    `handlers` are the command handlers to use, for one who wraps them or tests with others.
 
     Raises `SetupError` if a setting is wrong or contradicts the database, `Unavailable` if that cannot be reached.
     """
     settings = settings or load_settings()
     clock, ids = clock or SystemClock(), ids or TimeOrderedIds()
     unit_of_work, views, close = _store(settings, clock, ids)
-    bus = MessageBus(
-        unit_of_work, inject(COMMAND_HANDLERS, {}), ids=ids, clock=clock, partitions=settings.log_partitions
-    )
+    bus = MessageBus(unit_of_work, inject(handlers, {}), ids=ids, clock=clock, partitions=settings.log_partitions)
     return Application(settings, bus, views, clock, ids, close)
 
 
