@@ -17,6 +17,7 @@ from allocation.domain.errors import (
     BatchExists,
     CorruptLog,
     InvalidQuantity,
+    InvalidSku,
     NotEnoughStock,
     OrderLineExists,
     StaleVersion,
@@ -77,6 +78,8 @@ class Product:
         Raises `NotEnoughStock` if nothing fits and it must not wait, `OrderLineExists` if the order has this sku with
         another quantity. The same line again keeps what it has.
         """
+        if line.sku != self.sku:
+            raise InvalidSku(line.sku)
         if known := self.lines.get(line.orderid):
             if known.qty != line.qty:
                 raise OrderLineExists(known.orderid, self.sku, known.qty)
@@ -125,6 +128,12 @@ class Product:
         if eta != self._batch(ref).eta:
             self._record(BatchEtaChanged(ref, self.sku, eta))
 
+    def change_batch(self, ref: str, qty: int, eta: date | None) -> None:
+        """Both of the above, or neither. The date comes first: whoever gives way is placed by the new one."""
+        _require_quantity(qty, least=0)
+        self.change_batch_eta(ref, eta)
+        self.change_batch_quantity(ref, qty)
+
     def require_version(self, expected: int) -> None:
         """Raises `StaleVersion` unless the product still has the version the caller has seen."""
         if expected != self.version_number:
@@ -159,18 +168,20 @@ class Product:
     # --- apply ------------------------------------------------------------------------------------------------------
 
     def apply(self, event: Event) -> None:
-        """Change the state as the event says. Raises `CorruptLog` where it cannot have happened."""
-        self.version_number += 1
+        """Change the state as the event says. Raises `CorruptLog`, changing nothing, where it cannot have happened."""
+        if event.sku != self.sku:
+            raise self._corrupt(event)
         _APPLY[type(event)](self, event)
+        self.version_number += 1
 
     def _apply_batch_created(self, event: BatchCreated) -> None:
-        if event.sku != self.sku or self.batches.get(event.ref) is not None:
+        if self.batches.get(event.ref) is not None or not 0 < event.qty <= MAX_QUANTITY:
             raise self._corrupt(event)
         self.batches.add(Batch(event.ref, event.sku, event.qty, event.eta))
 
     def _apply_quantity_changed(self, event: BatchQuantityChanged) -> None:
         batch = self.batches.get(event.ref)
-        if batch is None or not batch.allocated_quantity <= event.qty:
+        if batch is None or not batch.allocated_quantity <= event.qty <= MAX_QUANTITY:
             raise self._corrupt(event)
         batch.purchased_quantity = event.qty
 
@@ -182,11 +193,10 @@ class Product:
 
     def _apply_allocated(self, event: Allocated) -> None:
         batch = self.batches.get(event.batchref)
-        line = self.lines.get(event.orderid)
-        if line is None:
-            line = self.lines[event.orderid] = self._new_line(event)
+        line = self.lines.get(event.orderid) or self._new_line(event)
         if batch is None or line.batchref is not None or line.qty != event.qty or not batch.can_allocate(line):
             raise self._corrupt(event)
+        self.lines[event.orderid] = line
         batch.allocate(line)
 
     def _apply_deallocated(self, event: Deallocated) -> None:
@@ -203,7 +213,7 @@ class Product:
 
     def _apply_cancelled(self, event: Cancelled) -> None:
         line = self.lines.get(event.orderid)
-        if line is None or line.batchref is not None:
+        if line is None or line.batchref is not None or line.qty != event.qty:
             raise self._corrupt(event)
         del self.lines[event.orderid]
 
@@ -211,10 +221,12 @@ class Product:
         """A notification: there is nothing to change."""
 
     def _new_line(self, event: Allocated | Backordered) -> OrderLine:
-        return OrderLine(event.orderid, event.sku, event.qty, None, self.version_number)
+        if not 0 < event.qty <= MAX_QUANTITY:
+            raise self._corrupt(event)
+        return OrderLine(event.orderid, event.sku, event.qty, None, self.version_number + 1)
 
     def _corrupt(self, event: Event) -> CorruptLog:
-        return CorruptLog(f"{event} cannot have happened to {self.sku} as its version {self.version_number}")
+        return CorruptLog(f"{event} cannot have happened to {self.sku} after its version {self.version_number}")
 
 
 def _require_quantity(qty: int, least: int) -> None:

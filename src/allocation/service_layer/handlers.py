@@ -17,11 +17,12 @@ def create_batch(cmd: commands.CreateBatch, uow: UnitOfWork) -> BatchState:
     owner = uow.products.get_by_batchref(cmd.ref)
     if owner is not None and owner.sku != cmd.sku:
         raise BatchExists(cmd.ref)
-    product = uow.products.get(cmd.sku)
-    if product is None:
-        product = Product(cmd.sku)
+    known = uow.products.get(cmd.sku)
+    product = known or Product(cmd.sku)
+    batch = product.create_batch(cmd.ref, cmd.qty, cmd.eta)
+    if known is None:  # only now: a refused batch leaves no product without stock behind, for others of the group to find
         uow.products.add(product)
-    return state_of(product, product.create_batch(cmd.ref, cmd.qty, cmd.eta))
+    return state_of(product, batch)
 
 
 def change_batch_quantity(cmd: commands.ChangeBatchQuantity, uow: UnitOfWork) -> BatchState:
@@ -38,8 +39,7 @@ def change_batch_eta(cmd: commands.ChangeBatchEta, uow: UnitOfWork) -> BatchStat
 
 def change_batch(cmd: commands.ChangeBatch, uow: UnitOfWork) -> BatchState:
     product = _product_of(cmd.ref, cmd.if_version, uow)
-    product.change_batch_quantity(cmd.ref, cmd.qty)
-    product.change_batch_eta(cmd.ref, cmd.eta)
+    product.change_batch(cmd.ref, cmd.qty, cmd.eta)
     return _batch_state(product, cmd.ref)
 
 
