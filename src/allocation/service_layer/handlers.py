@@ -20,7 +20,7 @@ def create_batch(cmd: commands.CreateBatch, uow: UnitOfWork) -> BatchState:
     known = uow.products.get(cmd.sku)
     product = known or Product(cmd.sku)
     batch = product.create_batch(cmd.ref, cmd.qty, cmd.eta)
-    if known is None:  # only now: a refused batch leaves no product without stock behind, for others of the group to find
+    if known is None:  # only now: after a refusal the others of the group find no product without any stock
         uow.products.add(product)
     return state_of(product, batch)
 
