@@ -7,8 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy import Engine
+
 from allocation.adapters.clock import SystemClock, TimeOrderedIds
 from allocation.adapters.memory import MemoryStore, MemoryUnitOfWork, MemoryViews
+from allocation.adapters.sql.engine import make_engine
+from allocation.adapters.sql.migrate import migrate as migrate_database
+from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
+from allocation.adapters.sql.views import SqlViews
 from allocation.config import Settings, load_settings
 from allocation.service_layer.envelope import Clock, Ids
 from allocation.service_layer.handlers import COMMAND_HANDLERS
@@ -48,11 +54,28 @@ def bootstrap(
     return Application(settings, bus, views, clock, ids, close)
 
 
+def migrate(settings: Settings) -> tuple[str | None, str]:
+    """Bring the database to today's tables; answers the revision before (None: it was empty) and after."""
+    engine = _engine(settings)
+    try:
+        return migrate_database(engine, settings.log_partitions)
+    finally:
+        engine.dispose()
+
+
 def _store(settings: Settings, clock: Clock, ids: Ids) -> tuple[Callable[[], UnitOfWork], Views, Callable[[], None]]:
+    partitions = settings.log_partitions
     if settings.database_url.startswith("memory:"):
-        store = MemoryStore(ids, clock, settings.log_partitions)
+        store = MemoryStore(ids, clock, partitions)
         return lambda: MemoryUnitOfWork(store), MemoryViews(store), lambda: None
-    raise NotImplementedError
+    engine = _engine(settings)
+    migrate_database(engine, partitions)
+    database = Database.of(engine, ids, clock, partitions)
+    return lambda: SqlUnitOfWork(database), SqlViews(engine, partitions), engine.dispose
+
+
+def _engine(settings: Settings) -> Engine:
+    return make_engine(settings.database_url, settings.database_pool_size, settings.lock_timeout_seconds)
 
 
 def inject(handlers: Mapping[type, Callable[..., Any]], dependencies: Mapping[str, Any]) -> dict[type, Handler]:

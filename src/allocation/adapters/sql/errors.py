@@ -1,10 +1,10 @@
 """The words of databases and their drivers, translated in one place.
 
-    sqlstate / message                                     becomes
-    40001, 40P01, 55P03, 57014; "database is locked"       Conflict: roll back, try again
-    23xxx: a key, a check                                  Conflict: someone was faster, or would have oversold
-    08xxx, 57P0x, 53xxx, or no sqlstate: the connection    ConnectionLost: nothing was committed, try again
-    anything else                                          a defect of ours: raised as it is
+sqlstate / message                                     becomes
+40001, 40P01, 55P03, 57014; "database is locked"       Conflict: roll back, try again
+23xxx: a key, a check                                  Conflict: someone was faster, or would have oversold
+08xxx, 57P0x, 53xxx, or no sqlstate: the connection    ConnectionLost: nothing was committed, try again
+anything else                                          a defect of ours: raised as it is
 """
 
 from __future__ import annotations
@@ -45,5 +45,3 @@ def translated() -> Iterator[None]:
         raise translation from error
     except PoolTimeoutError as error:
         raise Overloaded("Every database connection is busy; try again in a second") from error
-
-

@@ -1,0 +1,139 @@
+"""Every statement that reads, once, for both databases (`dialects` tells them apart)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import date
+from typing import Any
+
+from sqlalchemy import Connection
+
+from allocation.adapters.serialization import to_date
+from allocation.adapters.sql.dialects import Dialect
+from allocation.adapters.sql.tables import products
+from allocation.domain.model import Batch, OrderLine
+from allocation.service_layer.envelope import LogPosition
+
+_BATCH = "b.reference, b.sku, b.purchased_quantity, b.allocated_quantity, b.eta, b.created_quantity, b.created_eta"
+_LINE = "l.orderid, l.sku, l.qty, l.batchref, l.since"
+_INBOX = (
+    "i.source, i.id, i.client, i.type, i.body, i.outcome, i.log_partition, i.position, i.at, i.correlation_id, "
+    "i.causation_id, i.traceparent"
+)
+
+LineAndBatch = tuple[OrderLine, Batch | None]
+
+
+class Statements:
+    """Reads, bound to a dialect; stateless, shared by all units of work."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        sql, d = dialect.sql, dialect
+        self._skus_of = sql(
+            f"SELECT b.reference, b.sku FROM {d.rows('v', 'ref')} {d.one_of('batches', 'b', 'b.reference = v.ref')}"
+        )
+        self._lock = sql(
+            f"SELECT p.sku, p.version_number FROM {d.rows('v', 'sku')} JOIN products p ON p.sku = v.sku "
+            f"ORDER BY p.sku {d.for_update('p')}"
+        )
+        self._first_open = sql(d.first_open_batches(d.rows("v", "sku"), _BATCH))
+        self._next_open = sql(
+            f"SELECT {_BATCH} FROM batches b WHERE b.sku = ? AND b.is_open AND (coalesce(b.eta, '0001-01-01'), "
+            "b.reference) > (?, ?) ORDER BY coalesce(b.eta, '0001-01-01'), b.reference LIMIT ?"
+        )
+        self._named = sql(
+            f"SELECT {_BATCH} FROM {d.rows('v', 'ref')} {d.one_of('batches', 'b', 'b.reference = v.ref')}"
+        )
+        self._lines = sql(
+            f"SELECT {_LINE}, {_BATCH} FROM {d.rows('v', 'orderid', 'sku')} "
+            f"{d.one_of('order_lines', 'l', 'l.orderid = v.orderid AND l.sku = v.sku')} "
+            f"{d.one_of('batches', 'b', 'b.reference = l.batchref', outer=True)}"
+        )
+        self._newest_on = sql(
+            f"SELECT {_LINE} FROM order_lines l WHERE l.batchref = ? AND l.since < ? ORDER BY l.since DESC LIMIT ?"
+        )
+        self._oldest_waiting, self._waiting_order = _numbered(
+            "WITH RECURSIVE sizes(qty) AS ("
+            "SELECT (SELECT min(w.qty) FROM order_lines w WHERE w.sku = :sku AND w.batchref IS NULL) UNION ALL "
+            "SELECT (SELECT min(w.qty) FROM order_lines w WHERE w.sku = :sku AND w.batchref IS NULL "
+            "AND w.qty > sizes.qty) FROM sizes WHERE sizes.qty < :most) "
+            f"{d.waiting_of_each_size(_LINE)} WHERE sizes.qty <= :most ORDER BY l.since LIMIT :page",
+            sql,
+        )
+        self._event_id = sql("SELECT id FROM event_log WHERE log_partition = ? AND position = ?")
+        self._inbox = sql(
+            f"SELECT {_INBOX} FROM {d.rows('v', 'source', 'id')} "
+            f"{d.one_of('inbox', 'i', 'i.source = v.source AND i.id = v.id')}"
+        )
+
+    def skus_of(self, c: Connection, refs: Collection[str]) -> dict[str, str]:
+        """The sku of each batch that is there."""
+        return {row[0]: row[1] for row in self.dialect.read(c, self._skus_of, _column(refs))}
+
+    def lock(self, c: Connection, skus: Collection[str]) -> dict[str, int]:
+        """Lock the products that are there, in sku order, and tell their versions."""
+        return {row[0]: row[1] for row in self.dialect.read(c, self._lock, _column(sorted(skus)))}
+
+    def insert_products(self, c: Connection, skus: Collection[str]) -> None:
+        """Make the products that are absent, at version 0: an absent row cannot be locked."""
+        self.dialect.insert(c, products, [(sku, 0) for sku in skus], "ON CONFLICT DO NOTHING")
+
+    def first_open_batches(self, c: Connection, skus: Collection[str], page: int) -> list[Batch]:
+        """Of each sku the first page of open batches, in order of preference."""
+        return [_batch(row) for row in self.dialect.read(c, self._first_open, _column(skus), page)]
+
+    def next_open_batches(self, c: Connection, sku: str, after: tuple[date, str], page: int) -> list[Batch]:
+        parameters = (sku, after[0].isoformat(), after[1], page)
+        return [_batch(row) for row in c.exec_driver_sql(self._next_open, parameters)]
+
+    def named_batches(self, c: Connection, refs: Collection[str]) -> list[Batch]:
+        return [_batch(row) for row in self.dialect.read(c, self._named, _column(refs))]
+
+    def lines(self, c: Connection, keys: Collection[tuple[str, str]]) -> list[LineAndBatch]:
+        """The lines that are there of (orderid, sku), with the batches they are on."""
+        rows = self.dialect.read(c, self._lines, list(keys))
+        return [(OrderLine(*row[:5]), _batch(row[5:]) if row[5] is not None else None) for row in rows]
+
+    def newest_on(self, c: Connection, ref: str, before: int, page: int) -> list[OrderLine]:
+        return [OrderLine(*row) for row in c.exec_driver_sql(self._newest_on, (ref, before, page))]
+
+    def oldest_waiting(self, c: Connection, sku: str, at_most: int, after: int, page: int) -> list[OrderLine]:
+        """The first page, by age, of the lines that wait for at most so many pieces.
+
+        Hops from one quantity to the next in the index and takes the oldest of each: what it costs depends on how many
+        different quantities wait, not on how many lines.
+        """
+        values = {"sku": sku, "most": at_most, "after": after, "page": page}
+        parameters = tuple(values[name] for name in self._waiting_order)
+        return [OrderLine(*row) for row in c.exec_driver_sql(self._oldest_waiting, parameters)]
+
+    def event_id(self, c: Connection, position: LogPosition) -> str | None:
+        """The id of the event at a position, if there is one."""
+        row = c.exec_driver_sql(self._event_id, (position.partition, position.seq)).one_or_none()
+        return None if row is None else str(row[0])
+
+    def inbox(self, c: Connection, keys: Collection[tuple[str, str]]) -> Sequence[Any]:
+        """The rows of the inbox for (source, id)."""
+        return self.dialect.read(c, self._inbox, list(keys))
+
+
+def _column(values: Iterable[str]) -> list[tuple[str]]:
+    return [(value,) for value in values]
+
+
+def _batch(row: Sequence[Any]) -> Batch:
+    ref, sku, purchased, allocated, eta, created_quantity, created_eta = row
+    return Batch(ref, sku, purchased, to_date(eta), allocated, (created_quantity, to_date(created_eta)))
+
+
+def _numbered(statement: str, sql: Any) -> tuple[str, list[str]]:
+    """Turn `:name` into marks, and tell in which order the names come."""
+    names: list[str] = []
+    words = statement.split(":")
+    marked = words[0]
+    for word in words[1:]:
+        name = next(n for n in ("sku", "most", "after", "page") if word.startswith(n))
+        names.append(name)
+        marked += "?" + word[len(name) :]
+    return sql(marked), names

@@ -1,0 +1,135 @@
+"""The questions of `allocation.views`, asked of the state tables and the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, Select, func, select
+
+from allocation.adapters.serialization import decode_event
+from allocation.adapters.sql.errors import translated
+from allocation.adapters.sql.tables import batches, event_log, log_head, order_lines, products
+from allocation.domain.model import Batch, Product
+from allocation.service_layer.answers import BatchState, Promise
+from allocation.service_layer.envelope import EventEnvelope, LogPosition, partition_of
+from allocation.views import EventPage, ProductView, Views
+
+_LINES = select(
+    order_lines.c.orderid, order_lines.c.sku, order_lines.c.qty, order_lines.c.batchref, batches.c.eta
+).select_from(order_lines.outerjoin(batches, batches.c.reference == order_lines.c.batchref))
+
+
+class SqlViews(Views):
+    def __init__(self, engine: Engine, partitions: int) -> None:
+        self._engine, self._partitions = engine, partitions
+
+    def order(self, orderid: str) -> list[Promise]:
+        return self._promises(_LINES.where(order_lines.c.orderid == orderid).order_by(order_lines.c.sku))
+
+    def line(self, orderid: str, sku: str) -> Promise | None:
+        found = self._promises(_LINES.where(order_lines.c.orderid == orderid, order_lines.c.sku == sku))
+        return found[0] if found else None
+
+    def batch(self, ref: str) -> BatchState | None:
+        query = (
+            select(batches, products.c.version_number)
+            .join_from(batches, products, products.c.sku == batches.c.sku)
+            .where(batches.c.reference == ref)
+        )
+        with self._reading() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _state(row, row.version_number)
+
+    def product(self, sku: str, waiting_limit: int = 100) -> ProductView | None:
+        waiting = (order_lines.c.sku == sku) & order_lines.c.batchref.is_(None)
+        with self._reading() as connection:
+            version = connection.scalar(select(products.c.version_number).where(products.c.sku == sku))
+            if version is None:
+                return None
+            rows = connection.execute(select(batches).where(batches.c.sku == sku)).all()
+            counted = connection.execute(
+                select(func.count(), func.coalesce(func.sum(order_lines.c.qty), 0)).where(waiting)
+            ).one()
+            first = connection.execute(_LINES.where(waiting).order_by(order_lines.c.since).limit(waiting_limit)).all()
+        product = Product(sku, [_batch(row) for row in rows], version)
+        states = {row.reference: _state(row, version) for row in rows}
+        return ProductView(
+            sku,
+            version,
+            [states[batch.reference] for batch in product.batches],
+            product.availability(),
+            [_promise(row) for row in first],
+            counted[0],
+            counted[1],
+        )
+
+    def events(self, after: Sequence[LogPosition], limit: int, sku: str | None = None) -> EventPage:
+        cursor = {p.partition: p.seq for p in after}
+        chosen = range(self._partitions) if sku is None else [partition_of(sku, self._partitions)]
+        found: list[EventEnvelope] = []
+        with self._reading() as connection:
+            for partition in chosen:
+                query = self._after(connection, partition, cursor.get(partition, 0), sku)
+                page = [_logged(row) for row in connection.execute(query.limit(limit - len(found)))]
+                if page:
+                    cursor[partition] = page[-1].position.seq
+                found += page
+        return EventPage(found, [LogPosition(p, seq) for p, seq in sorted(cursor.items())])
+
+    def ready(self) -> None:
+        with self._reading() as connection:
+            connection.execute(select(log_head.c.log_partition).limit(1))
+
+    def _after(self, connection: Connection, partition: int, seq: int, sku: str | None) -> Select[Any]:
+        query = select(event_log).where(event_log.c.log_partition == partition)
+        if sku is None:
+            return query.where(event_log.c.position > seq).order_by(event_log.c.position)
+        query = query.where(event_log.c.sku == sku).order_by(event_log.c.version)
+        # A cursor of this sku's feed is one of its events: go on by its version, which the index knows.
+        here = (event_log.c.log_partition == partition) & (event_log.c.position == seq) & (event_log.c.sku == sku)
+        version = connection.scalar(select(event_log.c.version).where(here))
+        return query.where(event_log.c.position > seq if version is None else event_log.c.version > version)
+
+    def _promises(self, query: Select[Any]) -> list[Promise]:
+        with self._reading() as connection:
+            return [_promise(row) for row in connection.execute(query)]
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """One snapshot for all that is read inside."""
+        postgres = self._engine.dialect.name == "postgresql"
+        with translated(), self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if postgres else "BEGIN")
+            yield connection
+            connection.exec_driver_sql("COMMIT")
+
+
+def _promise(row: Any) -> Promise:
+    return Promise(
+        row.orderid, row.sku, row.qty, "waiting" if row.batchref is None else "allocated", row.batchref, row.eta
+    )
+
+
+def _batch(row: Row[Any]) -> Batch:
+    return Batch(row.reference, row.sku, row.purchased_quantity, row.eta, row.allocated_quantity)
+
+
+def _state(row: Row[Any], version: int) -> BatchState:
+    free = row.purchased_quantity - row.allocated_quantity
+    return BatchState(row.reference, row.sku, row.purchased_quantity, free, row.eta, version)
+
+
+def _logged(row: Row[Any]) -> EventEnvelope:
+    return EventEnvelope(
+        decode_event(row.type, row.data),
+        row.id,
+        row.at,
+        LogPosition(row.log_partition, row.position),
+        row.version,
+        row.correlation_id,
+        row.causation_id,
+        row.traceparent,
+        row.schema_version,
+    )
