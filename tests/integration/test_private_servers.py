@@ -269,6 +269,25 @@ def test_a_commit_that_is_never_sent_is_the_same_error_for_the_client_and_leaves
     assert batches() == []
 
 
+def test_a_commit_that_was_prepared_long_ago_is_still_seen(
+    postgres_proxy: PostgresProxy, batches: Callable[[], list[str]]
+) -> None:
+    connection = connect(postgres_proxy.url, autocommit=True)
+
+    def transaction(sku: str) -> None:
+        connection.execute("BEGIN")
+        insert(connection, sku)
+        connection.execute("COMMIT", prepare=True)
+
+    for number in range(10):
+        transaction(f"CHAIR-{number}")
+    postgres_proxy.lose_reply_of_next_commit(after="INSERT INTO batches")
+    with pytest.raises(psycopg.OperationalError):
+        transaction("RED-CHAIR")
+    assert postgres_proxy.server_answer == "COMMIT"
+    assert len(batches()) == 11
+
+
 def test_only_one_commit_is_lost(postgres_proxy: PostgresProxy, batches: Callable[[], list[str]]) -> None:
     postgres_proxy.lose_next_commit()
     with pytest.raises(psycopg.OperationalError):
