@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from datetime import date
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -60,7 +59,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def insert(self, connection: Connection, table: Table, rows: Sequence[Row], conflict: str = "") -> None:
-        """Insert rows, given in the order of the table's (not computed) columns."""
+        """Insert rows, given in the order of the table's (not computed) columns; days and moments as ISO 8601 text."""
 
     @abstractmethod
     def update(self, connection: Connection, statement: str, types: Sequence[str], rows: Sequence[Row]) -> int:
@@ -116,15 +115,11 @@ class SqliteDialect(Dialect):
             marks = ", ".join("?" * len(names))
             statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks}) {conflict}"
             self._inserts[key] = statement
-        connection.exec_driver_sql(statement, [tuple(map(_plain, row)) for row in rows])
+        connection.exec_driver_sql(statement, list(rows))
 
     def update(self, connection: Connection, statement: str, types: Sequence[str], rows: Sequence[Row]) -> int:
         numbered = statement.format(*(f"?{n + 1}" for n in range(len(types))))
-        return connection.exec_driver_sql(numbered, [tuple(map(_plain, row)) for row in rows]).rowcount
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, date) else value
+        return connection.exec_driver_sql(numbered, list(rows)).rowcount
 
 
 class PostgresDialect(Dialect):

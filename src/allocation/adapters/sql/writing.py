@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -44,12 +44,12 @@ class Writer:
         """The final rows of what changed. Raises `Conflict` if a product has not the version it was loaded with."""
         d = self._dialect
         created = [
-            (ref, b.created.sku, b.qty, b.allocated, b.eta, b.created.qty, b.created.eta)
+            (ref, b.created.sku, b.qty, b.allocated, _day(b.eta), b.created.qty, _day(b.created.eta))
             for ref, b in rows.batches.items()
             if b.created is not None
         ]
         changed = [
-            (ref, b.allocated, b.qty, int(b.moved), b.eta) for ref, b in rows.batches.items() if b.created is None
+            (ref, b.allocated, b.qty, int(b.moved), _day(b.eta)) for ref, b in rows.batches.items() if b.created is None
         ]
         if created:
             d.insert(c, batches, created)
@@ -84,7 +84,8 @@ class Writer:
                 done.position = LogPosition(place.partition, place.seq)
         if rows:
             self._dialect.insert(c, event_log, rows)
-        self._dialect.insert(c, inbox, [_inbox_row(done, moment_text(now)) for done in handled])
+        at = moment_text(now)
+        self._dialect.insert(c, inbox, [_inbox_row(done, at) for done in handled])
         return (LogPosition(rows[0][0], rows[0][1]), rows[0][4]) if rows else None
 
     def lock_head(self, c: Connection, partition: int) -> None:
@@ -127,6 +128,10 @@ def _inbox_row(done: Handled, at: str) -> tuple[Any, ...]:
         envelope.causation_id,
         envelope.traceparent,
     )
+
+
+def _day(day: date | None) -> str | None:
+    return None if day is None else day.isoformat()
 
 
 def _expect(wanted: int, found: int) -> None:
