@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
+from itertools import islice
 from threading import Lock
 from types import TracebackType
 from typing import Self
 
-from allocation.domain.events import BatchCreated
+from allocation.domain.events import BatchCreated, Event
 from allocation.domain.model import Product
 from allocation.service_layer.answers import BatchState, Promise, promise_of, state_of
 from allocation.service_layer.envelope import (
@@ -23,6 +25,7 @@ from allocation.service_layer.envelope import (
     LogPosition,
     partition_of,
 )
+from allocation.service_layer.errors import Conflict
 from allocation.service_layer.unit_of_work import Handled, Repository, UnitOfWork
 from allocation.views import EventPage, ProductView, Views
 
@@ -39,25 +42,41 @@ class MemoryStore:
         self.inbox: dict[tuple[str, str], Handled] = {}
         self._history: defaultdict[str, list[EventEnvelope]] = defaultdict(list)
 
-    def append(self, logged: EventEnvelope) -> None:
-        """Raises `ValueError` for an event out of turn: a doubled or missing position or version."""
-        event, log = logged.event, self.log[logged.position.partition]
-        if logged.position.seq != len(log) + 1 or logged.version != len(self._history[event.sku]) + 1:
-            raise ValueError(f"{event} is out of turn at {logged.position}, version {logged.version}")
-        if isinstance(event, BatchCreated) and self.sku_of_batch.setdefault(event.ref, event.sku) != event.sku:
-            raise ValueError(f"batch {event.ref} stands twice")
-        log.append(logged)
-        self._history[event.sku].append(logged)
+    def write(self, logged: Sequence[EventEnvelope], handled: Sequence[Handled]) -> None:
+        """Take in events and commands, all or none. Raises `Conflict` for an event out of turn (a doubled or missing
+        position or version), a batch reference that stands for another sku, an id that is known."""
+        sizes = [len(log) for log in self.log]
+        versions: dict[str, int] = {}
+        owners: dict[str, str] = {}
+        for envelope in logged:
+            event, place = envelope.event, envelope.position
+            sizes[place.partition] += 1
+            version = versions[event.sku] = versions.get(event.sku, len(self._history[event.sku])) + 1
+            if (place.seq, envelope.version) != (sizes[place.partition], version):
+                raise Conflict(f"{event} is out of turn at {place}, version {envelope.version}")
+            if isinstance(event, BatchCreated):
+                owner = self.sku_of_batch.get(event.ref) or owners.setdefault(event.ref, event.sku)
+                if owner != event.sku:
+                    raise Conflict(f"batch {event.ref} stands for {owner}")
+        inbox = {done.envelope.key: done for done in handled}
+        if len(inbox) < len(handled) or not inbox.keys().isdisjoint(self.inbox):
+            raise Conflict("another command came under one of these ids")
+        for envelope in logged:
+            self.log[envelope.position.partition].append(envelope)
+            self._history[envelope.event.sku].append(envelope)
+        self.sku_of_batch |= owners
+        self.inbox |= inbox
 
-    def forget_changes(self, sku: str) -> None:
-        """Fold the product from the log again: what was not logged has not happened."""
-        product = Product(sku)
-        for logged in self._history[sku]:
-            product.apply(logged.event)
-        if product.version_number:
-            self.products[sku] = product
-        else:
-            self.products.pop(sku, None)
+    def forget_changes(self, product: Product) -> None:
+        """Fold the product from the log again, if it went beyond: what was not logged has not happened."""
+        history = self._history[product.sku]
+        if product.version_number == len(history):
+            return
+        self.products.pop(product.sku, None)
+        if history:
+            folded = self.products[product.sku] = Product(product.sku)
+            for logged in history:
+                folded.apply(logged.event)
 
 
 class MemoryRepository(Repository):
@@ -75,10 +94,9 @@ class MemoryRepository(Repository):
         return product
 
     def _sku_of(self, batchref: str) -> str | None:
-        for product in self.seen.values():
-            if product.batches.get(batchref) is not None:
-                return product.sku
-        return self._store.sku_of_batch.get(batchref)
+        if sku := self._store.sku_of_batch.get(batchref):
+            return sku
+        return next((p.sku for p in self.seen.values() if p.batches.get(batchref) is not None), None)
 
     def _add(self, product: Product) -> None:
         self.seen[product.sku] = product
@@ -101,8 +119,8 @@ class MemoryUnitOfWork(UnitOfWork):
     ) -> None:
         try:
             if not self._committed:
-                for sku in self.products.seen:
-                    self._store.forget_changes(sku)
+                for product in self.products.seen.values():
+                    self._store.forget_changes(product)
         finally:
             self._store.lock.release()
 
@@ -111,29 +129,40 @@ class MemoryUnitOfWork(UnitOfWork):
         return {e.key: inbox[e.key] for e in envelopes if e.brought_id and e.key in inbox}
 
     def commit(self, handled: Sequence[Handled]) -> None:
-        store = self._store
-        for done in handled:
-            for (event, version), event_id in zip(done.events, store.ids.several(len(done.events)), strict=True):
-                partition = partition_of(event.sku, store.partitions)
-                log = store.log[partition]
-                now = max(store.clock.now(), log[-1].time) if log else store.clock.now()
-                done.position = LogPosition(partition, len(log) + 1)
-                origin = done.envelope
-                store.append(
-                    EventEnvelope(
-                        event,
-                        event_id,
-                        now,
-                        done.position,
-                        version,
-                        origin.correlation_id,
-                        origin.id,
-                        origin.traceparent,
-                    )
-                )
-            store.inbox[done.envelope.key] = done
+        store, ids = self._store, iter(self._store.ids.several(sum(len(done.events) for done in handled)))
+        now = store.clock.now()
+        heads = [_Head(partition, log, now) for partition, log in enumerate(store.log)]
+        logged = [
+            heads[partition_of(event.sku, store.partitions)].envelope(event, version, next(ids), done)
+            for done in handled
+            for event, version in done.events
+        ]
+        store.write(logged, handled)
         store.products.update((sku, p) for sku, p in self.products.seen.items() if p.version_number)
         self._committed = True
+
+
+class _Head:
+    """The place of the last event of a partition; time does not step back along it."""
+
+    def __init__(self, partition: int, log: Sequence[EventEnvelope], now: datetime) -> None:
+        self.position = LogPosition(partition, len(log))
+        self.at = max(now, log[-1].time) if log else now
+
+    def envelope(self, event: Event, version: int, event_id: str, done: Handled) -> EventEnvelope:
+        """The event at the next place, which becomes the position of the command."""
+        origin = done.envelope
+        done.position = self.position = LogPosition(self.position.partition, self.position.seq + 1)
+        return EventEnvelope(
+            event,
+            event_id,
+            self.at,
+            self.position,
+            version,
+            origin.correlation_id,
+            origin.id,
+            origin.traceparent,
+        )
 
 
 class MemoryViews(Views):
@@ -177,7 +206,7 @@ class MemoryViews(Views):
         found: list[EventEnvelope] = []
         with self._store.lock:
             for partition, log in enumerate(self._store.log):
-                for logged in log[cursor.get(partition, 0) :]:
+                for logged in islice(log, cursor.get(partition, 0), None):
                     if len(found) == limit:
                         break
                     cursor[partition] = logged.position.seq

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
+from allocation.domain.errors import Refused
 from allocation.domain.model import Batch, Product
 from allocation.service_layer.envelope import LogPosition
 
@@ -53,6 +54,8 @@ class Answer:
 
     def unwrap(self) -> Result:
         """The result. Raises the refusal or failure if there is one."""
+        if isinstance(self.error, Refused):
+            raise self.error.with_traceback(None)  # it may be given, and raised, many times
         if self.error is not None:
             raise self.error
         return self.result

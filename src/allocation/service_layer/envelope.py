@@ -89,4 +89,4 @@ class EventEnvelope:
 
 def partition_of(key: str, partitions: int) -> int:
     """The log partition a key lives in, the same in every process and forever."""
-    return crc32(key.encode()) % partitions if partitions > 1 else 0
+    return crc32(key.encode(errors="surrogatepass")) % partitions if partitions > 1 else 0

@@ -21,14 +21,6 @@ from allocation.service_layer.unit_of_work import Handled, UnitOfWork
 Handler = Callable[[Any, UnitOfWork], Any]
 
 
-class _GroupSpoilt(Exception):
-    """A handler failed in a way that may have left a trace: the whole group is rolled back."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-
-
 class MessageBus:
     """Dispatches commands to their handlers.
 
@@ -87,9 +79,11 @@ class MessageBus:
         """
         try:
             return self._retrying(self._transaction, envelopes)
-        except _GroupSpoilt as spoilt:
+        except Unavailable:
+            raise
+        except Exception as failure:  # noqa: BLE001  # told to the caller whose command failed, and to no other
             if len(envelopes) == 1:
-                return [Answer(error=spoilt.cause)]
+                return [Answer(error=failure)]
             return [self._alone(envelope) for envelope in envelopes]
 
     def _alone(self, envelope: CommandEnvelope) -> Answer:
@@ -102,32 +96,27 @@ class MessageBus:
         with self._unit_of_work() as uow:
             known = uow.begin(envelopes)
             handled: list[Handled] = []
+            fresh: list[Handled] = []
             for envelope in envelopes:
                 done = known.get(envelope.key) if envelope.brought_id else None
                 if done is None:
                     done = self._decide(envelope, uow)
+                    fresh.append(done)
                     if envelope.brought_id:
                         known[envelope.key] = done
                 handled.append(done)
-            kept = [
-                done
-                for envelope, done in zip(envelopes, handled, strict=True)
-                if done.envelope is envelope and done.is_kept
-            ]
-            if kept:
+            if kept := [done for done in fresh if done.is_kept]:
                 uow.commit(kept)
         return [done.answer_to(envelope) for envelope, done in zip(envelopes, handled, strict=True)]
 
     def _decide(self, envelope: CommandEnvelope, uow: UnitOfWork) -> Handled:
+        """Let the handler decide. What it raises leaves here only if it may have left a trace."""
         try:
             result = self._handlers[type(envelope.command)](envelope.command, uow)
         except Refused as refusal:
             if uow.collect_new_events():
-                raise _GroupSpoilt(refusal) from refusal
-            return Handled(envelope, error=refusal)
-        except Unavailable:
-            raise
-        except Exception as failure:  # raised to its caller by handle_many; the others are handled without it
-            raise _GroupSpoilt(failure) from failure
+                raise
+            # An answer that is kept must not keep the frames that gave it.
+            return Handled(envelope, error=refusal.with_traceback(None))
         events = uow.collect_new_events()
         return Handled(envelope, result, events=events, changed=bool(events))
