@@ -70,7 +70,7 @@ def _store(settings: Settings, clock: Clock, ids: Ids) -> tuple[Callable[[], Uni
         return lambda: MemoryUnitOfWork(store), MemoryViews(store), lambda: None
     engine = _engine(settings)
     migrate_database(engine, partitions)
-    database = Database.of(engine, ids, clock, partitions)
+    database = Database.of(engine, ids, clock, partitions, patience_seconds=settings.commit_patience_seconds)
     return lambda: SqlUnitOfWork(database), SqlViews(engine, partitions), engine.dispose
 
 

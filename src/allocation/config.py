@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     lock_timeout_seconds: float = Field(
         5.0, gt=0, le=300, description="How long a transaction waits for a lock before it starts again"
     )
+    commit_patience_seconds: float = Field(
+        10.0, gt=0, le=300, description="How long to look for a database that went away while it committed"
+    )
     body_limit_bytes: int = Field(1_048_576, ge=1024, le=104_857_600, description="Largest request body taken in")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is written to the log")
 
@@ -47,6 +50,8 @@ class Settings(BaseSettings):
             raise ValueError("write postgresql://... instead of postgres://...")
         if scheme not in {"sqlite", "postgresql", "memory"}:
             raise ValueError("use sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME or memory:")
+        if scheme == "sqlite" and (":memory:" in url or not url.partition(":///")[2]):
+            raise ValueError("name a file, as in sqlite:///allocation.db; to keep nothing, write memory:")
         return url
 
 

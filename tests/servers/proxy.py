@@ -72,13 +72,17 @@ class PostgresProxy:
 
     def refuse(self) -> None:
         """The database is gone: every connection is dropped, and new ones are refused, until `accept()`."""
+        self.refuse_new()
+        self.cut_all()
+
+    def refuse_new(self) -> None:
+        """Connections there are live on; new ones are refused, until `accept()`."""
         with self._lock:
             listener, self._listener = self._listener, None
         if listener is not None:
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept()
             listener.close()
-        self.cut_all()
 
     def accept(self) -> None:
         """The database is back, on the same port."""

@@ -114,7 +114,7 @@ class SqlUnitOfWork(UnitOfWork):
         patiently = Retrying(
             retry=retry_if_exception_type(Unavailable),
             stop=stop_after_delay(self._database.patience_seconds),
-            wait=wait_exponential_jitter(initial=0.05, max=1.0),
+            wait=wait_exponential_jitter(multiplier=0.05, max=1.0),
             reraise=True,
         )
         try:

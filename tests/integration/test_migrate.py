@@ -1,0 +1,81 @@
+"""The database is brought to today's tables, once, whoever starts first."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, text
+
+from allocation.adapters.sql.engine import make_engine
+from allocation.adapters.sql.migrate import migrate
+from allocation.adapters.sql.tables import metadata
+from allocation.service_layer.errors import SetupError
+
+
+def test_the_migrations_lead_to_the_tables(database_url: str, tmp_path: Path) -> None:
+    engine = make_engine(database_url)
+    assert migrate(engine, 1) == (None, "0001")
+    assert migrate(engine, 1) == ("0001", "0001")
+    with engine.connect() as connection:
+        migrated = described(connection)
+        if engine.dialect.name == "postgresql":
+            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+            connection.execute(text("CREATE SCHEMA fresh"))
+            connection.execute(text("SET search_path TO fresh"))
+            metadata.create_all(connection)
+            made = described(connection)
+        else:
+            fresh = make_engine(f"sqlite:///{tmp_path / 'fresh.db'}")
+            with fresh.connect() as other:
+                metadata.create_all(other)
+                made = described(other)
+            fresh.dispose()
+    engine.dispose()
+    assert migrated == made
+
+
+def described(connection: Connection) -> list[str]:
+    """Every table and index as the database itself writes it, checks, computed columns and partial indexes included."""
+    if connection.dialect.name == "sqlite":
+        query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'alembic%'"
+    else:
+        query = (
+            "SELECT replace(indexdef, schemaname || '.', '') FROM pg_indexes WHERE schemaname = current_schema() "
+            "AND tablename <> 'alembic_version' UNION ALL "
+            "SELECT conname || pg_get_constraintdef(oid) FROM pg_constraint "
+            "WHERE connamespace = current_schema()::regnamespace AND conname NOT LIKE 'alembic%' UNION ALL "
+            "SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable, collation_name, "
+            "generation_expression) FROM information_schema.columns WHERE table_schema = current_schema() "
+            "AND table_name <> 'alembic_version'"
+        )
+    return sorted(re.sub(r"\s+", " ", str(row[0])) for row in connection.execute(text(query)))
+
+
+def test_many_processes_may_start_at_once(database_url: str) -> None:
+    engines = [make_engine(database_url) for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        befores = [before for before, _ in pool.map(lambda engine: migrate(engine, 2), engines)]
+    assert sorted(befores, key=str) == ["0001"] * 5 + [None]
+    for engine in engines:
+        engine.dispose()
+
+
+def test_another_number_of_log_partitions_stops_the_start(database_url: str) -> None:
+    engine = make_engine(database_url)
+    migrate(engine, 2)
+    with pytest.raises(SetupError, match="ALLOCATION_LOG_PARTITIONS=2"):
+        migrate(engine, 3)
+    engine.dispose()
+
+
+def test_a_database_of_a_newer_version_stops_the_start(database_url: str) -> None:
+    engine = make_engine(database_url)
+    migrate(engine, 1)
+    with engine.connect() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SetupError, match="newer"):
+        migrate(engine, 1)
+    engine.dispose()

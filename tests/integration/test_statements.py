@@ -1,0 +1,83 @@
+"""What a command costs, in statements: a fixed number, however much history there is."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import Engine, event
+
+from allocation.bootstrap import Application
+from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch, Deallocate
+
+SETTEE = "ADORABLE-SETTEE"
+
+# BEGIN, lock, open batches, named lines; lines, batches, products, log head, events, inbox, COMMIT
+ALLOCATE_STATEMENTS = 11
+# the same, with a delete in place of the upsert, and one look at who waits
+DEALLOCATE_STATEMENTS = 12
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """The statements that any engine is given meanwhile."""
+    seen: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        seen.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+def cost(application: Application, *commands: Command) -> int:
+    envelopes = [application.bus.envelope(command) for command in commands]
+    with statements() as seen:
+        for answer in application.bus.handle_many(envelopes):
+            answer.unwrap()
+    return len(seen)
+
+
+def test_an_allocate_takes_the_same_statements_with_ten_lines_and_with_a_thousand(application: Application) -> None:
+    application.bus.handle(CreateBatch("b1", SETTEE, 100_000))
+    costs = []
+    for size in (10, 1000):
+        application.bus.handle_many([application.bus.envelope(Allocate(f"{size}-{n}", SETTEE, 1)) for n in range(size)])
+        costs.append(cost(application, Allocate(f"one-more-than-{size}", SETTEE, 1)))
+    assert costs == [ALLOCATE_STATEMENTS] * 2
+
+
+def test_a_group_takes_the_same_statements_as_one(application: Application) -> None:
+    for n in range(20):
+        application.bus.handle(CreateBatch(f"b{n}", f"CHAIR-{n}", 100))
+    group = [Allocate(f"o{n}", f"CHAIR-{n % 20}", 1) for n in range(200)]
+    assert cost(application, *group) == ALLOCATE_STATEMENTS
+
+
+@pytest.mark.parametrize("waiting", [10, 1000])
+def test_a_deallocate_takes_the_same_statements_however_many_wait_in_vain(
+    application: Application, waiting: int
+) -> None:
+    application.bus.handle(CreateBatch("b1", SETTEE, 5))
+    application.bus.handle(Allocate("small", SETTEE, 5))
+    application.bus.handle_many([application.bus.envelope(Allocate(f"w{n}", SETTEE, 6)) for n in range(waiting)])
+    assert cost(application, Deallocate("small", SETTEE)) == DEALLOCATE_STATEMENTS
+
+
+def test_a_refused_command_writes_nothing(application: Application) -> None:
+    with statements() as seen:
+        application.bus.ask(application.bus.envelope(Allocate("o1", "NO-SUCH-SKU", 1)))
+    assert seen[-1] == "ROLLBACK"
+    assert not [s for s in seen if s.startswith(("INSERT", "UPDATE", "DELETE"))]
+
+
+def test_serving_many_who_wait_reads_them_page_by_page(application: Application) -> None:
+    application.bus.handle(CreateBatch("b1", SETTEE, 1))
+    application.bus.handle_many([application.bus.envelope(Allocate(f"w{n}", SETTEE, 2)) for n in range(350)])
+    taken = cost(application, ChangeBatchQuantity("b1", 700))
+    product = application.views.product(SETTEE)
+    assert product is not None
+    assert product.waiting_lines == 0
+    assert taken < 20
