@@ -1,0 +1,134 @@
+"""The floor's statements for SQLite (WAL, synchronous=FULL), in the variants that were tried: rows are read by one
+statement a key or by one JSON array of keys, and written by executemany or by one JSON array."""
+
+import json
+import re
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from benchmarks.floor import PAGE, Group, Line, OpenBatch
+
+OPEN = (
+    "SELECT reference, sku, purchased_quantity - allocated_quantity, eta FROM batches WHERE sku = ? AND is_open "
+    "ORDER BY coalesce(eta, '0001-01-01'), reference LIMIT ?"
+)
+TAKE = "UPDATE batches SET allocated_quantity = allocated_quantity + ?2 WHERE reference = ?1"
+RAISE = "UPDATE products SET version_number = ?3 WHERE sku = ?1 AND version_number = ?2"
+HEAD = (
+    "UPDATE log_head SET seq = seq + ?1, last_at = max(last_at, ?2) WHERE log_partition = 0 RETURNING seq - ?1, last_at"
+)
+WRITES = {
+    "order_lines": ("orderid, sku, qty, batchref, since", "?1, ?2, ?3, ?4, ?5"),
+    "event_log": (
+        "log_partition, position, sku, version, id, type, schema_version, at, correlation_id, causation_id, data",
+        "0, {base} + ?1, ?2, ?3, ?4, ?5, 1, '{at}', ?7, ?7, ?6",
+    ),
+    "inbox": (
+        "id, source, client, type, body, outcome, log_partition, position, at, correlation_id",
+        "?1, 'import', '', 'Allocate', ?2, ?3, 0, {base} + ?4, '{at}', ?1",
+    ),
+}
+
+
+class SqliteFloor:
+    """`by_key`: reads one statement a key; `json_rows`: inserts all rows of a table by one statement; after so many
+    `checkpoint_pages` of 4 KiB the write-ahead log is copied into the database (SQLite's own default: 1,000)."""
+
+    def __init__(
+        self, path: str, *, by_key: bool = False, json_rows: bool = False, checkpoint_pages: int = 16_000
+    ) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "cache_size=-65536",
+            f"wal_autocheckpoint={checkpoint_pages}",
+        ):
+            self._connection.execute(f"PRAGMA {pragma}")
+        self._by_key, self._json_rows = by_key, json_rows
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def read(self, skus: list[str], lines: Sequence[Line]) -> tuple[dict[str, int], list[OpenBatch], set]:
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        if not self._by_key:
+            return self._read_by_json(skus, lines)
+        versions: dict[str, int] = {}
+        batches: list[OpenBatch] = []
+        for sku in skus:
+            versions.update(execute("SELECT sku, version_number FROM products WHERE sku = ?", (sku,)).fetchall())
+            batches += execute(OPEN, (sku, PAGE)).fetchall()
+        known = set()
+        for line in lines:
+            known.update(
+                execute("SELECT orderid, sku FROM order_lines WHERE orderid = ? AND sku = ?", line[:2]).fetchall()
+            )
+        return versions, batches, known
+
+    def _read_by_json(self, skus: list[str], lines: Sequence[Line]) -> tuple[dict[str, int], list[OpenBatch], set]:
+        execute, wanted = self._connection.execute, json.dumps(skus)
+        versions = execute(
+            "SELECT p.sku, p.version_number FROM json_each(?) v CROSS JOIN products p ON p.sku = v.value", (wanted,)
+        ).fetchall()
+        batches = execute(
+            "SELECT b.reference, b.sku, purchased_quantity - allocated_quantity, b.eta FROM json_each(?) v "
+            "CROSS JOIN batches b ON b.rowid IN (SELECT o.rowid FROM batches o WHERE o.sku = v.value AND o.is_open "
+            "ORDER BY coalesce(o.eta, '0001-01-01'), o.reference LIMIT ?)",
+            (wanted, PAGE),
+        ).fetchall()
+        known = execute(
+            "SELECT l.orderid, l.sku FROM json_each(?) v CROSS JOIN order_lines l "
+            "ON l.orderid = v.value ->> 0 AND l.sku = v.value ->> 1",
+            (json.dumps([line[:2] for line in lines]),),
+        ).fetchall()
+        return dict(versions), batches, set(known)
+
+    def next_open(self, sku: str) -> list[OpenBatch]:
+        return self._connection.execute(OPEN, (sku, -1)).fetchall()
+
+    def write(self, group: Group) -> None:
+        connection = self._connection
+        changed = connection.executemany(TAKE, group.batches).rowcount
+        changed += connection.executemany(RAISE, group.products).rowcount
+        if changed != len(group.batches) + len(group.products):
+            raise RuntimeError("somebody else changed the products")
+        moment = group.at.isoformat(timespec="microseconds")
+        base, at = connection.execute(HEAD, (group.event_count, moment)).fetchone()
+        for table, (fields, values) in WRITES.items():
+            picked = values.format(base=base, at=at)
+            rows = getattr(
+                group, "lines" if table == "order_lines" else "events" if table == "event_log" else "inbox"
+            )()
+            if self._json_rows:
+                picked = re.sub(r"\?(\d)", lambda match: f"value ->> {int(match[1]) - 1}", picked)
+                statement = f"INSERT INTO {table} ({fields}) SELECT {picked} FROM json_each(?)"
+                connection.execute(statement, (json.dumps(rows),))
+            else:
+                connection.executemany(f"INSERT INTO {table} ({fields}) VALUES ({picked})", rows)
+        connection.execute("COMMIT")
+
+
+VARIANTS: dict[str, Callable[[str], SqliteFloor]] = {
+    "read by a JSON array, executemany, checkpoint at 16,000 pages": SqliteFloor,
+    "read by a JSON array, executemany, checkpoint at 1,000 pages": lambda path: SqliteFloor(
+        path, checkpoint_pages=1_000
+    ),
+    "read by key, executemany, checkpoint at 16,000 pages": lambda path: SqliteFloor(path, by_key=True),
+    "read and write by a JSON array, checkpoint at 16,000 pages": lambda path: SqliteFloor(path, json_rows=True),
+}
+FASTEST = "read by a JSON array, executemany, checkpoint at 16,000 pages"
+
+
+def seed(path: str, products: list[tuple], batches: list[tuple]) -> None:
+    """Bring in products and batches by rows, with the log's head; not part of what is measured."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("INSERT OR IGNORE INTO log_head VALUES (0, 0, '2000-01-01T00:00:00.000000+00:00')")
+        connection.executemany("INSERT INTO products (sku, version_number) VALUES (?, ?)", products)
+        connection.executemany(
+            "INSERT INTO batches (reference, sku, purchased_quantity, allocated_quantity, eta, created_quantity, "
+            "created_eta) VALUES (?1, ?2, ?3, 0, ?4, ?3, ?4)",
+            [(ref, sku, qty, eta.isoformat() if eta else None) for ref, sku, qty, eta in batches],
+        )
+    connection.close()
