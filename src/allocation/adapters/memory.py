@@ -33,8 +33,9 @@ from allocation.views import EventPage, ProductView, Views
 class MemoryStore:
     """Products, log and inbox. One unit of work at a time holds `lock`; readers take it for as long as they read."""
 
-    def __init__(self, ids: Ids, clock: Clock, partitions: int = 1) -> None:
+    def __init__(self, ids: Ids, clock: Clock, partitions: int = 1, lock_timeout_seconds: float = 5.0) -> None:
         self.ids, self.clock, self.partitions = ids, clock, partitions
+        self.lock_timeout_seconds = lock_timeout_seconds
         self.lock = Lock()
         self.products: dict[str, Product] = {}
         self.sku_of_batch: dict[str, str] = {}
@@ -109,7 +110,8 @@ class MemoryUnitOfWork(UnitOfWork):
         self._store = store
 
     def __enter__(self) -> Self:
-        self._store.lock.acquire()
+        if not self._store.lock.acquire(timeout=self._store.lock_timeout_seconds):
+            raise Conflict("another unit of work takes too long")
         self.products = MemoryRepository(self._store)
         self._committed = False
         return self

@@ -10,14 +10,14 @@ from allocation.domain.commands import Allocate, Command, CreateBatch, Deallocat
 
 @dataclass(slots=True)
 class Needs:
-    """`skus` are to be locked, those in `new_skus` to be made if absent; `refs` are batches named by reference (their
-    sku may have to be looked up); `lines` are (orderid, sku) of order lines, those in `leaving` with their batch."""
+    """`skus` are to be locked, those in `new_skus` to be made if absent; `lines` are (orderid, sku) of order lines;
+    `refs` are batches named by reference, of which `homeless` ones came without their sku."""
 
     skus: set[str] = field(default_factory=set)
     new_skus: set[str] = field(default_factory=set)
     refs: set[str] = field(default_factory=set)
+    homeless: set[str] = field(default_factory=set)
     lines: set[tuple[str, str]] = field(default_factory=set)
-    leaving: bool = False
 
 
 def needs_of(commands: Iterable[Command]) -> Needs:
@@ -25,17 +25,14 @@ def needs_of(commands: Iterable[Command]) -> Needs:
     needs = Needs()
     for command in commands:
         match command:
-            case Allocate():
+            case Allocate() | Deallocate():
                 needs.skus.add(command.sku)
                 needs.lines.add((command.orderid, command.sku))
-            case Deallocate():
-                needs.skus.add(command.sku)
-                needs.lines.add((command.orderid, command.sku))
-                needs.leaving = True
             case CreateBatch():
                 needs.skus.add(command.sku)
                 needs.new_skus.add(command.sku)
                 needs.refs.add(command.ref)
             case _:
                 needs.refs.add(command.ref)
+                needs.homeless.add(command.ref)
     return needs

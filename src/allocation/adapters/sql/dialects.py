@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -18,6 +19,22 @@ Row = Sequence[Any]
 
 _SEPARATOR, _NULL = "\x1f", "\x1e"
 _POSTGRES_TYPES = {"TEXT": "text", "BIGINT": "bigint", "INTEGER": "int", "SMALLINT": "smallint", "DATE": "date"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One statement with its parameters; on SQLite a list of tuples runs it once for each."""
+
+    sql: str
+    parameters: Sequence[Any] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step answered, and how many rows it met."""
+
+    rows: Sequence[Any]
+    count: int
 
 
 class Dialect(ABC):
@@ -54,17 +71,21 @@ class Dialect(ABC):
         """The statement with the driver's own marks for parameters."""
 
     @abstractmethod
-    def read(self, connection: Connection, statement: str, rows: Sequence[Row], *parameters: Any) -> Sequence[Any]:
-        """Run a statement that has one `rows` item, then `parameters`."""
+    def run(self, connection: Connection, steps: Sequence[Step]) -> list[Outcome]:
+        """Run steps in order; the first that fails ends it. Each sees what those before it did and waited for."""
 
     @abstractmethod
-    def insert(self, connection: Connection, table: Table, rows: Sequence[Row], conflict: str = "") -> None:
+    def reading(self, statement: str, rows: Sequence[Row], *parameters: Any) -> Step:
+        """A statement that has one `rows` item, and `parameters` after it."""
+
+    @abstractmethod
+    def inserting(self, table: Table, rows: Sequence[Row], conflict: str = "") -> Step:
         """Insert rows, given in the order of the table's (not computed) columns; days and moments as ISO 8601 text."""
 
     @abstractmethod
-    def update(self, connection: Connection, statement: str, types: Sequence[str], rows: Sequence[Row]) -> int:
-        """Run an UPDATE (with `/*from*/` before WHERE) or DELETE (`/*using*/`) for each row, whose fields are `{0}`,
-        `{1}`, ...; answers how many rows of the table it met."""
+    def updating(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
+        """An UPDATE (with `/*from*/` before WHERE) or DELETE (`/*using*/`) for each row, whose fields are `{0}`,
+        `{1}`, ...; its count is that of the rows of the table it met."""
 
 
 def _written(table: Table) -> list[Any]:
@@ -104,22 +125,28 @@ class SqliteDialect(Dialect):
     def sql(self, statement: str) -> str:
         return statement
 
-    def read(self, connection: Connection, statement: str, rows: Sequence[Row], *parameters: Any) -> Sequence[Any]:
-        source = json.dumps([row[0] for row in rows] if rows and len(rows[0]) == 1 else rows)
-        return connection.exec_driver_sql(statement, (source, *parameters)).fetchall()
+    def run(self, connection: Connection, steps: Sequence[Step]) -> list[Outcome]:
+        outcomes = []
+        for step in steps:
+            result = connection.exec_driver_sql(step.sql, step.parameters)
+            outcomes.append(Outcome(result.fetchall() if result.returns_rows else (), result.rowcount))
+        return outcomes
 
-    def insert(self, connection: Connection, table: Table, rows: Sequence[Row], conflict: str = "") -> None:
+    def reading(self, statement: str, rows: Sequence[Row], *parameters: Any) -> Step:
+        source = json.dumps([row[0] for row in rows] if rows and len(rows[0]) == 1 else rows)
+        return Step(statement, (source, *parameters))
+
+    def inserting(self, table: Table, rows: Sequence[Row], conflict: str = "") -> Step:
         key = (table.name, conflict)
         if (statement := self._inserts.get(key)) is None:
             names = [column.name for column in _written(table)]
             marks = ", ".join("?" * len(names))
             statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks}) {conflict}"
             self._inserts[key] = statement
-        connection.exec_driver_sql(statement, list(rows))
+        return Step(statement, list(rows))
 
-    def update(self, connection: Connection, statement: str, types: Sequence[str], rows: Sequence[Row]) -> int:
-        numbered = statement.format(*(f"?{n + 1}" for n in range(len(types))))
-        return connection.exec_driver_sql(numbered, list(rows)).rowcount
+    def updating(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
+        return Step(statement.format(*(f"?{n + 1}" for n in range(len(types)))), list(rows))
 
 
 class PostgresDialect(Dialect):
@@ -152,10 +179,17 @@ class PostgresDialect(Dialect):
     def sql(self, statement: str) -> str:
         return statement.replace("?", "%s")
 
-    def read(self, connection: Connection, statement: str, rows: Sequence[Row], *parameters: Any) -> Sequence[Any]:
-        return connection.exec_driver_sql(statement, (*_joined(rows), *parameters)).fetchall()
+    def run(self, connection: Connection, steps: Sequence[Step]) -> list[Outcome]:
+        """In the driver's pipeline mode: however many steps, one trip to the server and back."""
+        driver: Any = connection.connection.driver_connection
+        with driver.pipeline():
+            cursors = [driver.execute(step.sql, step.parameters or None) for step in steps]
+        return [Outcome(c.fetchall() if c.description else (), c.rowcount) for c in cursors]
 
-    def insert(self, connection: Connection, table: Table, rows: Sequence[Row], conflict: str = "") -> None:
+    def reading(self, statement: str, rows: Sequence[Row], *parameters: Any) -> Step:
+        return Step(statement, (*_joined(rows), *parameters))
+
+    def inserting(self, table: Table, rows: Sequence[Row], conflict: str = "") -> Step:
         key = (table.name, conflict)
         if (statement := self._inserts.get(key)) is None:
             columns = _written(table)
@@ -165,14 +199,14 @@ class PostgresDialect(Dialect):
             source = _unnest("v", names, types)
             statement = self.sql(f"INSERT INTO {table.name} ({listed}) SELECT {listed} FROM {source} {conflict}")
             self._inserts[key] = statement
-        connection.exec_driver_sql(statement, _joined(rows))
+        return Step(statement, _joined(rows))
 
-    def update(self, connection: Connection, statement: str, types: Sequence[str], rows: Sequence[Row]) -> int:
+    def updating(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
         names = [f"c{n}" for n in range(len(types))]
         source = _unnest("v", names, types)
         filled = statement.format(*(f"v.{name}" for name in names))
         filled = filled.replace("/*from*/", f"FROM {source}").replace("/*using*/", f"USING {source}")
-        return connection.exec_driver_sql(self.sql(filled), _joined(rows)).rowcount
+        return Step(self.sql(filled), _joined(rows))
 
 
 def _unnest(alias: str, columns: Iterable[str], types: Iterable[str]) -> str:

@@ -9,28 +9,46 @@ anything else                                          a defect of ours: raised 
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from allocation.service_layer.errors import Conflict, ConnectionLost, Overloaded
 
-_TRY_AGAIN = {"40001", "40P01", "55P03", "57014"}
-_SQLITE_TRY_AGAIN = ("database is locked", "database table is locked")
+try:
+    from psycopg import Error as PostgresError
+    from psycopg import OperationalError as PostgresOperationalError
+except ModuleNotFoundError:  # the extra `postgres` is not installed: none of these can come up
+
+    class PostgresError(Exception):  # type: ignore[no-redef]  # stands in for the driver's
+        sqlstate: str | None = None
+
+    class PostgresOperationalError(PostgresError):  # type: ignore[no-redef]  # stands in for the driver's
+        pass
 
 
-def translate(error: DBAPIError) -> Exception:
-    """What the service layer calls it; the error itself if it is a defect."""
-    sqlstate = getattr(error.orig, "sqlstate", None)
-    reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
-    if isinstance(error, IntegrityError) or sqlstate in _TRY_AGAIN or reason.startswith(_SQLITE_TRY_AGAIN):
+_TRY_AGAIN = ("40001", "40P01", "55P03", "57014", "23")
+_LOST = ("08", "57P0", "53")
+_SQLITE_LOCKED = ("database is locked", "database table is locked")
+
+
+def translate(error: BaseException) -> Exception | None:
+    """What the service layer calls it; None: a defect of ours."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, PostgresError):
+        sqlstate = error.sqlstate or ""
+        if sqlstate.startswith(_TRY_AGAIN):
+            return Conflict(reason)
+        if sqlstate.startswith(_LOST) or (isinstance(error, PostgresOperationalError) and not sqlstate):
+            return ConnectionLost(f"The database does not answer: {reason}")
+    if isinstance(error, sqlite3.IntegrityError) or reason.startswith(_SQLITE_LOCKED):
         return Conflict(reason)
-    lost = error.connection_invalidated or (sqlstate or "").startswith(("08", "57P0", "53"))
-    if lost or (isinstance(error, OperationalError) and sqlstate is None):
+    if isinstance(error, sqlite3.OperationalError) and reason.startswith(("unable to open", "disk I/O")):
         return ConnectionLost(f"The database does not answer: {reason}")
-    return error
+    return None
 
 
 @contextmanager
@@ -38,9 +56,10 @@ def translated() -> Iterator[None]:
     """Whatever the database raises inside leaves in the words of the service layer."""
     try:
         yield
-    except DBAPIError as error:
-        translation = translate(error)
-        if translation is error:
+    except (DBAPIError, PostgresError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        translation = translate(cause)
+        if translation is None:
             raise
         raise translation from error
     except PoolTimeoutError as error:

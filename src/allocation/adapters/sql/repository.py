@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import date
 from heapq import merge
+from typing import Any
 
 from sqlalchemy import Connection
 
+from allocation.adapters.sql.dialects import Outcome, Step
 from allocation.adapters.sql.errors import translated
-from allocation.adapters.sql.statements import Statements
+from allocation.adapters.sql.statements import Statements, batch_from, line_and_batch_from, line_from
 from allocation.domain.events import BatchCreated, Event
 from allocation.domain.model import Batch, Batches, Lines, OrderLine, Product
 from allocation.domain.preferences import preference
@@ -28,22 +30,32 @@ class Pages:
     lines: int = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """What lazy collections read with: the unit of work's connection, and how."""
+class Session:
+    """One connection in one transaction, which begins with the first steps it is given."""
 
-    connection: Connection
-    statements: Statements
-    pages: Pages
+    def __init__(self, connection: Connection, statements: Statements, pages: Pages) -> None:
+        self.statements, self.pages = statements, pages
+        self._connection, self._dialect = connection, statements.dialect
+        self.begun = False
+
+    def run(self, *steps: Step) -> list[Outcome]:
+        """Raises `Conflict`, `ConnectionLost`."""
+        begin = () if self.begun else (Step(self._dialect.begin),)
+        self.begun = True
+        with translated():
+            return self._dialect.run(self._connection, (*begin, *steps))[len(begin) :]
+
+    def rows(self, step: Step) -> Sequence[Any]:
+        return self.run(step)[0].rows
 
 
 class PagedBatches(Batches):
     """The open batches read so far, in order of preference up to `_horizon` (None: all), and those named."""
 
-    def __init__(self, sku: str, reader: Reader, named: Set[str], first_page: list[Batch]) -> None:
+    def __init__(self, sku: str, session: Session, named: Set[str], first_page: list[Batch]) -> None:
         """`named`: references that were looked up for the whole group; those not here are not of this product."""
         super().__init__(first_page)
-        self._sku, self._reader, self._named = sku, reader, named
+        self._sku, self._session, self._named = sku, session, named
         self._absent: set[str] = set()
         self._horizon: tuple[date, str] | None = None
         self._turn(first_page)
@@ -52,9 +64,7 @@ class PagedBatches(Batches):
         batch = self._by_reference.get(ref)
         if batch is None and ref not in self._named and ref not in self._absent:
             self._absent.add(ref)
-            with translated():
-                found = self._reader.statements.named_batches(self._reader.connection, [ref])
-            for batch in found:
+            for batch in map(batch_from, self._session.rows(self._session.statements.named_batches([ref]))):
                 if batch.sku == self._sku:
                     self.add(batch)
             return self._by_reference.get(ref)
@@ -86,35 +96,31 @@ class PagedBatches(Batches):
 
     def _read_on(self) -> None:
         assert self._horizon is not None
-        reader = self._reader
-        with translated():
-            page = reader.statements.next_open_batches(
-                reader.connection, self._sku, self._horizon, reader.pages.batches
-            )
+        session = self._session
+        step = session.statements.next_open_batches(self._sku, self._horizon, session.pages.batches)
+        page = [batch_from(row) for row in session.rows(step)]
         for batch in page:
             self.take(batch)
         self._turn(page)
 
     def _turn(self, page: list[Batch]) -> None:
-        full = len(page) == self._reader.pages.batches
+        full = len(page) == self._session.pages.batches
         self._horizon = max(map(preference, page)) if full else None
 
 
 class PagedLines(Lines):
     """The lines read or changed so far; what a page of the database tells of those is out of date and passed over."""
 
-    def __init__(self, sku: str, reader: Reader) -> None:
+    def __init__(self, sku: str, session: Session) -> None:
         super().__init__()
-        self._sku, self._reader = sku, reader
+        self._sku, self._session = sku, session
         self._absent: set[str] = set()
 
     def get(self, orderid: str, default: OrderLine | None = None) -> OrderLine | None:  # type: ignore[override]  # one default, never another type
         line = super().get(orderid)
         if line is None and orderid not in self._absent:
-            reader = self._reader
-            with translated():
-                found = reader.statements.lines(reader.connection, [(orderid, self._sku)])
-            self.take(orderid, found[0][0] if found else None)
+            found = self._session.rows(self._session.statements.lines([(orderid, self._sku)]))
+            self.take(orderid, line_and_batch_from(found[0])[0] if found else None)
             line = super().get(orderid)
         return line if line is not None else default
 
@@ -130,24 +136,23 @@ class PagedLines(Lines):
             self.setdefault(orderid, line)
 
     def newest_on(self, ref: str) -> Iterator[OrderLine]:
-        reader = self._reader
+        session = self._session
 
         def read(before: int) -> list[OrderLine]:
-            return reader.statements.newest_on(reader.connection, ref, before, reader.pages.lines)
+            step = session.statements.newest_on(ref, before, session.pages.lines)
+            return [line_from(row) for row in session.rows(step)]
 
         known = sorted((x for x in self.values() if x.batchref == ref), key=lambda x: -x.since)
         return merge(known, self._unknown(read, END_OF_TIME), key=lambda x: -x.since)
 
     def oldest_waiting(self, at_most: Callable[[], int]) -> Iterator[OrderLine]:
-        reader = self._reader
+        session = self._session
 
         def read(after: int) -> list[OrderLine]:
-            most = at_most()
-            return (
-                reader.statements.oldest_waiting(reader.connection, self._sku, most, after, reader.pages.lines)
-                if most > 0
-                else []
-            )
+            if (most := at_most()) <= 0:
+                return []
+            step = session.statements.oldest_waiting(self._sku, most, after, session.pages.lines)
+            return [line_from(row) for row in session.rows(step)]
 
         known = sorted((x for x in self.values() if x.batchref is None), key=lambda x: x.since)
         for line in merge(known, self._unknown(read, 0), key=lambda x: x.since):
@@ -158,23 +163,22 @@ class PagedLines(Lines):
         """Page after page of lines that were neither read nor changed before, each kept from now on."""
         place = start
         while True:
-            with translated():
-                page = read(place)
+            page = read(place)
             for line in page:
                 place = line.since
                 if line.orderid not in self and line.orderid not in self._absent:
                     self[line.orderid] = line
                     yield line
-            if len(page) < self._reader.pages.lines:
+            if len(page) < self._session.pages.lines:
                 return
 
 
 class SqlRepository(Repository):
     """The products of one unit of work, by identity. `versions` holds what was locked, as it was loaded."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, session: Session) -> None:
         super().__init__()
-        self._reader = reader
+        self._session = session
         self._products: dict[str, Product] = {}
         self._skus: dict[str, str | None] = {}
         self._named: set[str] = set()
@@ -182,78 +186,76 @@ class SqlRepository(Repository):
         self.inserted: set[str] = set()
 
     def load(self, needs: Needs) -> None:
-        """Lock and read what a group names, in a fixed number of statements."""
-        connection, statements = self._reader.connection, self._reader.statements
+        """Lock and read what a group names, in one trip; in two if batches are named whose sku is not."""
         skus = set(needs.skus)
-        if needs.new_skus:
-            self._insert(needs.new_skus)
-        if needs.refs:
-            found = statements.skus_of(connection, needs.refs)
-            self._skus.update({ref: found.get(ref) for ref in needs.refs})
+        if needs.homeless:
+            found = dict(self._session.rows(self._session.statements.skus_of(needs.homeless)))
+            self._skus.update({ref: found.get(ref) for ref in needs.homeless})
             skus.update(found.values())
+        self._read(skus, needs)
+
+    def _read(self, skus: set[str], needs: Needs) -> None:
+        s, pages = self._session.statements, self._session.pages
         if not skus:
             return
-        self._lock(skus)
-        self._named.update(needs.refs)
-        if needs.refs and self._products:
-            for batch in statements.named_batches(connection, needs.refs):
-                if product := self._products.get(batch.sku):
-                    _paged(product).take(batch)
-        if needs.lines and self._products:
-            self._load_lines(needs.lines)
+        steps = [s.insert_products(needs.new_skus)] if needs.new_skus else []
+        steps += [s.lock(skus), s.first_open_batches(skus, pages.batches)]
+        steps += [s.lines(needs.lines)] if needs.lines else []
+        steps += [s.named_batches(needs.refs)] if needs.refs else []
+        outcomes = iter(self._session.run(*steps))
+        if needs.new_skus:
+            next(outcomes)
+            self.inserted |= needs.new_skus
+        locked = {row[0]: row[1] for row in next(outcomes).rows}
+        self._take_products(skus, locked, map(batch_from, next(outcomes).rows))
+        if needs.lines:
+            self._take_lines(needs.lines, map(line_and_batch_from, next(outcomes).rows))
+        if needs.refs:
+            self._take_named(needs.refs, map(batch_from, next(outcomes).rows))
 
-    def _load_lines(self, keys: Collection[tuple[str, str]]) -> None:
-        read = {(line.orderid, line.sku): (line, batch) for line, batch in self._lines_of(keys)}
+    def _take_products(self, skus: set[str], locked: dict[str, int], open_batches: Iterable[Batch]) -> None:
+        self.versions.update(dict.fromkeys(skus, 0) | locked)
+        pages: dict[str, list[Batch]] = {sku: [] for sku, version in locked.items() if version}
+        for batch in open_batches:
+            pages[batch.sku].append(batch)
+        for sku, page in pages.items():
+            batches = PagedBatches(sku, self._session, self._named, page)
+            self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, self._session))
+
+    def _take_lines(self, keys: Collection[tuple[str, str]], found: Iterable[tuple[OrderLine, Batch | None]]) -> None:
+        read = {(line.orderid, line.sku): (line, batch) for line, batch in found}
         for orderid, sku in keys:
             if (product := self._products.get(sku)) is None:
                 continue
             line, batch = read.get((orderid, sku), (None, None))
             if isinstance(product.lines, PagedLines):
                 product.lines.take(orderid, line)
-            if batch is not None:
-                _paged(product).take(batch)
+            if batch is not None and isinstance(product.batches, PagedBatches):
+                product.batches.take(batch)
 
-    def _lines_of(self, keys: Collection[tuple[str, str]]) -> list[tuple[OrderLine, Batch | None]]:
-        return self._reader.statements.lines(self._reader.connection, keys)
-
-    def _lock(self, skus: set[str]) -> None:
-        connection, statements = self._reader.connection, self._reader.statements
-        locked = statements.lock(connection, skus)
-        self.versions.update(dict.fromkeys(skus, 0) | locked)
-        there = [sku for sku, version in locked.items() if version]
-        if not there:
-            return
-        pages: dict[str, list[Batch]] = {sku: [] for sku in there}
-        for batch in statements.first_open_batches(connection, there, self._reader.pages.batches):
-            pages[batch.sku].append(batch)
-        for sku, page in pages.items():
-            self._products[sku] = self._product(sku, page, locked[sku])
-
-    def _product(self, sku: str, page: list[Batch], version: int) -> Product:
-        lines = PagedLines(sku, self._reader)
-        return Product(sku, PagedBatches(sku, self._reader, self._named, page), version, lines)
-
-    def _insert(self, skus: Collection[str]) -> None:
-        self.inserted.update(skus)
-        self._reader.statements.insert_products(self._reader.connection, sorted(skus))
+    def _take_named(self, refs: set[str], found: Iterable[Batch]) -> None:
+        self._named |= refs
+        self._skus |= dict.fromkeys(refs - self._skus.keys())
+        for batch in found:
+            self._skus[batch.reference] = batch.sku
+            product = self._products.get(batch.sku)
+            if product is not None and isinstance(product.batches, PagedBatches):
+                product.batches.take(batch)
 
     def _get(self, sku: str) -> Product | None:
         if sku not in self.versions:
-            with translated():
-                self._lock({sku})
+            self._read({sku}, Needs())
         return self._products.get(sku)
 
     def _sku_of(self, batchref: str) -> str | None:
         if batchref not in self._skus:
-            with translated():
-                self._skus |= self._reader.statements.skus_of(self._reader.connection, [batchref])
-        return self._skus.get(batchref)
+            found = dict(self._session.rows(self._session.statements.skus_of([batchref])))
+            self._skus[batchref] = found.get(batchref)
+        return self._skus[batchref]
 
     def _add(self, product: Product) -> None:
         if product.sku not in self.inserted:
-            with translated():
-                self._insert([product.sku])
-                self._lock({product.sku})
+            self._read({product.sku}, Needs(new_skus={product.sku}))
         self._products[product.sku] = product
 
     def collect_new_events(self) -> list[tuple[Event, int]]:
@@ -262,8 +264,3 @@ class SqlRepository(Repository):
             if type(event) is BatchCreated:
                 self._skus[event.ref] = event.sku
         return events
-
-
-def _paged(product: Product) -> PagedBatches:
-    assert isinstance(product.batches, PagedBatches)
-    return product.batches

@@ -6,10 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 from typing import Any
 
-from sqlalchemy import Connection
-
 from allocation.adapters.serialization import to_date
-from allocation.adapters.sql.dialects import Dialect
+from allocation.adapters.sql.dialects import Dialect, Step
 from allocation.adapters.sql.tables import products
 from allocation.domain.model import Batch, OrderLine
 from allocation.service_layer.envelope import LogPosition
@@ -20,8 +18,6 @@ _INBOX = (
     "i.source, i.id, i.client, i.type, i.body, i.outcome, i.log_partition, i.position, i.at, i.correlation_id, "
     "i.causation_id, i.traceparent"
 )
-
-LineAndBatch = tuple[OrderLine, Batch | None]
 
 
 class Statements:
@@ -67,64 +63,68 @@ class Statements:
             f"{d.one_of('inbox', 'i', 'i.source = v.source AND i.id = v.id')}"
         )
 
-    def skus_of(self, c: Connection, refs: Collection[str]) -> dict[str, str]:
-        """The sku of each batch that is there."""
-        return {row[0]: row[1] for row in self.dialect.read(c, self._skus_of, _column(refs))}
+    def skus_of(self, refs: Collection[str]) -> Step:
+        """(reference, sku) of each batch that is there."""
+        return self.dialect.reading(self._skus_of, _column(refs))
 
-    def lock(self, c: Connection, skus: Collection[str]) -> dict[str, int]:
-        """Lock the products that are there, in sku order, and tell their versions."""
-        return {row[0]: row[1] for row in self.dialect.read(c, self._lock, _column(sorted(skus)))}
-
-    def insert_products(self, c: Connection, skus: Collection[str]) -> None:
+    def insert_products(self, skus: Collection[str]) -> Step:
         """Make the products that are absent, at version 0: an absent row cannot be locked."""
-        self.dialect.insert(c, products, [(sku, 0) for sku in skus], "ON CONFLICT DO NOTHING")
+        return self.dialect.inserting(products, [(sku, 0) for sku in sorted(skus)], "ON CONFLICT DO NOTHING")
 
-    def first_open_batches(self, c: Connection, skus: Collection[str], page: int) -> list[Batch]:
+    def lock(self, skus: Collection[str]) -> Step:
+        """Lock the products that are there, in sku order: (sku, version)."""
+        return self.dialect.reading(self._lock, _column(sorted(skus)))
+
+    def first_open_batches(self, skus: Collection[str], page: int) -> Step:
         """Of each sku the first page of open batches, in order of preference."""
-        return [_batch(row) for row in self.dialect.read(c, self._first_open, _column(skus), page)]
+        return self.dialect.reading(self._first_open, _column(skus), page)
 
-    def next_open_batches(self, c: Connection, sku: str, after: tuple[date, str], page: int) -> list[Batch]:
-        parameters = (sku, after[0].isoformat(), after[1], page)
-        return [_batch(row) for row in c.exec_driver_sql(self._next_open, parameters)]
+    def next_open_batches(self, sku: str, after: tuple[date, str], page: int) -> Step:
+        return Step(self._next_open, (sku, after[0].isoformat(), after[1], page))
 
-    def named_batches(self, c: Connection, refs: Collection[str]) -> list[Batch]:
-        return [_batch(row) for row in self.dialect.read(c, self._named, _column(refs))]
+    def named_batches(self, refs: Collection[str]) -> Step:
+        return self.dialect.reading(self._named, _column(refs))
 
-    def lines(self, c: Connection, keys: Collection[tuple[str, str]]) -> list[LineAndBatch]:
-        """The lines that are there of (orderid, sku), with the batches they are on."""
-        rows = self.dialect.read(c, self._lines, list(keys))
-        return [(OrderLine(*row[:5]), _batch(row[5:]) if row[5] is not None else None) for row in rows]
+    def lines(self, keys: Collection[tuple[str, str]]) -> Step:
+        """The lines that are there of (orderid, sku), each with the batch it is on."""
+        return self.dialect.reading(self._lines, list(keys))
 
-    def newest_on(self, c: Connection, ref: str, before: int, page: int) -> list[OrderLine]:
-        return [OrderLine(*row) for row in c.exec_driver_sql(self._newest_on, (ref, before, page))]
+    def newest_on(self, ref: str, before: int, page: int) -> Step:
+        return Step(self._newest_on, (ref, before, page))
 
-    def oldest_waiting(self, c: Connection, sku: str, at_most: int, after: int, page: int) -> list[OrderLine]:
+    def oldest_waiting(self, sku: str, at_most: int, after: int, page: int) -> Step:
         """The first page, by age, of the lines that wait for at most so many pieces.
 
         Hops from one quantity to the next in the index and takes the oldest of each: what it costs depends on how many
         different quantities wait, not on how many lines.
         """
         values = {"sku": sku, "most": at_most, "after": after, "page": page}
-        parameters = tuple(values[name] for name in self._waiting_order)
-        return [OrderLine(*row) for row in c.exec_driver_sql(self._oldest_waiting, parameters)]
+        return Step(self._oldest_waiting, tuple(values[name] for name in self._waiting_order))
 
-    def event_id(self, c: Connection, position: LogPosition) -> str | None:
+    def event_id(self, position: LogPosition) -> Step:
         """The id of the event at a position, if there is one."""
-        row = c.exec_driver_sql(self._event_id, (position.partition, position.seq)).one_or_none()
-        return None if row is None else str(row[0])
+        return Step(self._event_id, (position.partition, position.seq))
 
-    def inbox(self, c: Connection, keys: Collection[tuple[str, str]]) -> Sequence[Any]:
+    def inbox(self, keys: Collection[tuple[str, str]]) -> Step:
         """The rows of the inbox for (source, id)."""
-        return self.dialect.read(c, self._inbox, list(keys))
+        return self.dialect.reading(self._inbox, list(keys))
+
+
+def batch_from(row: Sequence[Any]) -> Batch:
+    ref, sku, purchased, allocated, eta, created_quantity, created_eta = row
+    return Batch(ref, sku, purchased, to_date(eta), allocated, (created_quantity, to_date(created_eta)))
+
+
+def line_from(row: Sequence[Any]) -> OrderLine:
+    return OrderLine(*row)
+
+
+def line_and_batch_from(row: Sequence[Any]) -> tuple[OrderLine, Batch | None]:
+    return OrderLine(*row[:5]), batch_from(row[5:]) if row[5] is not None else None
 
 
 def _column(values: Iterable[str]) -> list[tuple[str]]:
     return [(value,) for value in values]
-
-
-def _batch(row: Sequence[Any]) -> Batch:
-    ref, sku, purchased, allocated, eta, created_quantity, created_eta = row
-    return Batch(ref, sku, purchased, to_date(eta), allocated, (created_quantity, to_date(created_eta)))
 
 
 def _numbered(statement: str, sql: Any) -> tuple[str, list[str]]:

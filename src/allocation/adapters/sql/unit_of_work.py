@@ -13,14 +13,15 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from allocation.adapters.serialization import decode_command, decode_outcome
+from allocation.adapters.sql.dialects import Step
 from allocation.adapters.sql.engine import dialect_of
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.projector import project
-from allocation.adapters.sql.repository import Pages, Reader, SqlRepository
+from allocation.adapters.sql.repository import Pages, Session, SqlRepository
 from allocation.adapters.sql.statements import Statements
-from allocation.adapters.sql.writing import Writer
+from allocation.adapters.sql.writing import Place, Writer
 from allocation.service_layer.envelope import Clock, CommandEnvelope, Ids, LogPosition
-from allocation.service_layer.errors import ConnectionLost, OutcomeUnknown, Unavailable
+from allocation.service_layer.errors import Conflict, ConnectionLost, OutcomeUnknown, Unavailable
 from allocation.service_layer.needs import needs_of
 from allocation.service_layer.unit_of_work import Handled, UnitOfWork
 
@@ -57,59 +58,57 @@ class SqlUnitOfWork(UnitOfWork):
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._open = False
 
     def __enter__(self) -> Self:
         with translated():
             self._connection: Connection = self._database.engine.connect()
-            try:
-                self._connection.exec_driver_sql(self._database.statements.dialect.begin)
-            except BaseException:
-                self._connection.close()
-                raise
-        self._open = True
-        database = self._database
-        self.products = SqlRepository(Reader(self._connection, database.statements, database.pages))
+        self._session = Session(self._connection, self._database.statements, self._database.pages)
+        self.products = SqlRepository(self._session)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._open and not self._connection.invalidated:
+            if not self._connection.invalidated and self._session.begun:
                 self._connection.exec_driver_sql("ROLLBACK")
         except DBAPIError:
             # The connection is gone, and the transaction with it; a pool must not hand it out again.
             self._connection.invalidate()
         finally:
-            self._open = False
             self._connection.close()
 
     def begin(self, envelopes: Sequence[CommandEnvelope]) -> dict[tuple[str, str], Handled]:
-        with translated():
-            self.products.load(needs_of(envelope.command for envelope in envelopes))
-            brought = [envelope.key for envelope in envelopes if envelope.brought_id]
-            if not brought:
-                return {}
-            rows = self._database.statements.inbox(self._connection, list(dict.fromkeys(brought)))
-        return {(row[0], row[1]): _handled(row) for row in rows}
+        self.products.load(needs_of(envelope.command for envelope in envelopes))
+        brought = {envelope.key for envelope in envelopes if envelope.brought_id}
+        if not brought:
+            return {}
+        return {(row[0], row[1]): _handled(row) for row in self._session.rows(self._database.statements.inbox(brought))}
 
     def commit(self, handled: Sequence[Handled]) -> None:
-        database, connection = self._database, self._connection
+        writer, session, now = self._database.writer, self._session, self._database.clock.now()
         rows = project(pair for done in handled for pair in done.events)
-        with translated():
-            if rows.versions:
-                database.writer.write_state(connection, rows, self.products.versions)
-            database.writer.delete_unused(connection, self.products.inserted - rows.versions.keys())
-            first = database.writer.write_log(connection, handled, database.clock.now())
+        state = writer.state(rows, self.products.versions) if rows.versions else []
+        if unused := self.products.inserted - rows.versions.keys():
+            state.append((writer.delete_unused(unused), None))
+        taken = writer.positions(handled, now)
+        outcomes = session.run(*(step for step, _ in state), *(step for _, step in taken.values()))
+        for (_, wanted), outcome in zip(state, outcomes, strict=False):
+            if wanted is not None and outcome.count != wanted:
+                raise Conflict(f"{wanted - outcome.count} of {wanted} rows are not as they were loaded")
+        places = {
+            partition: Place(partition, outcome.rows[0][0] - count, outcome.rows[0][1])
+            for (partition, (count, _)), outcome in zip(taken.items(), outcomes[len(state) :], strict=True)
+        }
+        steps, first = writer.log(handled, places, now)
         try:
-            self._open = False
-            connection.exec_driver_sql("COMMIT")
-        except DBAPIError as error:
-            connection.invalidate()
+            session.run(*steps, Step("COMMIT"))
+        except ConnectionLost as error:
+            self._connection.invalidate()
             self._find_out(first, handled[0].envelope.key, error)
+        session.begun = False
 
-    def _find_out(self, first: tuple[LogPosition, str] | None, key: tuple[str, str], error: DBAPIError) -> None:
+    def _find_out(self, first: tuple[LogPosition, str] | None, key: tuple[str, str], error: ConnectionLost) -> None:
         """An error at COMMIT is not a failure: ask the log whether it happened. Returns if it did."""
         patiently = Retrying(
             retry=retry_if_exception_type(Unavailable),
@@ -129,16 +128,18 @@ class SqlUnitOfWork(UnitOfWork):
 
     def _stands(self, first: tuple[LogPosition, str] | None, key: tuple[str, str]) -> bool:
         """Whether our first event has its place in the log (without events: our first command is in the inbox)."""
-        statements, writer = self._database.statements, self._database.writer
-        with translated(), self._database.engine.connect() as connection:
-            connection.exec_driver_sql(statements.dialect.begin)
+        database = self._database
+        with translated(), database.engine.connect() as connection:
+            session = Session(connection, database.statements, database.pages)
             try:
                 if first is None:
-                    return bool(statements.inbox(connection, [key]))
+                    return bool(session.rows(database.statements.inbox([key])))
                 position, event_id = first
                 # The lock waits for our lost transaction, should the server still be busy with it.
-                writer.lock_head(connection, position.partition)
-                return statements.event_id(connection, position) == event_id
+                _, found = session.run(
+                    database.writer.wait_for(position.partition), database.statements.event_id(position)
+                )
+                return [tuple(row) for row in found.rows] == [(event_id,)]
             finally:
                 connection.exec_driver_sql("ROLLBACK")
 

@@ -7,14 +7,11 @@ from collections.abc import Collection, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection
-
 from allocation.adapters.serialization import encode, encode_outcome
-from allocation.adapters.sql.dialects import Dialect
+from allocation.adapters.sql.dialects import Dialect, Step
 from allocation.adapters.sql.projector import Rows
 from allocation.adapters.sql.tables import batches, event_log, inbox, moment_text, order_lines
 from allocation.service_layer.envelope import Ids, LogPosition, partition_of
-from allocation.service_layer.errors import Conflict
 from allocation.service_layer.unit_of_work import Handled
 
 _CHANGE_BATCH = (
@@ -26,11 +23,12 @@ _DELETE_LINE = "DELETE FROM order_lines /*using*/ WHERE order_lines.orderid = {0
 _RAISE_VERSION = (
     "UPDATE products SET version_number = {2} /*from*/ WHERE products.sku = {0} AND products.version_number = {1}"
 )
+_KEEP_SINCE = "ON CONFLICT (orderid, sku) DO UPDATE SET batchref = excluded.batchref"
 _DELETE_UNUSED = "DELETE FROM products /*using*/ WHERE products.sku = {0} AND products.version_number = 0"
 
 
 class Writer:
-    """Writes, bound to a dialect; stateless, shared by all units of work."""
+    """Makes the steps that write; bound to a dialect, stateless, shared by all units of work."""
 
     def __init__(self, dialect: Dialect, ids: Ids, partitions: int) -> None:
         self._dialect, self._ids, self._partitions = dialect, ids, partitions
@@ -38,10 +36,10 @@ class Writer:
             f"UPDATE log_head SET seq = seq + ?, last_at = {dialect.greatest}(last_at, ?) "
             "WHERE log_partition = ? RETURNING seq, last_at"
         )
-        self._lock_head = dialect.sql("UPDATE log_head SET seq = seq WHERE log_partition = ?")
+        self._wait = dialect.sql("UPDATE log_head SET seq = seq WHERE log_partition = ?")
 
-    def write_state(self, c: Connection, rows: Rows, loaded: dict[str, int]) -> None:
-        """The final rows of what changed. Raises `Conflict` if a product has not the version it was loaded with."""
+    def state(self, rows: Rows, loaded: dict[str, int]) -> list[tuple[Step, int | None]]:
+        """Write the final rows of what changed; with each step how many rows it has to meet (None: any number)."""
         d = self._dialect
         created = [
             (ref, b.created.sku, b.qty, b.allocated, _day(b.eta), b.created.qty, _day(b.created.eta))
@@ -51,27 +49,36 @@ class Writer:
         changed = [
             (ref, b.allocated, b.qty, int(b.moved), _day(b.eta)) for ref, b in rows.batches.items() if b.created is None
         ]
-        if created:
-            d.insert(c, batches, created)
-        if changed:
-            _expect(len(changed), d.update(c, _CHANGE_BATCH, ("text", "int", "int", "int", "date"), changed))
-        if rows.gone:
-            d.update(c, _DELETE_LINE, ("text", "text"), list(rows.gone))
-        if rows.lines:
-            lines = [(orderid, sku, *line) for (orderid, sku), line in rows.lines.items()]
-            d.insert(c, order_lines, lines, "ON CONFLICT (orderid, sku) DO UPDATE SET batchref = excluded.batchref")
+        lines = [(orderid, sku, *line) for (orderid, sku), line in rows.lines.items()]
         versions = [(sku, loaded[sku], version) for sku, version in rows.versions.items()]
-        _expect(len(versions), d.update(c, _RAISE_VERSION, ("text", "bigint", "bigint"), versions))
+        steps: list[tuple[Step, int | None]] = []
+        if created:
+            steps.append((d.inserting(batches, created), None))
+        if changed:
+            steps.append((d.updating(_CHANGE_BATCH, ("text", "int", "int", "int", "date"), changed), len(changed)))
+        if rows.gone:
+            steps.append((d.updating(_DELETE_LINE, ("text", "text"), list(rows.gone)), None))
+        if lines:
+            steps.append((d.inserting(order_lines, lines, _KEEP_SINCE), None))
+        steps.append((d.updating(_RAISE_VERSION, ("text", "bigint", "bigint"), versions), len(versions)))
+        return steps
 
-    def delete_unused(self, c: Connection, skus: Collection[str]) -> None:
+    def delete_unused(self, skus: Collection[str]) -> Step:
         """Products that were made to be locked, and then got no event."""
-        if skus:
-            self._dialect.update(c, _DELETE_UNUSED, ("text",), [(sku,) for sku in skus])
+        return self._dialect.updating(_DELETE_UNUSED, ("text",), [(sku,) for sku in skus])
 
-    def write_log(self, c: Connection, handled: Sequence[Handled], now: datetime) -> tuple[LogPosition, str] | None:
-        """Take positions, last of all locks, and write events and inbox under them. Answers where the first event
-        stands, and its id."""
-        places = self._positions(c, handled, now)
+    def positions(self, handled: Sequence[Handled], now: datetime) -> dict[int, tuple[int, Step]]:
+        """Take as many positions in each partition, in ascending order, as there are events: (how many, step)."""
+        counts = Counter(partition_of(e.sku, self._partitions) for done in handled for e, _ in done.events)
+        return {
+            partition: (counts[partition], Step(self._take, (counts[partition], moment_text(now), partition)))
+            for partition in sorted(counts)
+        }
+
+    def log(
+        self, handled: Sequence[Handled], places: dict[int, Place], now: datetime
+    ) -> tuple[list[Step], tuple[LogPosition, str] | None]:
+        """Write events and inbox under the positions taken. Answers where the first event stands, and its id."""
         rows: list[tuple[Any, ...]] = []
         ids = iter(self._ids.several(sum(len(done.events) for done in handled)))
         for done in handled:
@@ -82,27 +89,17 @@ class Writer:
                 row = (place.partition, place.seq, event.sku, version, next(ids), type(event).__name__, 1, place.at)
                 rows.append((*row, origin.correlation_id, origin.id, origin.traceparent, encode(event)))
                 done.position = LogPosition(place.partition, place.seq)
-        if rows:
-            self._dialect.insert(c, event_log, rows)
         at = moment_text(now)
-        self._dialect.insert(c, inbox, [_inbox_row(done, at) for done in handled])
-        return (LogPosition(rows[0][0], rows[0][1]), rows[0][4]) if rows else None
+        steps = [self._dialect.inserting(event_log, rows)] if rows else []
+        steps.append(self._dialect.inserting(inbox, [_inbox_row(done, at) for done in handled]))
+        return steps, ((LogPosition(rows[0][0], rows[0][1]), rows[0][4]) if rows else None)
 
-    def lock_head(self, c: Connection, partition: int) -> None:
+    def wait_for(self, partition: int) -> Step:
         """Wait for whoever is committing to this partition."""
-        c.exec_driver_sql(self._lock_head, (partition,))
-
-    def _positions(self, c: Connection, handled: Sequence[Handled], now: datetime) -> dict[int, _Place]:
-        counts = Counter(partition_of(e.sku, self._partitions) for done in handled for e, _ in done.events)
-        places = {}
-        for partition in sorted(counts):
-            parameters = (counts[partition], moment_text(now), partition)
-            seq, at = c.exec_driver_sql(self._take, parameters).one()
-            places[partition] = _Place(partition, seq - counts[partition], at)
-        return places
+        return Step(self._wait, (partition,))
 
 
-class _Place:
+class Place:
     """The place of the last event written in a partition."""
 
     __slots__ = ("at", "partition", "seq")
@@ -132,8 +129,3 @@ def _inbox_row(done: Handled, at: str) -> tuple[Any, ...]:
 
 def _day(day: date | None) -> str | None:
     return None if day is None else day.isoformat()
-
-
-def _expect(wanted: int, found: int) -> None:
-    if found != wanted:
-        raise Conflict(f"{wanted - found} of {wanted} rows are not as they were loaded")
