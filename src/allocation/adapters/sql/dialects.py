@@ -103,17 +103,18 @@ class SqliteDialect(Dialect):
         return f"(SELECT {picked} FROM json_each(?)) AS {alias}"
 
     def one_of(self, table: str, alias: str, condition: str, outer: bool = False) -> str:
-        return f"{'LEFT ' if outer else ''}JOIN {table} {alias} ON {condition}"
+        # SQLite keeps the order of a CROSS JOIN: the rows first, then the table by its key, whatever ANALYZE told.
+        return f"{'LEFT' if outer else 'CROSS'} JOIN {table} {alias} ON {condition}"
 
     def first_open_batches(self, rows: str, columns: str) -> str:
         return (
-            f"SELECT {columns} FROM {rows} JOIN batches b ON b.rowid IN (SELECT o.rowid FROM batches o "
+            f"SELECT {columns} FROM {rows} CROSS JOIN batches b ON b.rowid IN (SELECT o.rowid FROM batches o "
             "WHERE o.sku = v.sku AND o.is_open ORDER BY coalesce(o.eta, '0001-01-01'), o.reference LIMIT ?)"
         )
 
     def waiting_of_each_size(self, columns: str) -> str:
         return (
-            f"SELECT {columns} FROM sizes JOIN order_lines l ON l.sku = :sku AND l.batchref IS NULL "
+            f"SELECT {columns} FROM sizes CROSS JOIN order_lines l ON l.sku = :sku AND l.batchref IS NULL "
             "AND l.qty = sizes.qty AND l.since > :after AND l.since <= coalesce((SELECT w.since FROM order_lines w "
             "WHERE w.sku = :sku AND w.batchref IS NULL AND w.qty = sizes.qty AND w.since > :after "
             "ORDER BY w.since LIMIT 1 OFFSET :page), 9223372036854775807)"
