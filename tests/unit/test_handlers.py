@@ -314,9 +314,21 @@ def test_a_group_names_what_has_to_be_locked_and_read() -> None:
         ]
     )
     assert needs == Needs(
-        {"NEW-CHAIR", "RED-CHAIR"}, {"NEW-CHAIR"}, {"b1", "b2", "b3", "b4"}, {("o1", "RED-CHAIR")}, leaving=False
+        skus={"NEW-CHAIR", "RED-CHAIR"},
+        new_skus={"NEW-CHAIR"},
+        refs={"b1", "b2", "b3", "b4"},
+        homeless={"b2", "b3", "b4"},
+        lines={("o1", "RED-CHAIR")},
     )
 
 
-def test_a_line_that_leaves_is_read_with_its_batch() -> None:
-    assert needs_of([Deallocate("o1", "RED-CHAIR")]) == Needs({"RED-CHAIR"}, lines={("o1", "RED-CHAIR")}, leaving=True)
+def test_what_cannot_be_printed_names_nothing() -> None:
+    bad = "\x1f"
+    commands = [
+        CreateBatch(bad, "RED-CHAIR", 1),
+        CreateBatch("b1", bad, 1),
+        Allocate(bad, "RED-CHAIR", 1),
+        Deallocate("o1", bad),
+        ChangeBatchEta(bad, None),
+    ]
+    assert needs_of(commands) == Needs()

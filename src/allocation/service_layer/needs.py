@@ -21,18 +21,25 @@ class Needs:
 
 
 def needs_of(commands: Iterable[Command]) -> Needs:
-    """One pass over the commands of a group."""
+    """One pass over the commands of a group.
+
+    What cannot be printed (and trips databases: NUL, lone surrogates) names nothing. It is no id; the handler will
+    refuse it.
+    """
     needs = Needs()
     for command in commands:
         match command:
-            case Allocate() | Deallocate():
-                needs.skus.add(command.sku)
-                needs.lines.add((command.orderid, command.sku))
-            case CreateBatch():
-                needs.skus.add(command.sku)
-                needs.new_skus.add(command.sku)
-                needs.refs.add(command.ref)
+            case Allocate(orderid, sku) | Deallocate(orderid, sku):
+                if orderid.isprintable() and sku.isprintable():
+                    needs.skus.add(sku)
+                    needs.lines.add((orderid, sku))
+            case CreateBatch(ref, sku):
+                if ref.isprintable() and sku.isprintable():
+                    needs.skus.add(sku)
+                    needs.new_skus.add(sku)
+                    needs.refs.add(ref)
             case _:
-                needs.refs.add(command.ref)
-                needs.homeless.add(command.ref)
+                if command.ref.isprintable():
+                    needs.refs.add(command.ref)
+                    needs.homeless.add(command.ref)
     return needs
