@@ -20,8 +20,12 @@ _RESULTS: dict[str, type] = {t.__name__: t for t in (Promise, BatchState)}
 _REFUSALS: dict[str, type[Refused]] = {t.__name__: t for t in Refused.__subclasses__()}
 
 
-class UnknownMessage(ValueError):
-    """A stored or received message of a type that this version does not know."""
+class BadMessage(ValueError):
+    """A stored or received message that cannot be read; says why."""
+
+
+class UnknownMessage(BadMessage):
+    """Of a type that this version does not know."""
 
 
 def encode(message: Event | Command) -> str:
@@ -30,19 +34,24 @@ def encode(message: Event | Command) -> str:
 
 
 def decode_event(name: str, data: str | bytes) -> Event:
-    """Raises `UnknownMessage`, or `msgspec.ValidationError` where the fields do not fit."""
-    if (decoder := _EVENTS.get(name)) is None:
-        raise UnknownMessage(f"unknown event {name}")
-    event: Event = decoder.decode(data)
+    """Raises `BadMessage`, as `UnknownMessage` where it is of an unknown type."""
+    event: Event = _decode(_EVENTS.get(name), name, data)
     return event
 
 
 def decode_command(name: str, data: str | bytes) -> Command:
-    """Raises `UnknownMessage`, or `msgspec.ValidationError` where the fields do not fit."""
-    if (decoder := _COMMANDS.get(name)) is None:
-        raise UnknownMessage(f"unknown command {name}")
-    command: Command = decoder.decode(data)
+    """Raises `BadMessage`, as `UnknownMessage` where it is of an unknown type."""
+    command: Command = _decode(_COMMANDS.get(name), name, data)
     return command
+
+
+def _decode(decoder: msgspec.json.Decoder[Any] | None, name: str, data: str | bytes) -> Any:
+    if decoder is None:
+        raise UnknownMessage(f"unknown message type {name[:40]!r}")
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise BadMessage(f"{name} cannot be read: {error}") from error
 
 
 def encode_outcome(result: Result, error: Exception | None) -> str:
