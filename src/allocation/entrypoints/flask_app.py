@@ -1,0 +1,113 @@
+"""The HTTP application: `create_app` makes one from an `Application`. Importing this does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import flask
+from flask import Flask
+from werkzeug.exceptions import HTTPException
+from werkzeug.http import HTTP_STATUS_CODES
+
+from allocation.bootstrap import Application
+from allocation.entrypoints.http import allocations, batches, book, events, health, orders, products
+from allocation.entrypoints.http.call import Call, Reply
+from allocation.entrypoints.http.docs import docs_routes
+from allocation.entrypoints.http.openapi import openapi_routes
+from allocation.entrypoints.http.problems import problem_reply
+from allocation.entrypoints.http.routes import Route
+
+RESOURCES = (batches, allocations, orders, products, events, book, health)
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+
+_STATUS_LINES = {code: f"{code} {name}" for code, name in HTTP_STATUS_CODES.items()}
+
+
+def create_app(application: Application) -> Flask:
+    """A Flask application over `application`, which stays the caller's to close. Several may live in one process."""
+    app = Flask(__name__, static_folder=None)
+    app.url_map.merge_slashes = False
+    routes = all_routes()
+    for route in routes:
+        view = _view(route, application)
+        app.add_url_rule(route.path, endpoint=route.source, methods=[route.method], view_func=view)
+
+    @app.errorhandler(Exception)
+    def tell(error: Exception) -> flask.Response:
+        call = Call(application, flask.request.environ, "")
+        return _response(problem_reply(error, call.correlation_id), call.correlation_id)
+
+    app.wsgi_app = ShortWay(app, application, routes)  # type: ignore[method-assign]  # Flask's own hook for middleware
+    return app
+
+
+def all_routes() -> Sequence[Route]:
+    """What the service answers, in the order of the document."""
+    routes = [route for resource in RESOURCES for route in resource.routes]
+    routes += openapi_routes(routes)
+    routes += docs_routes(routes)
+    return routes
+
+
+class ShortWay:
+    """Answers declared routes straight from the WSGI environment, past Flask's contexts, signals and request object.
+
+    Those cost several times what the rest of the edge costs. Flask keeps what is rare: HEAD, OPTIONS, paths and
+    methods that are not there, and any view that somebody adds. Hooks such as `before_request` do not see the short
+    way; what every request needs belongs into `Route.answer`.
+    """
+
+    def __init__(self, app: Flask, application: Application, routes: Sequence[Route]) -> None:
+        self._flask = app.wsgi_app
+        self._application = application
+        self._fixed = {(route.method, route.path): route for route in routes if "<" not in route.path}
+        self._declared = {route.source: route for route in routes}
+        self._urls = app.url_map.bind("localhost")
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        found = self._match(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+        if found is None:
+            return self._flask(environ, start_response)
+        route, ids = found
+        reply, correlation_id = route.answer(self._application, environ, ids)
+        start_response(_STATUS_LINES[reply.status], _headers(reply, correlation_id))
+        return [reply.body]
+
+    def _match(self, method: str, path: str) -> tuple[Route, Mapping[str, str]] | None:
+        if fixed := self._fixed.get((method, path)):
+            return fixed, {}
+        if method in ("HEAD", "OPTIONS"):
+            return None
+        try:
+            # WSGI gives the bytes of the path as Latin-1 (PEP 3333).
+            endpoint, ids = self._urls.match(path.encode("latin-1").decode("utf-8", "replace"), method)
+        except HTTPException:
+            return None
+        route = self._declared.get(endpoint)
+        return None if route is None else (route, ids)
+
+
+def _view(route: Route, application: Application) -> Callable[..., flask.Response]:
+    def view(**ids: str) -> flask.Response:
+        reply, correlation_id = route.answer(application, flask.request.environ, ids)
+        return _response(reply, correlation_id)
+
+    return view
+
+
+def _response(reply: Reply, correlation_id: str) -> flask.Response:
+    response = flask.Response(reply.body, reply.status)
+    response.headers.clear()
+    response.headers.extend(_headers(reply, correlation_id))
+    return response
+
+
+def _headers(reply: Reply, correlation_id: str) -> list[tuple[str, str]]:
+    headers = [("X-Correlation-Id", correlation_id), ("X-Content-Type-Options", "nosniff"), *reply.headers]
+    if reply.body:
+        headers.append(("Content-Type", reply.media_type))
+        headers.append(("Content-Length", str(len(reply.body))))
+    return headers

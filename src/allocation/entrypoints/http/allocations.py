@@ -1,0 +1,131 @@
+"""Order lines, each promised from a batch or waiting for stock."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Literal
+
+import msgspec
+
+from allocation.domain.commands import Allocate, Deallocate, IfShort
+from allocation.domain.errors import Available, InvalidSku, NotEnoughStock, OrderLineExists, UnknownOrderLine
+from allocation.entrypoints.http.call import NO_STORE, Call, LogToken, Reply, json_reply, log_token, path_to
+from allocation.entrypoints.http.parsing import Body, Id, Quantity
+from allocation.entrypoints.http.routes import Given, Routes
+from allocation.service_layer.answers import Answer, Promise
+
+routes = Routes("Allocations")
+
+PromisedEta = Annotated[date | None, msgspec.Meta(description="When the batch arrives; null: it is here, or none is")]
+
+
+class AllocationRequest(Body):
+    """An order line. `if_short` says what to do if no batch has enough: refuse it, or let it wait for stock."""
+
+    orderid: Id
+    sku: Id
+    qty: Quantity
+    if_short: Literal["refuse", "wait"] = "refuse"
+
+    def command(self) -> Allocate:
+        return Allocate(self.orderid, self.sku, self.qty, IfShort(self.if_short))
+
+
+class AllocatedLine(msgspec.Struct):
+    """Where an order line stands."""
+
+    orderid: str
+    sku: str
+    qty: int
+    status: Literal["allocated", "waiting"]
+    batchref: str | None
+    eta: PromisedEta
+
+
+class AllocationAnswer(AllocatedLine):
+    """Where an order line stands now, and where the log has what put it there."""
+
+    position: LogToken
+
+
+def allocation_answer(answer: Answer) -> AllocationAnswer:
+    """Raises what the command was refused or failed with."""
+    promise = answer.unwrap()
+    if not isinstance(promise, Promise):
+        raise TypeError(f"an order line was asked for, not {promise!r}")
+    return AllocationAnswer(
+        promise.orderid,
+        promise.sku,
+        promise.qty,
+        promise.status,
+        promise.batchref,
+        promise.eta,
+        log_token(answer.position),
+    )
+
+
+@routes.post(
+    "/v1/allocations",
+    takes=AllocationRequest,
+    gives={
+        201: Given(
+            "the line is promised from a batch",
+            AllocationAnswer("order-1", "RED-CHAIR", 10, "allocated", "batch-1", None, "0-2"),
+            headers=["Location"],
+        ),
+        200: Given(
+            "the order has this line already; this is its present state",
+            AllocationAnswer("order-1", "RED-CHAIR", 10, "allocated", "batch-1", None, None),
+        ),
+        202: Given(
+            "accepted: the line waits for stock",
+            AllocationAnswer("order-2", "RED-CHAIR", 500, "waiting", None, None, "0-4"),
+            headers=["Location"],
+        ),
+    },
+    refuses=[
+        InvalidSku("RED-CHIAR"),
+        NotEnoughStock("RED-CHAIR", 500, (Available(None, 90, 90), Available(date(2031, 5, 1), 100, 100))),
+        OrderLineExists("order-1", "RED-CHAIR", 10),
+    ],
+)
+def allocate(call: Call, line: AllocationRequest) -> Reply:
+    """Promise an order line.
+
+    It gets a batch that has enough: stock on hand first, then the earliest to arrive. The same line again changes
+    nothing. One order has one line of a sku.
+    """
+    answer = call.ask(line.command())
+    content = allocation_answer(answer)
+    if not answer.changed:
+        return json_reply(200, content)
+    location = (*NO_STORE, ("Location", path_to("/v1/allocations", content.orderid, content.sku)))
+    return json_reply(201 if content.status == "allocated" else 202, content, location)
+
+
+@routes.get(
+    "/v1/allocations/<orderid>/<sku>",
+    gives={200: Given("the line", AllocatedLine("order-1", "RED-CHAIR", 10, "allocated", "batch-1", None))},
+    refuses=[UnknownOrderLine("order-9", "RED-CHAIR")],
+)
+def read_allocation(call: Call, orderid: str, sku: str) -> Reply:
+    """Where an order line stands."""
+    line = call.application.views.line(orderid, sku)
+    if line is None:
+        raise UnknownOrderLine(orderid, sku)
+    return json_reply(200, AllocatedLine(line.orderid, line.sku, line.qty, line.status, line.batchref, line.eta))
+
+
+@routes.delete(
+    "/v1/allocations/<orderid>/<sku>",
+    gives={204: Given("the line is gone", headers=["Log-Position"])},
+    refuses=[UnknownOrderLine("order-9", "RED-CHAIR")],
+)
+def deallocate(call: Call, orderid: str, sku: str) -> Reply:
+    """Cancel an order line.
+
+    What it held goes to the lines that wait, the oldest first.
+    """
+    answer = call.ask(Deallocate(orderid, sku))
+    answer.unwrap()
+    return Reply(204, headers=(*NO_STORE, ("Log-Position", str(log_token(answer.position)))))

@@ -1,0 +1,89 @@
+"""The three routes of *Architecture Patterns with Python*, for its readers and their clients.
+
+`/allocate` accepts a line and lets it wait if there is too little, as the book's last version does. The answers hold
+what `/v1` answers.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from allocation.domain.commands import Allocate, IfShort
+from allocation.domain.errors import BatchExists, InvalidSku, OrderLineExists
+from allocation.entrypoints.http.allocations import AllocationAnswer, allocation_answer
+from allocation.entrypoints.http.batches import BatchAnswer, BatchRequest, created
+from allocation.entrypoints.http.call import Call, Reply, json_reply
+from allocation.entrypoints.http.errors import UnknownOrder
+from allocation.entrypoints.http.parsing import Body, Id, Quantity
+from allocation.entrypoints.http.problems import problem_reply
+from allocation.entrypoints.http.routes import Given, Routes
+from allocation.views import allocations
+
+routes = Routes("The book's routes")
+
+
+class BookLine(Body):
+    """An order line."""
+
+    orderid: Id
+    sku: Id
+    qty: Quantity
+
+
+class BookAllocation(msgspec.Struct):
+    """A line that is on a batch."""
+
+    sku: str
+    batchref: str
+
+
+@routes.post(
+    "/add_batch",
+    takes=BatchRequest,
+    gives={
+        201: Given("the batch is taken in", BatchAnswer("batch-1", "RED-CHAIR", 100, 100, None, 1, "0-1")),
+        200: Given("it was there", BatchAnswer("batch-1", "RED-CHAIR", 100, 90, None, 2, None)),
+    },
+    refuses=[BatchExists("batch-1")],
+)
+def add_batch(call: Call, batch: BatchRequest) -> Reply:
+    """Take in stock."""
+    return created(call.ask(batch.command()))
+
+
+@routes.post(
+    "/allocate",
+    takes=BookLine,
+    gives={
+        202: Given(
+            "accepted: promised, or waiting for stock",
+            AllocationAnswer("order-1", "RED-CHAIR", 10, "allocated", "batch-1", None, "0-2"),
+        ),
+    },
+    refuses=[OrderLineExists("order-1", "RED-CHAIR", 10)],
+)
+def allocate_endpoint(call: Call, line: BookLine) -> Reply:
+    """Allocate an order line, or let it wait.
+
+    An unknown sku is a 400 here, with the book's `message`.
+    """
+    try:
+        answer = call.ask(Allocate(line.orderid, line.sku, line.qty, IfShort.WAIT))
+        return json_reply(202, allocation_answer(answer))
+    except InvalidSku as unknown:
+        return problem_reply(unknown, call.correlation_id, status=400, message=str(unknown))
+
+
+@routes.get(
+    "/allocations/<orderid>",
+    gives={
+        200: Given("its lines that are on a batch", [BookAllocation("RED-CHAIR", "batch-1")], type=list[BookAllocation])
+    },
+    refuses=[UnknownOrder("order-9")],
+)
+def allocations_view_endpoint(call: Call, orderid: str) -> Reply:
+    """Where the lines of an order were allocated."""
+    found = allocations(orderid, call.application.views)
+    if not found:
+        raise UnknownOrder(orderid)
+    return json_reply(200, [BookAllocation(x["sku"], x["batchref"]) for x in found])

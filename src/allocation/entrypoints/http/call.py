@@ -1,0 +1,125 @@
+"""One request as a resource sees it, and the reply it gives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import msgspec
+
+from allocation.bootstrap import Application
+from allocation.domain.commands import Command
+from allocation.entrypoints.http.errors import BadHeader
+from allocation.entrypoints.http.parsing import ID
+from allocation.service_layer.answers import Answer
+from allocation.service_layer.envelope import LogPosition
+
+JSON = "application/json"
+NO_STORE = (("Cache-Control", "no-store"),)
+NEVER = -1  # a version that no product has
+
+Headers = tuple[tuple[str, str], ...]
+LogToken = Annotated[str | None, msgspec.Meta(description="Where the log has it; null if nothing was recorded now")]
+
+_encoder = msgspec.json.Encoder()
+_KEY = re.compile(r"[ -~]{1,255}\Z")
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]+\Z")
+_ENTITY_TAG = re.compile(r'(W/)?"([!#-~\x80-\xff]*)"')
+_VERSION = re.compile(r"(0|[1-9][0-9]{0,17})\Z")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}(-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(-|\Z)")
+
+
+class Reply:
+    """What goes back: status, body, headers. Not to be stored by caches, unless `headers` say otherwise."""
+
+    __slots__ = ("body", "headers", "media_type", "status")
+
+    def __init__(self, status: int, body: bytes = b"", headers: Headers = NO_STORE, media_type: str = JSON) -> None:
+        self.status = status
+        self.body = body
+        self.headers = headers
+        self.media_type = media_type
+
+
+def json_reply(status: int, content: Any, headers: Headers = NO_STORE, media_type: str = JSON) -> Reply:
+    """`content` is a msgspec struct, or what is made of them. Ends in a newline, for those who read on a terminal."""
+    return Reply(status, _encoder.encode(content) + b"\n", headers, media_type)
+
+
+class Call:
+    """One request. `source` names its route; under it the inbox knows the keys that clients bring."""
+
+    __slots__ = ("_correlation_id", "application", "environ", "source")
+
+    def __init__(self, application: Application, environ: Mapping[str, Any], source: str) -> None:
+        self.application = application
+        self.environ = environ
+        self.source = source
+        given = environ.get("HTTP_X_CORRELATION_ID")
+        self._correlation_id: str | None = given if given is not None and ID.match(given) else None
+
+    @property
+    def correlation_id(self) -> str:
+        """The client's own if it sent a valid one, else minted once."""
+        if self._correlation_id is None:
+            self._correlation_id = self.application.ids.new()
+        return self._correlation_id
+
+    def ask(self, command: Command) -> Answer:
+        """Hand a command to the bus. Raises what it was refused or failed with, `BadHeader` for a bad key."""
+        bus, context = self.application.bus, {"source": self.source, "traceparent": self._traceparent()}
+        if self._correlation_id is not None:
+            context["correlation_id"] = self._correlation_id
+        envelope = bus.envelope(command, self._idempotency_key(), **context)
+        self._correlation_id = envelope.correlation_id
+        return bus.ask(envelope)
+
+    def _idempotency_key(self) -> str | None:
+        key: str | None = self.environ.get("HTTP_IDEMPOTENCY_KEY")
+        if key is not None and not _KEY.match(key):
+            raise BadHeader("Idempotency-Key", "An Idempotency-Key has 1 to 255 printable ASCII characters")
+        return key
+
+    def _traceparent(self) -> str | None:
+        """W3C Trace Context, section 3.2: of a later version, the part that this one knows."""
+        given = self.environ.get("HTTP_TRACEPARENT")
+        found = _TRACEPARENT.match(given) if given is not None else None
+        if given is None or found is None or (given.startswith("00") and found[2]):
+            return None
+        return f"00{found[1]}"
+
+    def if_version(self) -> int | None:
+        """The version that `If-Match` asks for (RFC 9110, section 13.1.1), for the command to compare under the lock.
+
+        None: any will do. Of several tags the highest counts: versions only rise, so whoever has seen it knows that
+        the lower ones are gone. A weak tag, or one that is no version, matches none.
+        """
+        given: str | None = self.environ.get("HTTP_IF_MATCH")
+        if given is None or given.strip() == "*":
+            return None
+        tags = _ENTITY_TAG.findall(given)
+        return max((int(tag) for weak, tag in tags if not weak and _VERSION.match(tag)), default=NEVER)
+
+    def has(self, version: int) -> bool:
+        """Whether `If-None-Match` says that the client has this version (RFC 9110, section 13.1.2)."""
+        given: str | None = self.environ.get("HTTP_IF_NONE_MATCH")
+        if given is None:
+            return False
+        return given.strip() == "*" or any(tag == str(version) for _, tag in _ENTITY_TAG.findall(given))
+
+    def versioned(self, version: int, content: Any) -> Reply:
+        """A thing at a product's version, or the news that the client has it (304)."""
+        headers = (("ETag", f'"{version}"'), ("Cache-Control", "no-cache"))
+        return Reply(304, headers=headers) if self.has(version) else json_reply(200, content, headers)
+
+
+def log_token(position: LogPosition | None) -> str | None:
+    """A position as clients get it: to compare and to send back, not to read."""
+    return None if position is None else str(position)
+
+
+def path_to(collection: str, *ids: str) -> str:
+    """The path of a resource; ids may hold characters that mean something in an URL."""
+    return "/".join((collection, *(x if _UNRESERVED.match(x) else quote(x, safe="") for x in ids)))

@@ -1,0 +1,69 @@
+"""Requests that no command can be made of.
+
+EdgeError
+├── Malformed          the body is no JSON as RFC 8259 has it
+├── BadHeader          a header that cannot be meant like that
+├── Invalid            JSON, parameters or ids that do not fit; lists every fault
+├── TooLarge           the body is longer than this service takes in
+├── NotJson            the body is of another media type, or encoded
+└── UnknownOrder       a question about an order that is not there
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is wrong with one part of a request: a place in the body (`pointer`, RFC 6901, as a URI fragment), or a
+    parameter of path or query."""
+
+    detail: str
+    pointer: str | None = None
+    parameter: str | None = None
+
+
+class EdgeError(Exception):
+    """Root of what the HTTP edge itself refuses. Nothing was done."""
+
+
+class Malformed(EdgeError):
+    """`offset` counts characters from 0; `line` and `column` from 1. None where the place is not known."""
+
+    def __init__(self, detail: str, offset: int | None = None, text: str = "") -> None:
+        super().__init__(detail)
+        self.offset = offset
+        self.line = self.column = None
+        if offset is not None and text:
+            self.line = text.count("\n", 0, offset) + 1
+            self.column = offset - text.rfind("\n", 0, offset)
+
+
+class BadHeader(EdgeError):
+    def __init__(self, header: str, detail: str) -> None:
+        super().__init__(detail)
+        self.header = header
+
+
+class Invalid(EdgeError):
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(f"{len(faults)} faults" if len(faults) > 1 else faults[0].detail)
+        self.faults = faults
+
+
+class TooLarge(EdgeError):
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"A request body may have {limit_bytes:,} bytes; send less, or several requests")
+
+
+class NotJson(EdgeError):
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+
+
+class UnknownOrder(EdgeError):
+    def __init__(self, orderid: str) -> None:
+        super().__init__(f"There is no order {orderid}")
+        self.orderid = orderid

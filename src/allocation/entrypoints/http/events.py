@@ -1,0 +1,134 @@
+"""The event feed: the log, from anywhere, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, get_args
+
+import msgspec
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from allocation.domain.events import Allocated, Event
+from allocation.entrypoints.http.call import Call, Reply, json_reply
+from allocation.entrypoints.http.cursors import ForgedCursor, decode_cursor, encode_cursor
+from allocation.entrypoints.http.errors import Fault, Invalid
+from allocation.entrypoints.http.parsing import Body, Id
+from allocation.entrypoints.http.routes import Given, Routes
+from allocation.service_layer.envelope import EventEnvelope, LogPosition
+
+routes = Routes("Events")
+
+MOST_EVENTS = 1000
+SOURCE = "/allocation"
+TYPE_PREFIX = "allocation."
+EVENT_TYPES: tuple[type, ...] = get_args(Event)
+
+
+def _digits(value: object) -> int:
+    """Query parameters are text; what `int` takes besides (blanks, signs, the digits of all scripts) is not meant."""
+    if not isinstance(value, str) or not (value.isascii() and value.isdigit() and len(value) <= 20):
+        raise ValueError(f"must be a whole number from 1 to {MOST_EVENTS}")
+    return int(value)
+
+
+class EventQuery(Body):
+    """Which events."""
+
+    after: str | None = Field(
+        default=None, max_length=2048, description="`next` of the page before; from the start if absent"
+    )
+    limit: Annotated[
+        int,
+        Field(ge=1, le=MOST_EVENTS),
+        BeforeValidator(_digits),
+        WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_EVENTS, "default": 100}),
+    ] = Field(default=100, description="How many at most")
+    sku: Id | None = Field(default=None, description="Only those of this product")
+
+
+class CloudEvent(msgspec.Struct, omit_defaults=True):
+    """CloudEvents 1.0, JSON format. The last six are extensions; `sequence` is the documented one of that name."""
+
+    specversion: Annotated[str, msgspec.Meta(pattern="^1\\.0$")]
+    id: str
+    source: Annotated[str, msgspec.Meta(extra_json_schema={"format": "uri-reference"})]
+    type: Annotated[str, msgspec.Meta(description="allocation. and the name of the event")]
+    subject: Annotated[str, msgspec.Meta(description="The sku: what is ordered")]
+    time: datetime
+    datacontenttype: str
+    data: Annotated[
+        Any,
+        msgspec.Meta(
+            extra_json_schema={"anyOf": [{"$ref": f"#/components/schemas/{t.__name__}"} for t in EVENT_TYPES]}
+        ),
+    ]
+    schemaversion: Annotated[int, msgspec.Meta(description="Of `data`")]
+    partition: Annotated[int, msgspec.Meta(description="Of the log")]
+    sequence: Annotated[
+        str, msgspec.Meta(pattern="^[0-9]{20}$", description="Number within the partition, gapless, padded to sort")
+    ]
+    productversion: Annotated[int, msgspec.Meta(description="Of the product, after this event; gapless for a sku")]
+    correlationid: Annotated[str, msgspec.Meta(description="The same for all that follows from one request")]
+    causationid: Annotated[str | None, msgspec.Meta(description="Of the command that led to it")] = None
+    traceparent: Annotated[str | None, msgspec.Meta(description="W3C Trace Context")] = None
+
+
+class EventPageRead(msgspec.Struct):
+    """Events in order, and the cursor to ask on from. With nothing new, `next` is as good as `after` was."""
+
+    events: Sequence[CloudEvent]
+    next: Annotated[str, msgspec.Meta(description="Opaque; keep it and ask again with `after`")]
+
+
+def cloud_event(logged: EventEnvelope) -> CloudEvent:
+    return CloudEvent(
+        "1.0",
+        logged.id,
+        SOURCE,
+        TYPE_PREFIX + type(logged.event).__name__,
+        logged.event.sku,
+        logged.time,
+        "application/json",
+        logged.event,
+        logged.schema_version,
+        logged.position.partition,
+        f"{logged.position.seq:020d}",
+        logged.version,
+        logged.correlation_id,
+        logged.causation_id,
+        logged.traceparent,
+    )
+
+
+EXAMPLE = EventPageRead(
+    [
+        cloud_event(
+            EventEnvelope(
+                Allocated("order-1", "RED-CHAIR", 10, "batch-1"),
+                "019f3c2b5d0a7c3e8f1b2a4d6c8e0f12",
+                datetime(2031, 4, 1, 9, 30, tzinfo=UTC),
+                LogPosition(0, 2),
+                2,
+                "019f3c2b5d0971d2a3b4c5d6e7f80912",
+                "019f3c2b5d0971d2a3b4c5d6e7f80912",
+            )
+        )
+    ],
+    encode_cursor([LogPosition(0, 2)]),
+)
+
+
+@routes.get("/v1/events", asks=EventQuery, gives={200: Given("a page of events", EXAMPLE)})
+def read_events(call: Call, query: EventQuery) -> Reply:
+    """The event feed.
+
+    Every change of stock and promises, in order and without a gap (within each partition of the log).
+    """
+    try:
+        after = decode_cursor(query.after, call.application.settings.log_partitions) if query.after is not None else []
+    except ForgedCursor:
+        fault = Fault("must be the `next` of an earlier page, as it came", parameter="after")
+        raise Invalid([fault]) from None
+    page = call.application.views.events(after, query.limit, query.sku)
+    return json_reply(200, EventPageRead([cloud_event(e) for e in page.events], encode_cursor(page.next)))

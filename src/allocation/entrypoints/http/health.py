@@ -1,0 +1,29 @@
+"""For those who watch over the process."""
+
+from __future__ import annotations
+
+import msgspec
+
+from allocation.entrypoints.http.call import Call, Reply, json_reply
+from allocation.entrypoints.http.routes import Given, Routes
+
+routes = Routes("Health")
+
+
+class Health(msgspec.Struct):
+    """All is well; else there is a problem, or no answer."""
+
+    status: str
+
+
+@routes.get("/health/live", gives={200: Given("the process answers", Health("live"))})
+def live(call: Call) -> Reply:
+    """Whether the process is alive. If not: start it again."""
+    return json_reply(200, Health("live"))
+
+
+@routes.get("/health/ready", gives={200: Given("the store answers", Health("ready"))})
+def ready(call: Call) -> Reply:
+    """Whether it can work. If not (503): send requests elsewhere for now."""
+    call.application.views.ready()
+    return json_reply(200, Health("ready"))

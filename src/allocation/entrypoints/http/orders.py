@@ -1,0 +1,57 @@
+"""Orders: what was promised to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Literal
+
+import msgspec
+
+from allocation.entrypoints.http.allocations import PromisedEta
+from allocation.entrypoints.http.call import Call, Reply, json_reply
+from allocation.entrypoints.http.errors import UnknownOrder
+from allocation.entrypoints.http.routes import Given, Routes
+
+routes = Routes("Orders")
+
+
+class OrderedLine(msgspec.Struct):
+    """One line of an order."""
+
+    sku: str
+    qty: int
+    status: Literal["allocated", "waiting"]
+    batchref: str | None
+    eta: PromisedEta
+
+
+class OrderRead(msgspec.Struct):
+    """An order with its lines, by sku."""
+
+    orderid: str
+    lines: Sequence[OrderedLine]
+
+
+EXAMPLE = OrderRead(
+    "order-1",
+    [
+        OrderedLine("RED-CHAIR", 10, "allocated", "batch-1", None),
+        OrderedLine("SMALL-TABLE", 2, "allocated", "batch-7", date(2031, 5, 1)),
+        OrderedLine("TASTELESS-LAMP", 1, "waiting", None, None),
+    ],
+)
+
+
+@routes.get(
+    "/v1/orders/<orderid>",
+    gives={200: Given("the order", EXAMPLE)},
+    refuses=[UnknownOrder("order-9")],
+)
+def read_order(call: Call, orderid: str) -> Reply:
+    """An order: each line with its batch and day, or waiting."""
+    promises = call.application.views.order(orderid)
+    if not promises:
+        raise UnknownOrder(orderid)
+    lines = [OrderedLine(p.sku, p.qty, p.status, p.batchref, p.eta) for p in promises]
+    return json_reply(200, OrderRead(orderid, lines))

@@ -1,0 +1,195 @@
+"""What goes wrong, told to clients: one table from errors to problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.http import HTTP_STATUS_CODES
+
+from allocation.domain import errors as domain
+from allocation.domain.errors import Available
+from allocation.entrypoints.http import errors as edge
+from allocation.entrypoints.http.call import NO_STORE, Headers, Reply, json_reply
+from allocation.service_layer import errors as service
+
+_log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 1
+FACTS = ("orderid", "sku", "ref", "qty", "available")  # of refusals, under the same names in the problem
+UNEXPECTED = "Something went wrong here. It is in the log, under this correlation id; nothing more is known"
+UNAVAILABLE = "The store cannot be reached now. Nothing was done; send the same again in a moment"
+CONFLICT = "Others changed the same products at the same time. Nothing was done; send the same again"
+OUTCOME_UNKNOWN = (
+    "The connection to the store was lost while it committed, so this may or may not have been done. "
+    "Sending the same request again is safe: it is done at most once, and the answer tells"
+)
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """RFC 9457 problem details. Beyond the first four members come those that this problem has something to say in."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    correlation_id: str = ""
+    errors: Sequence[edge.Fault] = ()
+    message: str | None = None
+    header: str | None = None
+    offset: int | None = None
+    line: int | None = None
+    column: int | None = None
+    orderid: str | None = None
+    sku: str | None = None
+    ref: str | None = None
+    qty: int | None = None
+    version: int | None = None
+    available: Sequence[Available] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of problem: `slug` names it in `type`, which leads to `advice` on the documentation page."""
+
+    status: int
+    slug: str
+    title: str
+    advice: str
+
+    @property
+    def type(self) -> str:
+        return f"/docs#problem-{self.slug}"
+
+
+KINDS: dict[type[Exception], Kind] = {
+    edge.Malformed: Kind(400, "malformed", "No JSON", "Send one JSON object in UTF-8; `line` and `column` say where."),
+    edge.BadHeader: Kind(400, "bad-header", "Bad header", "`header` names it."),
+    domain.InvalidSku: Kind(404, "unknown-sku", "Unknown sku", "No batch of this sku was ever bought."),
+    domain.UnknownBatch: Kind(404, "unknown-batch", "Unknown batch", "Create it with POST /v1/batches."),
+    domain.UnknownOrderLine: Kind(404, "unknown-line", "Unknown order line", "The order does not have this sku."),
+    edge.UnknownOrder: Kind(404, "unknown-order", "Unknown order", "No line of this order is allocated or waits."),
+    NotFound: Kind(404, "no-such-path", "Nothing here", "The paths are listed on this page."),
+    MethodNotAllowed: Kind(405, "no-such-method", "Not this method", "The header `Allow` lists those that work."),
+    domain.NotEnoughStock: Kind(
+        409,
+        "out-of-stock",
+        "Out of stock",
+        'No batch has enough. `available` tells what there is, and when; with "if_short": "wait" the line is accepted '
+        "and served when stock comes.",
+    ),
+    domain.OrderLineExists: Kind(
+        409,
+        "line-exists",
+        "The order has this sku already",
+        "`qty` is what it has. To change it, delete the line and allocate again.",
+    ),
+    domain.BatchExists: Kind(
+        409, "batch-exists", "The batch exists", "The reference was created with other content; use another reference."
+    ),
+    domain.StaleVersion: Kind(
+        412, "stale-version", "Changed meanwhile", "Read it again, and send If-Match with its ETag as it came."
+    ),
+    edge.TooLarge: Kind(413, "too-large", "Body too large", "Send less, or use `allocation import`."),
+    edge.NotJson: Kind(415, "not-json", "Unsupported media type", "Send JSON as it is, in UTF-8."),
+    edge.Invalid: Kind(422, "invalid", "Invalid request", "`errors` lists each fault and its place."),
+    domain.InvalidQuantity: Kind(422, "invalid-quantity", "Invalid quantity", "Quantities are whole numbers."),
+    domain.InvalidReference: Kind(422, "invalid-id", "Invalid id", "Ids are plain printable ASCII."),
+    service.IdReused: Kind(
+        422,
+        "key-reused",
+        "Idempotency-Key used for another request",
+        "A key stands for one request on one route, for good. Take a new key for a new request.",
+    ),
+    Exception: Kind(500, "unexpected", "Unexpected error", "The log has it under `correlation_id`."),
+    service.Unavailable: Kind(503, "unavailable", "Not available now", "`Retry-After` says when to try again."),
+    service.OutcomeUnknown: Kind(
+        503, "outcome-unknown", "Not known whether it was done", "Send the same again: it is done at most once."
+    ),
+}
+
+
+def kind_of(error: Exception) -> Kind:
+    """The kind of the nearest ancestor that has one."""
+    return next(KINDS[t] for t in type(error).__mro__ if t in KINDS)
+
+
+def problem_of(error: Exception) -> Problem:
+    """What a client is told about an error."""
+    if isinstance(error, HTTPException) and type(error) not in KINDS:
+        code = error.code or 500
+        return Problem("about:blank", HTTP_STATUS_CODES.get(code, "Error"), code, error.description or "")
+    kind = kind_of(error)
+    return Problem(kind.type, kind.title, kind.status, _detail(error), **_facts(error))
+
+
+def problem_reply(error: Exception, correlation_id: str, **changed: Any) -> Reply:
+    """The reply to a request that failed; `changed` are members that differ on this route. Logs the unexpected."""
+    problem = problem_of(error)
+    if problem.status == 500:
+        _log.error("unexpected error, correlation id %s", correlation_id, exc_info=error)
+    elif problem.status == 503:
+        _log.warning("%s: %s, correlation id %s", type(error).__name__, error, correlation_id)
+    problem.correlation_id = correlation_id
+    for member, value in changed.items():
+        setattr(problem, member, value)
+    return json_reply(problem.status, problem, _headers(error), MEDIA_TYPE)
+
+
+def _detail(error: Exception) -> str:
+    match error:
+        case service.OutcomeUnknown():
+            return OUTCOME_UNKNOWN
+        case service.Conflict():
+            return CONFLICT
+        case service.Overloaded() | service.IdReused() | edge.EdgeError():
+            return str(error)
+        case service.Unavailable():
+            return UNAVAILABLE
+        case domain.StaleVersion():
+            return f"{error.sku} is at version {error.actual}; If-Match asks for another"
+        case domain.Refused():
+            return str(error)
+        case MethodNotAllowed():
+            return f"This path knows {', '.join(error.valid_methods or [])}"
+        case NotFound():
+            return "There is nothing at this path; /docs lists what there is"
+        case _:
+            return UNEXPECTED
+
+
+def _facts(error: Exception) -> Mapping[str, Any]:
+    match error:
+        case edge.Malformed():
+            return {"offset": error.offset, "line": error.line, "column": error.column}
+        case edge.BadHeader():
+            return {"header": error.header}
+        case edge.Invalid():
+            return {"errors": error.faults}
+        case edge.UnknownOrder():
+            return {"orderid": error.orderid}
+        case domain.StaleVersion():
+            return {"sku": error.sku, "version": error.actual}
+        case domain.Refused():
+            return {fact: getattr(error, fact) for fact in FACTS if hasattr(error, fact)}
+        case _:
+            return {}
+
+
+def _headers(error: Exception) -> Headers:
+    match error:
+        case service.Unavailable():
+            return (*NO_STORE, ("Retry-After", str(RETRY_AFTER_SECONDS)))
+        case MethodNotAllowed():
+            return (*NO_STORE, ("Allow", ", ".join(sorted(error.valid_methods or []))))
+        case edge.NotJson():
+            return (*NO_STORE, ("Accept", "application/json"), ("Accept-Encoding", "identity"))
+        case domain.StaleVersion():
+            return (*NO_STORE, ("ETag", f'"{error.actual}"'))
+        case _:
+            return NO_STORE

@@ -1,0 +1,90 @@
+"""Products: what there is of a sku, when, and who waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Annotated
+
+import msgspec
+
+from allocation.domain.errors import Available, InvalidSku
+from allocation.entrypoints.http.batches import ArrivalEta, Version
+from allocation.entrypoints.http.call import Call, Reply
+from allocation.entrypoints.http.routes import Given, Routes
+from allocation.views import ProductView
+
+routes = Routes("Products")
+
+
+class BatchOnProduct(msgspec.Struct):
+    """A batch of this product."""
+
+    ref: str
+    qty: int
+    available: int
+    eta: ArrivalEta
+
+
+class WaitingLine(msgspec.Struct):
+    """An order line that waits for stock."""
+
+    orderid: str
+    qty: int
+
+
+class ProductRead(msgspec.Struct):
+    """A product at one version."""
+
+    sku: str
+    version: Version
+    available_now: Annotated[int, msgspec.Meta(description="Pieces on hand that are promised to nobody")]
+    available: Annotated[
+        Sequence[Available], msgspec.Meta(description="What is free by day of arrival, stock on hand first")
+    ]
+    batches: Annotated[Sequence[BatchOnProduct], msgspec.Meta(description="In order of preference")]
+    waiting: Annotated[Sequence[WaitingLine], msgspec.Meta(description="Those who wait longest, at most 100")]
+    waiting_lines: Annotated[int, msgspec.Meta(description="How many wait")]
+    waiting_qty: Annotated[int, msgspec.Meta(description="For how many pieces, all together")]
+
+
+EXAMPLE = ProductRead(
+    "RED-CHAIR",
+    7,
+    90,
+    [Available(None, 90, 90), Available(date(2031, 5, 1), 100, 100)],
+    [BatchOnProduct("batch-1", 100, 90, None), BatchOnProduct("batch-2", 100, 100, date(2031, 5, 1))],
+    [WaitingLine("order-2", 500)],
+    1,
+    500,
+)
+
+
+@routes.get(
+    "/v1/products/<sku>",
+    gives={
+        200: Given("the product", EXAMPLE, headers=["ETag"]),
+        304: Given("it is as `If-None-Match` has it", headers=["ETag"]),
+    },
+    refuses=[InvalidSku("RED-CHIAR")],
+    heeds=["If-None-Match"],
+)
+def read_product(call: Call, sku: str) -> Reply:
+    """What there is of a product, when, and who waits."""
+    product = call.application.views.product(sku)
+    if product is None:
+        raise InvalidSku(sku)
+    return call.versioned(product.version, _content(product))
+
+
+def _content(product: ProductView) -> ProductRead:
+    return ProductRead(
+        product.sku,
+        product.version,
+        product.available_now,
+        product.available,
+        [BatchOnProduct(b.ref, b.qty, b.available, b.eta) for b in product.batches],
+        [WaitingLine(p.orderid, p.qty) for p in product.waiting],
+        product.waiting_lines,
+        product.waiting_qty,
+    )

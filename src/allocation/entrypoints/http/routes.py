@@ -1,0 +1,108 @@
+"""How a resource declares a route: what it takes, gives and refuses. The code runs on it and so does the document."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from allocation.bootstrap import Application
+from allocation.entrypoints.http.call import Call, Reply
+from allocation.entrypoints.http.parsing import parse_body, parse_query, require_ids
+from allocation.entrypoints.http.problems import problem_reply
+
+_log = logging.getLogger(__name__)
+
+Handler = TypeVar("Handler", bound=Callable[..., Reply])
+
+
+@dataclass(frozen=True)
+class Given:
+    """An answer: in which case it comes, and an example of its content (None: it has none)."""
+
+    when: str
+    example: Any = None
+    type: Any = None  # of the content, where the example cannot tell: a list, or something that is no JSON
+    headers: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Route:
+    """`takes` is the model of the body, `asks` that of the query; `refuses` holds an example of each refusal that is
+    this route's own (those that any route may give are not listed)."""
+
+    tag: str
+    method: str
+    path: str
+    handler: Callable[..., Reply]
+    gives: Mapping[int, Given]
+    takes: type[BaseModel] | None = None
+    asks: type[BaseModel] | None = None
+    refuses: Sequence[Exception] = ()
+    heeds: Sequence[str] = ()  # headers beyond those that every route heeds
+    source: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", f"{self.method} {self.path}")
+
+    @property
+    def name(self) -> str:
+        return self.handler.__name__
+
+    @property
+    def changes_something(self) -> bool:
+        return self.method != "GET"
+
+    def answer(self, application: Application, environ: Mapping[str, Any], ids: Mapping[str, str]) -> tuple[Reply, str]:
+        """The reply and its correlation id. Raises nothing: what goes wrong becomes a problem (RFC 9457)."""
+        call = Call(application, environ, self.source)
+        begin = time.perf_counter()
+        try:
+            reply = self._handle(call, ids)
+        except Exception as error:  # noqa: BLE001  # the last one who can tell the client; unexpected ones are logged
+            reply = problem_reply(error, call.correlation_id)
+        if _log.isEnabledFor(logging.DEBUG):
+            micros = (time.perf_counter() - begin) * 1e6
+            _log.debug("%s %s %d %d us %s", self.source, dict(ids), reply.status, micros, call.correlation_id)
+        return reply, call.correlation_id
+
+    def _handle(self, call: Call, ids: Mapping[str, str]) -> Reply:
+        if ids:
+            require_ids(ids)
+        if self.takes is not None:
+            body = parse_body(self.takes, call.environ, call.application.settings.body_limit_bytes)
+            return self.handler(call, body, **ids)
+        if self.asks is not None:
+            return self.handler(call, parse_query(self.asks, call.environ.get("QUERY_STRING", "")), **ids)
+        return self.handler(call, **ids)
+
+
+class Routes(list[Route]):
+    """The routes of one resource, under a heading (`tag`) of the document."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__()
+        self.tag = tag
+
+    def get(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
+        return self._declare("GET", path, declared)
+
+    def post(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
+        return self._declare("POST", path, declared)
+
+    def patch(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
+        return self._declare("PATCH", path, declared)
+
+    def delete(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
+        return self._declare("DELETE", path, declared)
+
+    def _declare(self, method: str, path: str, declared: Mapping[str, Any]) -> Callable[[Handler], Handler]:
+        def declare(handler: Handler) -> Handler:
+            self.append(Route(self.tag, method, path, handler, **declared))
+            return handler
+
+        return declare

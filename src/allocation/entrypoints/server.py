@@ -1,0 +1,107 @@
+"""Serves the HTTP application with granian: worker processes of threads under one that watches over them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from functools import partial
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
+from threading import Thread
+
+from flask import Flask
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.log import LogLevels
+
+from allocation.bootstrap import bootstrap
+from allocation.config import Settings
+from allocation.entrypoints.flask_app import create_app
+from allocation.service_layer.errors import SetupError
+
+MOST_CHOSEN_WORKERS = 4
+SWITCH_INTERVAL_SECONDS = 0.0005  # measured: a tenth of Python's own, so that group commits do not wait for the others
+
+_log = logging.getLogger(__name__)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; requests in flight are finished and answered first.
+
+    The database is migrated once, before the workers start; each worker builds its own application. Raises
+    `SetupError`, `Unavailable` as `bootstrap` does, and `SetupError` if the port is taken.
+    """
+    workers = workers_for(settings)
+    logging.basicConfig(
+        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    port = _free_port(settings)
+    bootstrap(settings).close()
+    server = Granian(
+        "allocation",
+        address=settings.host,
+        port=port,
+        interface=Interfaces.WSGI,
+        http=HTTPModes.http1,
+        workers=workers,
+        blocking_threads=settings.threads,
+        respawn_failed_workers=True,
+        log_level=LogLevels.info if settings.log_level == "debug" else LogLevels.error,
+        log_dictconfig={"loggers": {"_granian": {"handlers": [], "propagate": True}}},
+    )
+    where = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}"
+    _log.info("listening on %s with %d x %d threads; %s/docs explains the API", where, workers, settings.threads, where)
+    server.serve(target_loader=partial(worker_application, settings), wrap_loader=False)
+
+
+def workers_for(settings: Settings) -> int:
+    """How many processes serve. Raises `SetupError` for several on a store that lives in one."""
+    kind = settings.database_url.split(":", 1)[0]
+    if kind == "memory" and settings.workers > 1:
+        raise SetupError("memory: lives in one process; set ALLOCATION_WORKERS to 1, or use a database")
+    if settings.workers:
+        return settings.workers
+    return min(os.cpu_count() or 1, MOST_CHOSEN_WORKERS) if kind.startswith("postgresql") else 1
+
+
+def worker_application(settings: Settings) -> Flask:
+    """What one worker process serves, built inside it."""
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    _end_with_parent()
+    return create_app(bootstrap(settings))
+
+
+def _end_with_parent() -> None:
+    """If the watching process is killed, nobody would end this one, and it would keep its share of the port."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=watch, name="end-with-parent", daemon=True).start()
+
+
+def _free_port(settings: Settings) -> int:
+    """The port to listen on, one that is free for 0. Raises `SetupError` if another process has it.
+
+    Every worker binds a socket of its own with SO_REUSEPORT, which would let a second service share the port
+    unnoticed; so it is tried without that first.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as taken:
+            raise SetupError(
+                f"Cannot listen on {settings.host}:{settings.port} ({taken.strerror}); set ALLOCATION_HOST or "
+                f"ALLOCATION_PORT to what is free"
+            ) from None
+        port: int = probe.getsockname()[1]
+        return port

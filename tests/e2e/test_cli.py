@@ -1,0 +1,260 @@
+"""The commands that read, set up and explain."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from allocation.bootstrap import Application, bootstrap
+from allocation.config import Settings
+from allocation.domain.commands import Allocate, CreateBatch
+from allocation.entrypoints.cli import main
+from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.settings_table import masked
+from allocation.service_layer.errors import Unavailable
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def shop(sqlite_url: str) -> Iterator[Application]:
+    """A few chairs, and more orders than chairs."""
+    app = bootstrap(Settings(database_url=sqlite_url))
+    app.bus.handle(CreateBatch("B-1", "RED-CHAIR", 10))
+    app.bus.handle(Allocate("o-1", "RED-CHAIR", 6))
+    app.bus.handle(Allocate("o-2", "RED-CHAIR", 6))
+    app.bus.handle(CreateBatch("B-2", "SMALL-TABLE", 5))
+    app.bus.handle(Allocate("o-1", "SMALL-TABLE", 2))
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def run(shop: Application) -> Run:
+    def invoke(*arguments: str, **environment: str) -> Result:
+        environment = {"ALLOCATION_DATABASE_URL": shop.settings.database_url, **environment}
+        return CliRunner().invoke(main, arguments, env=environment, catch_exceptions=False)
+
+    return invoke
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+# --- stock, order ---------------------------------------------------------------------------------------------------
+
+
+def test_stock_shows_batches_and_who_waits(run: Run) -> None:
+    result = run("stock", "RED-CHAIR")
+    assert result.exit_code == 0
+    told = words(result.stdout)
+    assert "RED-CHAIR, version 4: 4 available now" in told
+    assert "B-1 on hand 10 4" in told
+    assert "1 order line waits, for 6 in all; the oldest first: order qty" in told
+    assert told.endswith("o-2 6")
+
+
+def test_stock_as_json_has_what_http_tells_under_the_same_names(run: Run, shop: Application) -> None:
+    told = json.loads(run("stock", "RED-CHAIR", "--json").stdout)
+    body = create_app(shop).test_client().get("/v1/products/RED-CHAIR").json
+    assert set(body) <= set(told)
+    assert {
+        name: told[name] for name in ("sku", "version", "available_now", "available", "waiting_lines", "waiting_qty")
+    } == {name: body[name] for name in ("sku", "version", "available_now", "available", "waiting_lines", "waiting_qty")}
+    for name in ("batches", "waiting"):
+        assert [{k: x[k] for k in y} for x, y in zip(told[name], body[name], strict=True)] == body[name]
+
+
+def test_order_shows_each_line(run: Run) -> None:
+    assert words(run("order", "o-1").stdout).endswith(
+        "RED-CHAIR 6 allocated B-1 on hand SMALL-TABLE 2 allocated B-2 on hand"
+    )
+    told = json.loads(run("order", "o-2", "--json").stdout)
+    assert told["lines"] == [
+        {"orderid": "o-2", "sku": "RED-CHAIR", "qty": 6, "status": "waiting", "batchref": None, "eta": None}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("stock", "BLUE-CHAIR"), "Error: No batch of BLUE-CHAIR was ever bought.\n"),
+        (("order", "o-9"), "Error: There is no order o-9.\n"),
+    ],
+)
+def test_what_is_not_there_is_told_with_code_1(run: Run, arguments: tuple[str, ...], sentence: str) -> None:
+    for options in ((), ("--json",)):
+        result = run(*arguments, *options)
+        assert (result.exit_code, result.stdout, result.stderr) == (1, "", sentence)
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+def test_events_are_told_in_order(run: Run) -> None:
+    lines = run("events").stdout.splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == [
+        "RED-CHAIR 1 BatchCreated ref=B-1 qty=10 eta=on-hand",
+        "RED-CHAIR 2 Allocated orderid=o-1 qty=6 batchref=B-1",
+        "RED-CHAIR 3 Backordered orderid=o-2 qty=6",
+        "RED-CHAIR 4 OutOfStock",
+        "SMALL-TABLE 1 BatchCreated ref=B-2 qty=5 eta=on-hand",
+        "SMALL-TABLE 2 Allocated orderid=o-1 qty=2 batchref=B-2",
+    ]
+
+
+def test_events_go_on_from_the_cursor_that_was_told(run: Run) -> None:
+    first = run("events", "--limit", "4")
+    cursor = first.stderr.split()[-1]
+    assert first.stderr == f"To go on: --after {cursor}\n"
+    rest = run("events", "--after", cursor)
+    assert (first.stdout + rest.stdout).splitlines() == run("events").stdout.splitlines()
+    assert run("events", "--after", rest.stderr.split()[-1]).stdout == ""
+
+
+def test_events_as_json_are_those_of_the_http_feed(run: Run, shop: Application) -> None:
+    told = [json.loads(line) for line in run("events", "--sku", "SMALL-TABLE", "--json").stdout.splitlines()]
+    assert told == create_app(shop).test_client().get("/v1/events?sku=SMALL-TABLE").json["events"]
+    assert len(told) == 2
+
+
+def test_a_forged_cursor_is_wrong_usage(run: Run) -> None:
+    result = run("events", "--after", "0-4")
+    assert result.exit_code == 2
+    assert "this is no cursor of this log" in result.stderr
+
+
+def test_followed_events_come_as_they_are_committed_and_ctrl_c_ends_it_well(shop: Application) -> None:
+    command = [sys.executable, "-u", "-m", "allocation.entrypoints.cli", "events", "--follow"]
+    environment = os.environ | {"ALLOCATION_DATABASE_URL": shop.settings.database_url}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as following:
+        assert following.stdout is not None
+        assert following.stderr is not None
+        for _ in range(6):
+            following.stdout.readline()
+        shop.bus.handle(CreateBatch("B-3", "OAK-SHELF", 1))
+        assert "OAK-SHELF 1 BatchCreated ref=B-3" in following.stdout.readline()
+        following.send_signal(signal.SIGINT)
+        assert following.wait(20) == 0
+        assert following.stderr.read().startswith("To go on: --after ")
+
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+
+def test_settings_tell_value_meaning_default_and_source(run: Run) -> None:
+    told = run("settings", ALLOCATION_PORT="8000").stdout
+    assert "ALLOCATION_PORT = 8000   (environment; default 5005)\n    Port the HTTP service listens on\n" in told
+    assert "ALLOCATION_HOST = 127.0.0.1   (default)\n" in told
+
+
+def test_settings_as_json_hold_every_setting(run: Run) -> None:
+    told = {x["name"]: x for x in json.loads(run("settings", "--json", allocation_threads="4").stdout)}
+    assert set(told) == {f"ALLOCATION_{name.upper()}" for name in Settings.model_fields}
+    assert told["ALLOCATION_THREADS"]["value"] == "4"
+    assert told["ALLOCATION_THREADS"]["source"] == "environment"
+    assert told["ALLOCATION_PORT"] == {
+        "name": "ALLOCATION_PORT",
+        "value": "5005",
+        "meaning": "Port the HTTP service listens on",
+        "default": "5005",
+        "source": "default",
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("postgresql://anna:s3cret@db.example/shop", "postgresql://anna:***@db.example/shop"),
+        (
+            "postgresql+psycopg://anna:p@ss:w/rd?@db/shop?connect_timeout=3",
+            "postgresql+psycopg://anna:***@db/shop?connect_timeout=3",
+        ),
+        (
+            "postgresql://db/shop?user=anna&password=s3cret&sslmode=require",
+            "postgresql://db/shop?user=anna&password=***&sslmode=require",
+        ),
+        ("postgresql://:s3cret@db/shop", "postgresql://:***@db/shop"),
+        ("postgresql://anna@db/shop", "postgresql://anna@db/shop"),
+        ("sqlite:///allocation.db", "sqlite:///allocation.db"),
+        ("memory:", "memory:"),
+        ("s3cret", "***"),
+        ("", ""),
+    ],
+)
+def test_a_secret_is_masked_and_the_rest_of_an_url_is_shown(value: str, shown: str) -> None:
+    assert masked(value, secret=True) == shown
+
+
+def test_no_command_prints_the_password(run: Run) -> None:
+    url = "postgresql://anna:s3cret@127.0.0.1:1/shop"
+    for command in (["settings"], ["settings", "--json"], ["migrate"], ["stock", "RED-CHAIR"], ["events"]):
+        result = run(*command, ALLOCATION_DATABASE_URL=url)
+        assert "s3cret" not in result.output, command
+
+
+def test_a_wrong_setting_is_explained_and_stops_every_command(run: Run) -> None:
+    result = run("settings", ALLOCATION_PORT="high")
+    assert result.exit_code == 1
+    assert "ALLOCATION_PORT = high   (environment; default 5005)" in result.stdout
+    assert result.stderr.startswith("Error: ALLOCATION_PORT is wrong: ")
+    for command in (["serve"], ["migrate"], ["stock", "X"], ["order", "X"], ["events"]):
+        stopped = run(*command, ALLOCATION_PORT="high")
+        assert (stopped.exit_code, stopped.stderr) == (1, result.stderr)
+
+
+# --- the rest -------------------------------------------------------------------------------------------------------
+
+
+def test_migrate_says_what_it_did(tmp_path: Path) -> None:
+    environment = {"ALLOCATION_DATABASE_URL": f"sqlite:///{tmp_path / 'new.db'}"}
+    first = CliRunner().invoke(main, ["migrate"], env=environment, catch_exceptions=False)
+    assert first.stdout.startswith("The database was empty; it has its tables now (revision ")
+    second = CliRunner().invoke(main, ["migrate"], env=environment, catch_exceptions=False)
+    assert second.stdout.startswith("Nothing to do: the database is at revision ")
+    told = json.loads(CliRunner().invoke(main, ["migrate", "--json"], env=environment).stdout)
+    assert told["before"] == told["after"]
+    assert told["changed"] is False
+
+
+def test_a_store_that_is_away_is_told_in_a_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise Unavailable("The database cannot be reached")
+
+    monkeypatch.setattr("allocation.bootstrap.bootstrap", away)
+    result = run("stock", "RED-CHAIR")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", "Error: The database cannot be reached\n")
+
+
+def test_serve_hands_the_settings_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[Settings] = []
+    monkeypatch.setattr("allocation.entrypoints.server.serve", served.append)
+    assert run("serve", ALLOCATION_PORT="8000").exit_code == 0
+    assert [settings.port for settings in served] == [8000]
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in main.commands)])
+def test_every_command_has_help_and_those_with_arguments_an_example(command: list[str]) -> None:
+    result = CliRunner().invoke(main, [*command, "--help"], catch_exceptions=False)
+    assert result.exit_code == 0
+    if command and command[0] not in ("demo", "migrate", "settings"):
+        assert "Example" in result.stdout
+
+
+def test_help_does_not_wait_for_the_database_library() -> None:
+    program = (
+        "import sys; import allocation.entrypoints.cli; print('sqlalchemy' in sys.modules, 'flask' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout == "False False\n"

@@ -1,0 +1,115 @@
+"""The OpenAPI document and the page made of it."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from allocation.bootstrap import bootstrap
+from allocation.config import Settings
+from allocation.entrypoints.flask_app import create_app
+from tests.e2e.conforming import ConformingClient, Json, validate
+
+APP = create_app(bootstrap(Settings(database_url="memory:")))
+DOCUMENT: Json = APP.test_client().get("/openapi.json").json
+OPERATIONS = [
+    pytest.param(operation, id=operation["operationId"])
+    for operations in DOCUMENT["paths"].values()
+    for operation in operations.values()
+]
+
+
+def test_the_document_is_openapi_3_1() -> None:
+    assert DOCUMENT["openapi"] == "3.1.0"
+    OpenAPIV31SpecValidator(DOCUMENT).validate()
+
+
+def test_the_document_has_the_routes_of_the_application_and_no_others() -> None:
+    served = {
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in APP.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    described = {(path, method) for path, operations in DOCUMENT["paths"].items() for method in operations}
+    assert described == served
+
+
+def test_the_document_has_the_routes_that_were_asked_for() -> None:
+    asked = """POST /v1/batches, GET /v1/batches/{ref}, PATCH /v1/batches/{ref}, POST /v1/allocations,
+        GET /v1/allocations/{orderid}/{sku}, DELETE /v1/allocations/{orderid}/{sku}, GET /v1/orders/{orderid},
+        GET /v1/products/{sku}, GET /v1/events, GET /health/live, GET /health/ready, GET /openapi.json, GET /docs,
+        POST /add_batch, POST /allocate, GET /allocations/{orderid}"""
+    described = {f"{method.upper()} {path}" for path, operations in DOCUMENT["paths"].items() for method in operations}
+    assert described == {" ".join(route.split()) for route in asked.split(",")}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_example_answer_is_as_its_schema_says(operation: Json) -> None:
+    examples = [
+        (content["schema"], example)
+        for response in operation["responses"].values()
+        for content in response.get("content", {}).values()
+        for example in [content.get("example"), *(e["value"] for e in content.get("examples", {}).values())]
+        if example is not None
+    ]
+    assert examples
+    for schema, example in examples:
+        validate(DOCUMENT, schema, example)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, schema in DOCUMENT["components"]["schemas"].items() if "example" in schema]
+)
+def test_every_example_request_is_as_its_schema_says(name: str) -> None:
+    validate(DOCUMENT, {"$ref": f"#/components/schemas/{name}"}, DOCUMENT["components"]["schemas"][name]["example"])
+
+
+def test_the_schema_of_a_request_refuses_what_the_service_refuses() -> None:
+    schema = DOCUMENT["components"]["schemas"]["AllocationRequest"]
+    assert schema["required"] == ["orderid", "sku", "qty"]
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["qty"] | {"title": ""} == {
+        "type": "integer", "minimum": 1, "maximum": 2**31 - 1, "title": ""
+    }  # fmt: skip
+    assert schema["properties"]["sku"]["pattern"] == "^[!-.0-~]{1,255}$"
+    assert schema["properties"]["if_short"]["default"] == "refuse"
+    batch = DOCUMENT["components"]["schemas"]["BatchRequest"]
+    assert batch["properties"]["eta"]["anyOf"] == [{"type": "string", "format": "date"}, {"type": "null"}]
+    assert "default" not in str(DOCUMENT["components"]["schemas"]["BatchChange"])
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: set[str] = set()
+        self.loaded: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids.add(given.get("id") or "")
+        if tag == "a":
+            self.links.add(given["href"] or "")
+        if given.get("src") or tag == "link":
+            self.loaded.append(tag)
+
+
+def test_the_page_explains_every_operation_and_every_problem_and_loads_nothing(
+    memory_client: ConformingClient,
+) -> None:
+    answer = memory_client.get("/docs")
+    page = Page(answer.text)
+    assert {operation.values[0]["operationId"] for operation in OPERATIONS} <= page.ids
+    problem = memory_client.get("/v1/orders/order-9").json["type"]
+    assert problem.removeprefix("/docs#") in page.ids
+    assert {link.removeprefix("#") for link in page.links if link.startswith("#")} <= page.ids
+    assert not page.loaded
+    assert "http://" not in answer.text.replace("http://localhost", "")
+
+
+def test_the_page_lets_nothing_run_but_what_is_on_it(memory_client: ConformingClient) -> None:
+    policy = memory_client.get("/docs").headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe-inline" not in policy

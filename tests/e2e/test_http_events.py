@@ -1,0 +1,125 @@
+"""The event feed over HTTP."""
+
+from datetime import datetime
+
+import pytest
+
+from allocation.bootstrap import bootstrap
+from allocation.config import Settings
+from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.http.cursors import ForgedCursor, decode_cursor, encode_cursor
+from allocation.service_layer.envelope import LogPosition
+from tests.e2e.conforming import ConformingClient
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_an_event_is_a_cloud_event_that_tells_what_led_to_it(client: ConformingClient) -> None:
+    client.has_batch("batch-1", "RED-CHAIR", 100)
+    client.allocate("order-1", "RED-CHAIR", 10, headers={"X-Correlation-Id": "cart-7", "traceparent": TRACE})
+    event = client.events()[1]
+    assert datetime.fromisoformat(event.pop("time")).utcoffset() is not None
+    assert len(event.pop("id")) == 32
+    assert event.pop("causationid")
+    assert event == {
+        "specversion": "1.0",
+        "source": "/allocation",
+        "type": "allocation.Allocated",
+        "subject": "RED-CHAIR",
+        "datacontenttype": "application/json",
+        "data": {"orderid": "order-1", "sku": "RED-CHAIR", "qty": 10, "batchref": "batch-1"},
+        "schemaversion": 1,
+        "partition": 0,
+        "sequence": "00000000000000000002",
+        "productversion": 2,
+        "correlationid": "cart-7",
+        "traceparent": TRACE,
+    }
+
+
+def test_the_feed_is_read_page_by_page_and_on_from_its_end(client: ConformingClient) -> None:
+    client.has_batch("batch-1", "RED-CHAIR", 100)
+    for n in range(4):
+        client.allocate(f"order-{n}", "RED-CHAIR", 10)
+    seen, after = [], ""
+    for expected in (2, 2, 1, 0):
+        page = client.get(f"/v1/events?limit=2{after}").json
+        assert len(page["events"]) == expected
+        seen += [int(event["sequence"]) for event in page["events"]]
+        after = f"&after={page['next']}"
+    assert seen == [1, 2, 3, 4, 5]
+    client.allocate("order-9", "RED-CHAIR", 10)
+    assert [e["data"]["orderid"] for e in client.get(f"/v1/events?{after[1:]}").json["events"]] == ["order-9"]
+
+
+def test_an_empty_log_gives_a_cursor_to_start_from(client: ConformingClient) -> None:
+    page = client.get("/v1/events").json
+    assert page["events"] == []
+    client.has_batch("batch-1", "RED-CHAIR", 100)
+    assert len(client.get(f"/v1/events?after={page['next']}").json["events"]) == 1
+
+
+def test_the_feed_of_one_product_leaves_out_the_others(client: ConformingClient) -> None:
+    client.has_batch("batch-1", "RED-CHAIR", 100)
+    client.has_batch("batch-2", "SMALL-TABLE", 100)
+    client.allocate("order-1", "RED-CHAIR", 10)
+    events = client.get("/v1/events?sku=RED-CHAIR").json["events"]
+    assert [(e["subject"], e["productversion"]) for e in events] == [("RED-CHAIR", 1), ("RED-CHAIR", 2)]
+    assert client.get("/v1/events?sku=RED-CHIAR").json["events"] == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=1001",
+        "limit=1000000000",
+        "limit=-1",
+        "limit=%2B1",
+        "limit=1.0",
+        "limit=",
+        "limit=%D9%A1",
+        "limit=1&limit=2",
+        "limt=1",
+        "limit",
+        "sku=",
+        "sku=RED%20CHAIR",
+        "sku=%00",
+        "after=",
+        "after=0-1",
+        "after=MC0x",
+        "after=AAAAADAtMQ",
+        "after=%FF",
+        "after=" + "A" * 3000,
+        "&".join(f"p{n}=1" for n in range(1000)),
+    ],
+)
+def test_a_parameter_that_cannot_be_meant_is_422_and_is_named(memory_client: ConformingClient, query: str) -> None:
+    answer = memory_client.get(f"/v1/events?{query}")
+    assert answer.status_code == 422
+    assert answer.json["errors"][0]["parameter"]
+
+
+def test_a_cursor_comes_back_as_it_went_out_and_no_other_way() -> None:
+    positions = [LogPosition(0, 5), LogPosition(2, 10**17)]
+    token = encode_cursor(positions)
+    assert decode_cursor(token, partitions=3) == positions
+    assert decode_cursor(encode_cursor([]), partitions=1) == []
+    spellings = [token + "=", token + "\n", " " + token, token[:-1], token.swapcase(), token[:4] + "!" + token[4:]]
+    wrong_numbers = [[LogPosition(3, 1)], [LogPosition(1, 1), LogPosition(1, 2)], [LogPosition(0, 10**18)]]
+    for forged in [*spellings, *map(encode_cursor, wrong_numbers), "", "é", "\ud800"]:
+        with pytest.raises(ForgedCursor):
+            decode_cursor(forged, partitions=3)
+
+
+def test_one_cursor_follows_all_partitions_of_the_log() -> None:
+    application = bootstrap(Settings(database_url="memory:", log_partitions=4))
+    client = ConformingClient(create_app(application).test_client())
+    for n in range(20):
+        client.has_batch(f"batch-{n}", f"SKU-{n}", 10)
+    seen, after = set(), ""
+    while events := (page := client.get(f"/v1/events?limit=7{after}").json)["events"]:
+        seen |= {(event["partition"], event["sequence"]) for event in events}
+        after = f"&after={page['next']}"
+    assert len(seen) == 20
+    assert len({partition for partition, _ in seen}) > 1
