@@ -17,8 +17,8 @@ from allocation.service_layer.errors import SetupError
 
 def test_the_migrations_lead_to_the_tables(database_url: str, tmp_path: Path) -> None:
     engine = make_engine(database_url)
-    assert migrate(engine, 1) == (None, "0001")
-    assert migrate(engine, 1) == ("0001", "0001")
+    assert migrate(engine, 1) == (None, "0002")
+    assert migrate(engine, 1) == ("0002", "0002")
     with engine.connect() as connection:
         migrated = described(connection)
         if engine.dialect.name == "postgresql":
@@ -58,7 +58,7 @@ def test_many_processes_may_start_at_once(database_url: str) -> None:
     engines = [make_engine(database_url) for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
         befores = [before for before, _ in pool.map(lambda engine: migrate(engine, 2), engines)]
-    assert sorted(befores, key=str) == ["0001"] * 5 + [None]
+    assert sorted(befores, key=str) == ["0002"] * 5 + [None]
     for engine in engines:
         engine.dispose()
 

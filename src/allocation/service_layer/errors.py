@@ -23,6 +23,14 @@ class IdReused(ServiceError):
         super().__init__(f"The id {message_id} was already used for another request; use a new one for a new request")
 
 
+class Rejected(ServiceError):
+    """A destination looked at a message and will not have it."""
+
+
+class LeaseLost(ServiceError):
+    """The time of a lease ran out and somebody else took it; nothing was written."""
+
+
 class Unavailable(ServiceError):
     """Try again later: nothing was done, unless it says otherwise."""
 

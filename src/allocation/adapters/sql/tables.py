@@ -165,3 +165,45 @@ inbox = Table(
 )
 """The command log: every command that changed something or brought an id of its own, kept for good. `position` is
 that of the last event it led to; none: it changed nothing."""
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    Column("name", Bytewise, primary_key=True),
+    Column("log_partition", SmallInteger, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, nullable=False),
+    Column("owner", Bytewise, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("leased_until", Moment, nullable=False),
+    postgresql_with={"fillfactor": 50},
+)
+"""The cursor of each subscription in each partition, and who may move it until when."""
+
+lanes = Table(
+    "lanes",
+    metadata,
+    Column("subscription", Bytewise, primary_key=True),
+    Column("key", Bytewise, primary_key=True),
+    Column("log_partition", SmallInteger, nullable=False),
+    Column("next_position", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", Moment),
+    Column("reason", Text, nullable=False),
+    Column("discarded_by", Text),
+    Column("discarded_why", Text),
+)
+"""A row exists only while its key is behind its subscription's cursor."""
+
+discards = Table(
+    "discards",
+    metadata,
+    Column("subscription", Bytewise, primary_key=True),
+    Column("log_partition", SmallInteger, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", Bytewise, nullable=False),
+    Column("discarded_by", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+)
+"""Every event that a subscription was told to skip: who said so, why, and what had gone wrong."""

@@ -72,7 +72,7 @@ class SqlViews(Views):
         with self._reading() as connection:
             for partition in chosen:
                 query = self._after(connection, partition, cursor.get(partition, 0), sku)
-                page = [_logged(row) for row in connection.execute(query.limit(limit - len(found)))]
+                page = [logged_from(row) for row in connection.execute(query.limit(limit - len(found)))]
                 if page:
                     cursor[partition] = page[-1].position.seq
                 found += page
@@ -121,7 +121,7 @@ def _state(row: Row[Any], version: int) -> BatchState:
     return BatchState(row.reference, row.sku, row.purchased_quantity, free, row.eta, version)
 
 
-def _logged(row: Row[Any]) -> EventEnvelope:
+def logged_from(row: Any) -> EventEnvelope:
     return EventEnvelope(
         decode_event(row.type, row.data),
         row.id,

@@ -1,0 +1,91 @@
+"""Cursors, leases and lanes in plain memory, beside a `MemoryStore`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from threading import Lock
+
+from allocation.adapters.memory import MemoryStore
+from allocation.service_layer.envelope import EventEnvelope
+from allocation.service_layer.errors import LeaseLost
+from allocation.service_layer.subscriptions import Lane, Lease, Settlement, SubscriptionStore
+
+
+@dataclass(slots=True)
+class _Cursor:
+    seq: int
+    owner: str
+    epoch: int
+    leased_until: datetime
+
+
+class MemorySubscriptionStore(SubscriptionStore):
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._lock = Lock()
+        self._cursors: dict[tuple[str, int], _Cursor] = {}
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        self.discarded: list[tuple[Lane, int, str, str]] = []
+
+    def join(self, name: str, from_the_beginning: bool) -> None:
+        now = self._store.clock.now()
+        with self._lock, self._store.lock:
+            for partition, log in enumerate(self._store.log):
+                start = 0 if from_the_beginning else len(log)
+                self._cursors.setdefault((name, partition), _Cursor(start, "", 0, now))
+
+    def lease(self, name: str, partition: int, owner: str, seconds: float) -> Lease | None:
+        now = self._store.clock.now()
+        with self._lock:
+            cursor = self._cursors[name, partition]
+            if cursor.owner != owner:
+                if cursor.leased_until > now:
+                    return None
+                cursor.owner, cursor.epoch = owner, cursor.epoch + 1
+            cursor.leased_until = now + timedelta(seconds=seconds)
+            return Lease(name, partition, owner, cursor.epoch, cursor.seq)
+
+    def release(self, lease: Lease) -> None:
+        with self._lock:
+            cursor = self._cursors[lease.subscription, lease.partition]
+            if cursor.epoch == lease.epoch:
+                cursor.leased_until = self._store.clock.now()
+
+    def read(self, partition: int, after: int, limit: int) -> list[EventEnvelope]:
+        with self._store.lock:
+            return self._store.log[partition][after : after + limit]
+
+    def read_key(self, lane: Lane, until: int, limit: int) -> list[EventEnvelope]:
+        with self._store.lock:
+            behind = self._store.log[lane.partition][lane.next_seq - 1 : until]
+            return [logged for logged in behind if logged.key == lane.key][:limit]
+
+    def lanes(self, name: str | None = None, partition: int | None = None) -> list[Lane]:
+        with self._lock:
+            return [
+                lane
+                for _, lane in sorted(self._lanes.items())
+                if name in (None, lane.subscription) and partition in (None, lane.partition)
+            ]
+
+    def settle(self, lease: Lease, settlement: Settlement, seconds: float) -> Lease:
+        with self._lock:
+            cursor = self._cursors[lease.subscription, lease.partition]
+            if cursor.epoch != lease.epoch:
+                raise LeaseLost(f"{lease.subscription} on partition {lease.partition} has another owner")
+            cursor.seq = settlement.seq
+            cursor.leased_until = self._store.clock.now() + timedelta(seconds=seconds)
+            self.discarded += settlement.discarded
+            for key in settlement.closed:
+                self._lanes.pop((lease.subscription, key), None)
+            self._lanes.update(((lease.subscription, key), lane) for key, lane in settlement.lanes.items())
+        return replace(lease, seq=settlement.seq)
+
+    def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None) -> bool:
+        with self._lock:
+            lane = self._lanes.get((name, key))
+            if lane is not None:
+                due = self._store.clock.now()
+                self._lanes[name, key] = replace(lane, due_at=due, attempts=0, discard=discard)
+            return lane is not None

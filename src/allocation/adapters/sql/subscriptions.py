@@ -1,0 +1,178 @@
+"""Cursors, leases and lanes in the database that holds the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine, and_, delete, insert, or_, select, update
+
+from allocation.adapters.sql.errors import translated
+from allocation.adapters.sql.tables import discards, event_log, lanes, log_head, subscriptions
+from allocation.adapters.sql.views import logged_from
+from allocation.service_layer.envelope import Clock, EventEnvelope
+from allocation.service_layer.errors import LeaseLost
+from allocation.service_layer.subscriptions import Lane, Lease, Settlement, SubscriptionStore
+
+
+class SqlSubscriptionStore(SubscriptionStore):
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine, self._clock = engine, clock
+
+    def join(self, name: str, from_the_beginning: bool) -> None:
+        now = self._clock.now()
+        with self._writing() as connection:
+            heads = connection.execute(select(log_head.c.log_partition, log_head.c.seq)).all()
+            known = set(connection.scalars(select(subscriptions.c.log_partition).where(subscriptions.c.name == name)))
+            new = [
+                {
+                    "name": name,
+                    "log_partition": head.log_partition,
+                    "position": 0 if from_the_beginning else head.seq,
+                    "owner": "",
+                    "epoch": 0,
+                    "leased_until": now,
+                }
+                for head in heads
+                if head.log_partition not in known
+            ]
+            if new:
+                connection.execute(insert(subscriptions), new)
+
+    def lease(self, name: str, partition: int, owner: str, seconds: float) -> Lease | None:
+        now = self._clock.now()
+        row = and_(subscriptions.c.name == name, subscriptions.c.log_partition == partition)
+        free = or_(subscriptions.c.owner == owner, subscriptions.c.leased_until <= now)
+        with self._writing() as connection:
+            held = connection.execute(select(subscriptions).where(row, free).with_for_update()).one_or_none()
+            if held is None:
+                return None
+            epoch = held.epoch if held.owner == owner else held.epoch + 1
+            until = now + timedelta(seconds=seconds)
+            connection.execute(update(subscriptions).where(row).values(owner=owner, epoch=epoch, leased_until=until))
+        return Lease(name, partition, owner, epoch, held.position)
+
+    def release(self, lease: Lease) -> None:
+        with self._writing() as connection:
+            connection.execute(update(subscriptions).where(*_held(lease)).values(leased_until=self._clock.now()))
+
+    def read(self, partition: int, after: int, limit: int) -> list[EventEnvelope]:
+        query = (
+            select(event_log)
+            .where(event_log.c.log_partition == partition, event_log.c.position > after)
+            .order_by(event_log.c.position)
+            .limit(limit)
+        )
+        with translated(), self._engine.connect() as connection:
+            return [logged_from(row) for row in connection.execute(query)]
+
+    def read_key(self, lane: Lane, until: int, limit: int) -> list[EventEnvelope]:
+        here = (
+            event_log.c.log_partition == lane.partition,
+            event_log.c.sku == lane.key,
+            event_log.c.position >= lane.next_seq,
+            event_log.c.position <= until,
+        )
+        with translated(), self._engine.connect() as connection:
+            rows = connection.execute(select(event_log).where(*here).order_by(event_log.c.version).limit(limit))
+            return [logged_from(row) for row in rows]
+
+    def lanes(self, name: str | None = None, partition: int | None = None) -> list[Lane]:
+        query = select(lanes).order_by(lanes.c.subscription, lanes.c.key)
+        if name is not None:
+            query = query.where(lanes.c.subscription == name)
+        if partition is not None:
+            query = query.where(lanes.c.log_partition == partition)
+        with translated(), self._engine.connect() as connection:
+            return [_lane(row) for row in connection.execute(query)]
+
+    def settle(self, lease: Lease, settlement: Settlement, seconds: float) -> Lease:
+        now = self._clock.now()
+        with self._writing() as connection:
+            moved = connection.execute(
+                update(subscriptions)
+                .where(*_held(lease))
+                .values(position=settlement.seq, leased_until=now + timedelta(seconds=seconds))
+            )
+            if moved.rowcount != 1:
+                raise LeaseLost(f"{lease.subscription} on partition {lease.partition} has another owner")
+            for lane, seq, who, why in settlement.discarded:
+                connection.execute(
+                    insert(discards).values(
+                        subscription=lane.subscription,
+                        log_partition=lane.partition,
+                        position=seq,
+                        key=lane.key,
+                        discarded_by=who,
+                        why=why,
+                        reason=lane.reason,
+                        at=now,
+                    )
+                )
+            for key in settlement.closed | settlement.lanes.keys():
+                connection.execute(delete(lanes).where(lanes.c.subscription == lease.subscription, lanes.c.key == key))
+            if settlement.lanes:
+                connection.execute(insert(lanes), [_row(lane) for lane in settlement.lanes.values()])
+        return replace(lease, seq=settlement.seq)
+
+    def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None) -> bool:
+        who, why = discard or (None, None)
+        with self._writing() as connection:
+            found = connection.execute(
+                update(lanes)
+                .where(lanes.c.subscription == name, lanes.c.key == key)
+                .values(due_at=self._clock.now(), attempts=0, discarded_by=who, discarded_why=why)
+            )
+        return found.rowcount == 1
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with translated(), self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if self._engine.dialect.name == "sqlite" else "BEGIN")
+            try:
+                yield connection
+            except BaseException:
+                connection.exec_driver_sql("ROLLBACK")
+                raise
+            connection.exec_driver_sql("COMMIT")
+
+
+def _held(lease: Lease) -> tuple[Any, ...]:
+    """The row of a lease, if it is still this owner's."""
+    return (
+        subscriptions.c.name == lease.subscription,
+        subscriptions.c.log_partition == lease.partition,
+        subscriptions.c.epoch == lease.epoch,
+    )
+
+
+def _lane(row: Any) -> Lane:
+    discard = None if row.discarded_by is None else (row.discarded_by, row.discarded_why)
+    return Lane(
+        row.subscription,
+        row.key,
+        row.log_partition,
+        row.next_position,
+        row.attempts,
+        row.due_at,
+        row.reason,
+        discard,
+    )
+
+
+def _row(lane: Lane) -> dict[str, Any]:
+    who, why = lane.discard or (None, None)
+    return {
+        "subscription": lane.subscription,
+        "key": lane.key,
+        "log_partition": lane.partition,
+        "next_position": lane.next_seq,
+        "attempts": lane.attempts,
+        "due_at": lane.due_at,
+        "reason": lane.reason,
+        "discarded_by": who,
+        "discarded_why": why,
+    }

@@ -1,0 +1,261 @@
+"""After the commit: every reaction is a subscription, a named reader of the log with a cursor of its own.
+
+The worker reads a subscription's events from its cursor, delivers those it wants, and moves the cursor. What a
+destination refuses leaves the line: its key gets a *lane*, and the cursor goes on with the other keys. The log itself
+is the lane's waiting line; nothing overtakes its own key, and only a recorded discard skips an event.
+
+Deliveries are at least once: a worker that dies after a delivery and before it moved the cursor delivers again. The
+event's id is the same each time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from allocation.domain.events import Event
+from allocation.service_layer.envelope import Clock, EventEnvelope
+from allocation.service_layer.errors import Unavailable
+
+Deliver = Callable[[Sequence[EventEnvelope]], Sequence[Exception | None]]
+"""Hands events over, in order, and tells of each: None, delivered; `Unavailable`, the destination is away, nothing from
+here on was tried; anything else, this one was refused, and later ones of its key were not tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A named reader of the log: `wants` is its rule. A new one starts at the log's head, or where it began."""
+
+    name: str
+    wants: frozenset[type[Event]]
+    deliver: Deliver
+    from_the_beginning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A key that lags behind its subscription's cursor, from the event at `next_seq` on.
+
+    `due_at` None: parked, until somebody says retry or discard. `discard` holds who skips the next event, and why.
+    """
+
+    subscription: str
+    key: str
+    partition: int
+    next_seq: int
+    attempts: int
+    due_at: datetime | None
+    reason: str
+    discard: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to deliver for a subscription's partition, as the owner number `epoch`, from the cursor `seq` on."""
+
+    subscription: str
+    partition: int
+    owner: str
+    epoch: int
+    seq: int
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What a round of deliveries comes to: the cursor's new place, lanes opened or moved, lanes that caught up, and
+    events discarded as (lane, seq, who, why)."""
+
+    seq: int
+    lanes: dict[str, Lane] = field(default_factory=dict)
+    closed: set[str] = field(default_factory=set)
+    discarded: list[tuple[Lane, int, str, str]] = field(default_factory=list)
+
+
+class SubscriptionStore(ABC):
+    """Cursors, leases and lanes, beside the log. Callers may not assume that a lease outlives its time, nor that they
+    still hold it: `settle` says. Raises `Unavailable` when the store cannot be reached."""
+
+    @abstractmethod
+    def join(self, name: str, from_the_beginning: bool) -> None:
+        """Make the subscription's cursors, unless it has them."""
+
+    @abstractmethod
+    def lease(self, name: str, partition: int, owner: str, seconds: float) -> Lease | None:
+        """Take or prolong the lease; None if another owner has it. A change of owner raises the epoch."""
+
+    @abstractmethod
+    def release(self, lease: Lease) -> None:
+        """Let the next owner have it at once."""
+
+    @abstractmethod
+    def read(self, partition: int, after: int, limit: int) -> list[EventEnvelope]:
+        """The events behind a position, in order."""
+
+    @abstractmethod
+    def read_key(self, lane: Lane, until: int, limit: int) -> list[EventEnvelope]:
+        """The events of the lane's key from `next_seq` to `until`, in order."""
+
+    @abstractmethod
+    def lanes(self, name: str | None = None, partition: int | None = None) -> list[Lane]:
+        """The lanes there are, of all subscriptions or of one."""
+
+    @abstractmethod
+    def settle(self, lease: Lease, settlement: Settlement, seconds: float) -> Lease:
+        """Write the settlement and prolong the lease, in one transaction. Raises `LeaseLost`, having written nothing,
+        if the epoch has passed to another owner."""
+
+    @abstractmethod
+    def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None) -> bool:
+        """Have a lane tried again now, or its next event skipped (who, why). False if there is no such lane."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait after the n-th attempt: doubling from `first_seconds` to `most_seconds`, stretched by up to half
+    by `jitter()` (0 to 1); after `attempts` a lane is parked."""
+
+    jitter: Callable[[], float]
+    first_seconds: float = 1.0
+    most_seconds: float = 3600.0
+    attempts: int = 10
+
+    def seconds(self, attempt: int) -> float:
+        return min(self.first_seconds * 2.0 ** (attempt - 1), self.most_seconds) * (1 + self.jitter() / 2)
+
+
+class Line:
+    """One subscription on one partition: reads, delivers, settles. Used by one thread, the holder of the lease."""
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        store: SubscriptionStore,
+        clock: Clock,
+        backoff: Backoff,
+        page: int = 200,
+        lease_seconds: float = 15.0,
+    ) -> None:
+        self._subscription, self._store, self._clock = subscription, store, clock
+        self._backoff, self._page, self._lease_seconds = backoff, page, lease_seconds
+        self._failures = 0
+        self._away_until: datetime | None = None
+
+    def round(self, lease: Lease) -> tuple[Lease, bool]:
+        """Deliver what is there, up to a page, and what is due of the lanes. Answers whether anything moved.
+
+        Raises `LeaseLost`; then what was delivered may be delivered again by the new owner.
+        """
+        if self._is_away():
+            return lease, False
+        now = self._clock.now()
+        lanes = {lane.key: lane for lane in self._store.lanes(lease.subscription, lease.partition)}
+        settlement = Settlement(lease.seq)
+        self._go_on(lease, lanes, settlement)
+        for lane in lanes.values():
+            if lane.due_at is not None and lane.due_at <= now and not self._is_away():
+                self._drain(lane, settlement)
+        moved = settlement != Settlement(lease.seq)
+        return (self._store.settle(lease, settlement, self._lease_seconds) if moved else lease), moved
+
+    def _is_away(self) -> bool:
+        """Whether the destination was away a moment ago; it is left alone until it may be back."""
+        return self._away_until is not None and self._clock.now() < self._away_until
+
+    def _go_on(self, lease: Lease, lanes: Mapping[str, Lane], settlement: Settlement) -> None:
+        events = self._store.read(lease.partition, lease.seq, self._page)
+        wanted = [e for e in events if e.key not in lanes and type(e.event) in self._subscription.wants]
+        refused = self._hand_over(wanted)
+        for logged in events:
+            failure = refused.get(logged.id)
+            if isinstance(failure, Unavailable):
+                return
+            if failure is not None and logged.key not in settlement.lanes:
+                lane = Lane(lease.subscription, logged.key, lease.partition, logged.position.seq, 0, None, "")
+                settlement.lanes[logged.key] = self._failed(lane, failure)
+            settlement.seq = logged.position.seq
+
+    def _drain(self, lane: Lane, settlement: Settlement) -> None:
+        """Deliver a lane's events up to the cursor, in order; it closes when it has caught up."""
+        events = self._store.read_key(lane, settlement.seq, self._page)
+        caught_up = len(events) < self._page
+        if lane.discard is not None and events:
+            skipped = events.pop(0)
+            settlement.discarded.append((lane, skipped.position.seq, *lane.discard))
+            lane = _moved(lane, skipped.position.seq + 1)
+        wanted = [e for e in events if type(e.event) in self._subscription.wants]
+        refused = self._hand_over(wanted)
+        for logged in wanted:
+            failure = refused.get(logged.id)
+            if failure is None:
+                lane = _moved(lane, logged.position.seq + 1)
+                continue
+            if not isinstance(failure, Unavailable):
+                lane = self._failed(lane, failure)
+            settlement.lanes[lane.key] = lane
+            return
+        if caught_up:
+            settlement.closed.add(lane.key)
+        else:
+            settlement.lanes[lane.key] = _moved(lane, events[-1].position.seq + 1)
+
+    def _hand_over(self, events: Sequence[EventEnvelope]) -> dict[str, Exception]:
+        """What was not delivered, by event id."""
+        if not events:
+            return {}
+        outcomes = zip(events, self._subscription.deliver(events), strict=True)
+        refused = {logged.id: failure for logged, failure in outcomes if failure is not None}
+        if any(isinstance(failure, Unavailable) for failure in refused.values()):
+            self._failures += 1
+            self._away_until = self._clock.now() + timedelta(seconds=self._backoff.seconds(self._failures))
+        else:
+            self._failures = 0
+        return refused
+
+    def _failed(self, lane: Lane, failure: Exception) -> Lane:
+        attempts = lane.attempts + 1
+        due = self._clock.now() + timedelta(seconds=self._backoff.seconds(attempts))
+        reason = f"{type(failure).__name__}: {failure}"[:1000]
+        parked = attempts >= self._backoff.attempts
+        return Lane(
+            lane.subscription, lane.key, lane.partition, lane.next_seq, attempts, None if parked else due, reason
+        )
+
+
+def _moved(lane: Lane, next_seq: int) -> Lane:
+    """The lane behind an event that is done with: its attempts start anew."""
+    return Lane(lane.subscription, lane.key, lane.partition, next_seq, 0, lane.due_at, lane.reason)
+
+
+def one_by_one(handle: Callable[[EventEnvelope], None]) -> Deliver:
+    """Deliver to a plain function, which raises `Unavailable` or anything else where it cannot do its work."""
+
+    def deliver(events: Sequence[EventEnvelope]) -> list[Exception | None]:
+        outcomes: list[Exception | None] = []
+        refused: dict[str, Exception] = {}
+        for logged in events:
+            failure = refused.get(logged.key)
+            if failure is None:
+                try:
+                    handle(logged)
+                except Unavailable as away:
+                    return outcomes + [away] * (len(events) - len(outcomes))
+                except Exception as refusal:  # noqa: BLE001  # parked in the key's lane, where it is seen
+                    failure = refused[logged.key] = refusal
+            outcomes.append(failure)
+        return outcomes
+
+    return deliver
+
+
+def subscriptions_of(
+    handlers: Mapping[type[Event], Iterable[Callable[..., None]]],
+    bound: Callable[[Callable[..., None]], Callable[[EventEnvelope], None]],
+) -> list[Subscription]:
+    """One subscription a handler, named like it, wanting every event it stands beside."""
+    wants: dict[Callable[..., None], set[type[Event]]] = {}
+    for event, named in handlers.items():
+        for handler in named:
+            wants.setdefault(handler, set()).add(event)
+    return [Subscription(h.__name__, frozenset(events), one_by_one(bound(h))) for h, events in wants.items()]

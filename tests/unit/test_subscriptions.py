@@ -1,0 +1,164 @@
+"""Deliveries in order per key; what is refused waits in its lane, alone."""
+
+import pytest
+
+from allocation.adapters.memory import MemoryStore, MemoryUnitOfWork
+from allocation.adapters.memory_subscriptions import MemorySubscriptionStore
+from allocation.domain.commands import Allocate, Command, CreateBatch
+from allocation.domain.events import Allocated
+from allocation.service_layer.envelope import EventEnvelope
+from allocation.service_layer.errors import LeaseLost, Rejected, Unavailable
+from allocation.service_layer.handlers import COMMAND_HANDLERS
+from allocation.service_layer.messagebus import MessageBus
+from allocation.service_layer.subscriptions import Backoff, Lease, Line, Subscription, one_by_one
+from tests.fakes import CountingIds, SetClock
+
+CHAIR, TABLE = "RED-CHAIR", "SMALL-TABLE"
+
+
+class Shop:
+    """A shop in memory with one subscription to `Allocated`, whose destination does as the test says."""
+
+    def __init__(self) -> None:
+        self.clock = SetClock()
+        self.store = MemoryStore(CountingIds(), self.clock)
+        self.bus = MessageBus(
+            lambda: MemoryUnitOfWork(self.store), COMMAND_HANDLERS, ids=CountingIds(), clock=self.clock
+        )
+        self.subscriptions = MemorySubscriptionStore(self.store)
+        self.delivered: list[str] = []
+        self.fails: dict[str, Exception] = {}
+        subscription = Subscription("mail", frozenset({Allocated}), one_by_one(self.deliver))
+        self.line = Line(subscription, self.subscriptions, self.clock, Backoff(lambda: 0.0, attempts=3), page=5)
+        self.subscriptions.join("mail", from_the_beginning=True)
+        self.lease = self.take("worker-1")
+        self.do(CreateBatch("b1", CHAIR, 100), CreateBatch("b2", TABLE, 100))
+
+    def deliver(self, logged: EventEnvelope) -> None:
+        assert isinstance(logged.event, Allocated)
+        if failure := self.fails.get(logged.event.orderid):
+            raise failure
+        self.delivered.append(logged.event.orderid)
+
+    def take(self, owner: str) -> Lease:
+        lease = self.subscriptions.lease("mail", 0, owner, 15)
+        assert lease is not None
+        return lease
+
+    def do(self, *commands: Command) -> None:
+        for command in commands:
+            self.bus.handle(command)
+
+    def rounds(self) -> None:
+        """Until nothing moves."""
+        moved = True
+        while moved:
+            self.lease, moved = self.line.round(self.lease)
+
+
+@pytest.fixture
+def shop() -> Shop:
+    return Shop()
+
+
+def chairs(*orderids: str) -> list[Command]:
+    return [Allocate(orderid, CHAIR, 1) for orderid in orderids]
+
+
+def tables(*orderids: str) -> list[Command]:
+    return [Allocate(orderid, TABLE, 1) for orderid in orderids]
+
+
+def test_events_are_delivered_in_order_and_only_those_that_are_wanted(shop: Shop) -> None:
+    shop.do(*chairs("c1", "c2"), *tables("t1"), *chairs(*(f"c{n}" for n in range(3, 12))))
+    shop.rounds()
+    assert shop.delivered == ["c1", "c2", "t1", *(f"c{n}" for n in range(3, 12))]
+    assert shop.lease.seq == len(shop.store.log[0])
+
+
+def test_what_is_refused_waits_in_its_lane_and_nothing_overtakes_its_key(shop: Shop) -> None:
+    shop.fails["c1"] = Rejected("no such address")
+    shop.do(*chairs("c1", "c2"), *tables("t1", "t2"))
+    shop.rounds()
+    assert shop.delivered == ["t1", "t2"]
+    [lane] = shop.subscriptions.lanes("mail")
+    assert (lane.key, lane.attempts, lane.reason) == (CHAIR, 1, "Rejected: no such address")
+    shop.do(*chairs("c3"), *tables("t3"))
+    shop.rounds()
+    assert shop.delivered == ["t1", "t2", "t3"]
+    shop.fails.clear()
+    shop.clock.step(2)
+    shop.rounds()
+    assert shop.delivered == ["t1", "t2", "t3", "c1", "c2", "c3"]
+    assert shop.subscriptions.lanes() == []
+
+
+def test_a_lane_is_parked_after_its_attempts_and_tried_again_when_told(shop: Shop) -> None:
+    shop.fails["c1"] = Rejected("no such address")
+    shop.do(*chairs("c1", "c2"))
+    for _ in range(5):
+        shop.rounds()
+        shop.clock.step(3600)
+    [lane] = shop.subscriptions.lanes()
+    assert (lane.attempts, lane.due_at) == (3, None)
+    shop.fails.clear()
+    shop.rounds()
+    assert shop.delivered == []
+    assert shop.subscriptions.set_due("mail", CHAIR)
+    shop.rounds()
+    assert shop.delivered == ["c1", "c2"]
+
+
+def test_only_a_recorded_discard_skips_an_event(shop: Shop) -> None:
+    shop.fails["c1"] = Rejected("no such address")
+    shop.do(*chairs("c1", "c2"))
+    shop.rounds()
+    assert shop.subscriptions.set_due("mail", CHAIR, discard=("anna", "the customer is gone"))
+    shop.rounds()
+    assert shop.delivered == ["c2"]
+    [(lane, seq, who, why)] = shop.subscriptions.discarded
+    assert (lane.key, seq, who, why) == (CHAIR, 3, "anna", "the customer is gone")
+
+
+def test_a_destination_that_is_away_holds_the_line_and_uses_up_no_attempt(shop: Shop) -> None:
+    shop.fails["c2"] = Unavailable("connection refused")
+    shop.do(*chairs("c1", "c2"), *tables("t1"))
+    shop.rounds()
+    shop.rounds()
+    assert shop.delivered == ["c1"]
+    assert shop.subscriptions.lanes() == []
+    shop.fails.clear()
+    shop.rounds()
+    assert shop.delivered == ["c1"]
+    shop.clock.step(2)
+    shop.rounds()
+    assert shop.delivered == ["c1", "c2", "t1"]
+
+
+def test_an_owner_whose_lease_ran_out_moves_the_cursor_no_more(shop: Shop) -> None:
+    shop.do(*chairs("c1"))
+    assert shop.subscriptions.lease("mail", 0, "worker-2", 15) is None
+    shop.clock.step(60)
+    second = shop.take("worker-2")
+    assert second.epoch == shop.lease.epoch + 1
+    with pytest.raises(LeaseLost):
+        shop.rounds()
+    assert shop.take("worker-2").seq == second.seq
+
+
+def test_a_new_subscription_starts_at_the_head_unless_told_otherwise(shop: Shop) -> None:
+    shop.subscriptions.join("late", from_the_beginning=False)
+    lease = shop.subscriptions.lease("late", 0, "worker-1", 15)
+    assert lease is not None
+    assert lease.seq == len(shop.store.log[0])
+
+
+def test_a_long_lane_is_drained_page_by_page(shop: Shop) -> None:
+    shop.fails["c0"] = Rejected("not yet")
+    shop.do(*chairs(*(f"c{n}" for n in range(23))), CreateBatch("b3", CHAIR, 5))
+    shop.rounds()
+    shop.fails.clear()
+    shop.clock.step(2)
+    shop.rounds()
+    assert shop.delivered == [f"c{n}" for n in range(23)]
+    assert shop.subscriptions.lanes() == []
