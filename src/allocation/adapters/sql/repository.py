@@ -217,7 +217,8 @@ class SqlRepository(Repository):
         self.versions.update(dict.fromkeys(skus, 0) | locked)
         pages: dict[str, list[Batch]] = {sku: [] for sku, version in locked.items() if version}
         for batch in open_batches:
-            pages[batch.sku].append(batch)
+            if batch.sku in pages:  # else its product was made after the lock looked for it
+                pages[batch.sku].append(batch)
         for sku, page in pages.items():
             batches = PagedBatches(sku, self._session, self._named, page)
             self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, self._session))

@@ -1,0 +1,54 @@
+"""Somebody else commits between two statements of a unit of work: what is read is still one story."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+from sqlalchemy import Connection
+
+from allocation.adapters.sql.dialects import Outcome, PostgresDialect, Step
+from allocation.domain.commands import Allocate, CreateBatch, Deallocate
+from allocation.domain.errors import InvalidSku
+from tests.integration.conftest import Start
+
+
+@pytest.fixture
+def after_the_lock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Have something done once, right after the next unit of work has locked its products and before it reads on."""
+    original = PostgresDialect.run
+
+    def arrange(meanwhile: Callable[[], object]) -> None:
+        waiting = [meanwhile]
+
+        def run(self: PostgresDialect, connection: Connection, steps: Sequence[Step]) -> list[Outcome]:
+            outcomes: list[Outcome] = []
+            for step in steps:
+                outcomes += original(self, connection, [step])
+                if "FOR UPDATE" in step.sql and waiting:
+                    waiting.pop()()
+            return outcomes
+
+        monkeypatch.setattr(PostgresDialect, "run", run)
+
+    return arrange
+
+
+def test_a_product_that_is_made_meanwhile_is_not_there_yet(
+    start: Start, postgres_url: str, after_the_lock: Callable[[Callable[[], object]], None]
+) -> None:
+    shop, other = start(postgres_url), start(postgres_url)
+    after_the_lock(lambda: other.bus.handle(CreateBatch("b1", "RED-CHAIR", 10)))
+    answer = shop.bus.ask(shop.bus.envelope(Allocate("o1", "RED-CHAIR", 1)))
+    assert answer.error == InvalidSku("RED-CHAIR")
+    assert shop.bus.handle(Allocate("o1", "RED-CHAIR", 1)).batchref == "b1"
+
+
+def test_what_happens_to_other_products_meanwhile_does_not_matter(
+    start: Start, postgres_url: str, after_the_lock: Callable[[Callable[[], object]], None]
+) -> None:
+    shop, other = start(postgres_url), start(postgres_url)
+    shop.bus.handle(CreateBatch("b1", "RED-CHAIR", 10))
+    other.bus.handle(CreateBatch("b2", "BLUE-CHAIR", 10))
+    other.bus.handle(Allocate("o1", "BLUE-CHAIR", 1))
+    after_the_lock(lambda: other.bus.handle(Deallocate("o1", "BLUE-CHAIR")))
+    assert shop.bus.handle(Allocate("o1", "RED-CHAIR", 1)).batchref == "b1"
+    assert [event.position.seq for event in shop.views.events([], 10).events] == [1, 2, 3, 4, 5, 6]
