@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +22,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "tmp").mkdir()
     return {
         **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "TMPDIR": str(tmp_path / "tmp"),
         "ALLOCATION_DATABASE_URL": "postgresql://nobody:no@127.0.0.1:1/none",
     }
@@ -38,7 +39,7 @@ def assert_nothing_is_left(folder: Path) -> None:
 
 
 def test_the_demo_tells_its_story_and_leaves_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
-    done = subprocess.run(DEMO, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(DEMO, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     story = done.stdout
     assert "\x1b" not in story, "no colours when this is no terminal"
@@ -59,27 +60,34 @@ def test_the_demo_tells_its_story_and_leaves_nothing(tmp_path: Path, environment
 
 
 def test_the_commands_it_ends_with_work(tmp_path: Path, environment: dict[str, str]) -> None:
-    done = subprocess.run(DEMO, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(DEMO, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     commands = done.stdout.partition("Three things to try")[2].partition("\n")[2]
     program = re.search(r"^ +(\S+) stock RED-CHAIR$", commands, re.MULTILINE)
     assert program is not None
-    ours = shlex.join([sys.executable, "-m", "allocation.entrypoints.cli"])
-    script = commands.partition(" serve ")[0].rpartition("\n")[0].replace(program[1], ours)
+    script = commands.partition(f"{program[1]} serve ")[0]
     del environment["ALLOCATION_DATABASE_URL"]
-    tried = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    tried = subprocess.run(
+        ["bash", "-ec", script], check=False, cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert tried.returncode == 0, tried.stderr
     assert "stdin: 1 row: 1 taken in" in tried.stdout
     assert "RED-CHAIR, version 1: 20 available now" in tried.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_interrupted_it_leaves_nothing_either(number: int, tmp_path: Path, environment: dict[str, str]) -> None:
-    with subprocess.Popen(DEMO, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as telling:
+@pytest.mark.parametrize("moment", ["Starting the service", "orders with"])
+def test_interrupted_it_leaves_nothing_either(
+    moment: str, number: int, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    with subprocess.Popen(DEMO, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as telling:
         assert telling.stdout is not None
-        for line in telling.stdout:
-            if "It is up at" in line:
-                break
+        # A pipe that holds less than the rest of the story: it cannot end before it is interrupted.
+        fcntl.fcntl(telling.stdout, fcntl.F_SETPIPE_SZ, 1)
+        told = b""
+        while moment.encode() not in told:
+            told += os.read(telling.stdout.fileno(), 100)
         telling.send_signal(number)
+        telling.stdout.read()
         assert telling.wait(30) != 0
     assert_nothing_is_left(tmp_path)
 
@@ -87,7 +95,7 @@ def test_interrupted_it_leaves_nothing_either(number: int, tmp_path: Path, envir
 def test_a_service_that_does_not_start_is_told_with_its_last_words(tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "granian.py").write_text("raise ImportError('granian is broken today')")
     environment["PYTHONPATH"] = str(tmp_path)
-    done = subprocess.run(DEMO, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(DEMO, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: The service did not start. Its last words:\n")
     assert "granian is broken today" in done.stderr

@@ -1,0 +1,273 @@
+"""The `allocation` command. Exit codes: 0 fine, 1 refused or failed, 2 used wrongly."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+import msgspec
+
+from allocation.config import load_settings
+from allocation.domain.commands import IfShort
+from allocation.entrypoints.console import print_json
+from allocation.entrypoints.importing.rows import UnreadableFile
+from allocation.entrypoints.reading import print_order, print_product, print_settings, product_json
+from allocation.entrypoints.settings_table import explain
+from allocation.service_layer.errors import SetupError, Unavailable
+from allocation.service_layer.handlers import COMMAND_HANDLERS
+
+if TYPE_CHECKING:  # what a command needs it imports when it runs: `--help` does not wait for a database library
+    from allocation.bootstrap import Application
+
+_STDIN = "-"
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+class Commands(click.Group):
+    """Lists its commands in the order of a first day, and tells known failures in a sentence, without a trace."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (SetupError, Unavailable, UnreadableFile) as failure:
+            raise click.ClickException(str(failure)) from failure
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("allocation"), message="allocation %(version)s")
+def main() -> None:
+    """Promises stock to order lines, and keeps the promise when the world changes.
+
+    Set up by environment variables ALLOCATION_...: see `allocation settings`.
+
+    \b
+    A first minute:
+      allocation demo
+      allocation import --batches batches.csv --orders orders.csv
+      allocation serve
+    """
+
+
+@contextmanager
+def _application(handlers: Mapping[type, Callable[..., Any]] = COMMAND_HANDLERS) -> Iterator[Application]:
+    from allocation.bootstrap import bootstrap
+
+    application = bootstrap(load_settings(), handlers=handlers)
+    try:
+        yield application
+    finally:
+        application.close()
+
+
+@main.command(short_help="A day in a small furniture shop, told by the real service.")
+def demo() -> None:
+    """A day in a small furniture shop: starts the real service, and tells what it promised.
+
+    Uses a database of its own in a temporary folder; leaves nothing running and no files.
+    """
+    from allocation.entrypoints.demo.story import tell
+
+    tell()
+
+
+@main.command()
+def serve() -> None:
+    """Serve HTTP until stopped, with documentation at /docs.
+
+    \b
+    Example:
+      ALLOCATION_PORT=8000 allocation serve
+    """
+    from allocation.entrypoints.server import serve as serve_http
+
+    serve_http(load_settings())
+
+
+@main.command()
+@as_json
+def migrate(as_json: bool) -> None:
+    """Bring the database to the tables of this version.
+
+    Starting the service does it too; this is for those who do it before they roll out.
+    """
+    from allocation.bootstrap import migrate as migrate_database
+
+    before, after = migrate_database(load_settings())
+    if as_json:
+        print_json({"before": before, "after": after, "changed": before != after})
+    elif before is None:
+        click.echo(f"The database was empty; it has its tables now (revision {after}).")
+    elif before == after:
+        click.echo(f"Nothing to do: the database is at revision {after} already.")
+    else:
+        click.echo(f"The database went from revision {before} to {after}.")
+
+
+_FILE = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True)
+
+
+@main.command("import")
+@click.option("--batches", "batches_file", type=_FILE, help="Stock bought: ref,sku,qty,eta (eta empty: on hand).")
+@click.option("--orders", "orders_file", type=_FILE, help="Order lines: orderid,sku,qty.")
+@click.option(
+    "--if-short",
+    type=click.Choice([x.value for x in IfShort]),
+    default=IfShort.WAIT.value,
+    show_default=True,
+    help="What becomes of an order line that no batch has enough for.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="At a row that is unreadable or refused: stop there, or leave it out. (Out of stock is no error.)",
+)
+@click.option(
+    "--group",
+    type=click.IntRange(1, 100_000),
+    default=1000,
+    show_default=True,
+    help="Rows taken in by one transaction.",
+)
+@click.option("--dry-run", is_flag=True, help="Decide everything, store nothing.")
+@click.option(
+    "--refused",
+    "refused_file",
+    type=click.Path(dir_okay=False, writable=True),
+    help="Write every row that was not taken in, and why, to this CSV file.",
+)
+@as_json
+def import_(
+    batches_file: str | None,
+    orders_file: str | None,
+    if_short: str,
+    on_error: Literal["stop", "skip"],
+    group: int,
+    dry_run: bool,
+    refused_file: str | None,
+    as_json: bool,
+) -> None:
+    """Take in batches, then order lines, from CSV or Parquet files.
+
+    The first line of a CSV file names the columns; further columns are left aside. A file named - is stdin, one named
+    *.parquet is Parquet. Files may be of any size. Running the same import again changes nothing, so what was
+    interrupted is finished by the same command.
+
+    A dry run decides on the products as they are now, in memory, and sees what earlier rows would have done; it does
+    not see what others change meanwhile.
+
+    \b
+    Examples:
+      allocation import --batches batches.csv --orders orders.csv
+      zcat orders.csv.gz | allocation import --orders - --on-error skip --refused refused.csv
+    """
+    from allocation.entrypoints.importing.job import Job
+
+    named = [Path(f) for f in (batches_file, orders_file) if f is not None]
+    if not named:
+        raise click.UsageError("Name a file to take in: --batches FILE, --orders FILE, or both.")
+    if batches_file == orders_file == _STDIN:
+        raise click.UsageError("Only one of --batches and --orders can be stdin.")
+    if refused_file and any(Path(refused_file).resolve() == f.resolve() for f in named):
+        raise click.UsageError("--refused would write over a file that is read.")
+    job = Job(batches_file, orders_file, IfShort(if_short), on_error, group, dry_run, refused_file, as_json)
+    all_good, how_to_go_on = job.run(_application)
+    if how_to_go_on:
+        raise click.ClickException(how_to_go_on)
+    if not all_good:
+        raise click.exceptions.Exit(1)
+
+
+@main.command(short_help="What there is of a product, and who waits for it.")
+@click.argument("sku")
+@as_json
+def stock(sku: str, as_json: bool) -> None:
+    """What there is of a product: its batches, what is free and when, and who waits.
+
+    \b
+    Example:
+      allocation stock RED-CHAIR
+    """
+    with _application() as application:
+        product = application.views.product(sku)
+    if product is None:
+        raise click.ClickException(f"No batch of {sku} was ever bought.")
+    if as_json:
+        print_json(product_json(product))
+    else:
+        print_product(product)
+
+
+@main.command(short_help="What an order was promised, line by line.")
+@click.argument("orderid")
+@as_json
+def order(orderid: str, as_json: bool) -> None:
+    """What an order was promised: each line, its batch, and when it can leave.
+
+    \b
+    Example:
+      allocation order order-17
+    """
+    with _application() as application:
+        lines = application.views.order(orderid)
+    if not lines:
+        raise click.ClickException(f"There is no order {orderid}.")
+    if as_json:
+        print_json({"orderid": orderid, "lines": msgspec.to_builtins(lines)})
+    else:
+        print_order(orderid, lines)
+
+
+@main.command(short_help="What happened, in order; with --follow as it happens.")
+@click.option("--follow", is_flag=True, help="Go on until Ctrl-C, printing events as they are committed.")
+@click.option("--after", default="", metavar="CURSOR", help="Go on from here; the last run told it.")
+@click.option("--limit", type=click.IntRange(1), help="Stop after so many.  [default: 100; no end with --follow]")
+@click.option("--sku", help="Only the events of this product.")
+@as_json
+def events(follow: bool, after: str, limit: int | None, sku: str | None, as_json: bool) -> None:
+    """What happened, in order, from the log: every change of stock and promises.
+
+    Prints the cursor to go on from, at the end, on stderr. With --json, each event is a line with a CloudEvent.
+
+    \b
+    Examples:
+      allocation events --sku RED-CHAIR
+      allocation events --follow --json
+    """
+    from allocation.entrypoints.feed import Feed, ForgedCursor
+
+    with _application() as application:
+        try:
+            feed = Feed(application, after, sku)
+        except ForgedCursor:
+            raise click.BadParameter("this is no cursor of this log.", param_hint="--after") from None
+        feed.print(follow, limit or (None if follow else 100), as_json)
+
+
+@main.command(short_help="Every setting: meaning, value, default, source.")
+@as_json
+def settings(as_json: bool) -> None:
+    """Every setting: what it means, what it is now, its default, and which of the two is in force.
+
+    Secrets are masked.
+    """
+    explained = list(explain(os.environ))
+    if as_json:
+        print_json(msgspec.to_builtins(explained))
+    else:
+        print_settings(explained)
+    load_settings()
+
+
+if __name__ == "__main__":
+    main()

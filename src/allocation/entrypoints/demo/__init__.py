@@ -1,0 +1,1 @@
+"""A day in a small furniture shop, told by the real service."""

@@ -1,0 +1,54 @@
+"""Parquet to commands; memory holds a row group of the file at most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import BinaryIO
+
+from allocation.entrypoints.importing.rows import Group, Rows, Shape, UnreadableFile, shown
+
+
+class ParquetRows(Rows):
+    """Parquet, read a batch of rows at a time. Raises `UnreadableFile` where pyarrow, or a column, is missing."""
+
+    word = "row"
+
+    def __init__(self, stream: BinaryIO, name: str, shape: Shape, size_bytes: int | None = None) -> None:
+        try:
+            from pyarrow import ArrowException, parquet
+        except ImportError:
+            raise UnreadableFile(f"{name}: to read Parquet, pip install 'allocation[parquet]'") from None
+        self.name, self.shape, self.size_bytes = name, shape, size_bytes
+        self._failures = (ArrowException, OSError, ValueError)
+        try:
+            self._file = parquet.ParquetFile(stream)
+        except self._failures as failure:
+            raise UnreadableFile(f"{name} is not a Parquet file ({_first_line(failure)})") from None
+        found = self._file.schema_arrow.names
+        if not set(shape.columns) <= set(found):
+            expected = ",".join(shape.columns)
+            raise UnreadableFile(f"{name}: the columns must be {expected}, not {shown(','.join(found))}")
+        self._read_rows = 0
+
+    @property
+    def position_bytes(self) -> int:
+        return (self.size_bytes or 0) * self._read_rows // max(1, int(self._file.metadata.num_rows))
+
+    def groups(self, size: int) -> Iterator[Group]:
+        first = 1
+        try:
+            for batch in self._file.iter_batches(batch_size=size, columns=list(self.shape.columns)):
+                columns = [batch.column(name).cast("string").fill_null("").to_pylist() for name in self.shape.columns]
+                self._read_rows += len(batch)
+                yield self._each(
+                    (number, ",".join(row), partial(tuple, row))
+                    for number, row in enumerate(zip(*columns, strict=True), first)
+                )
+                first += len(batch)
+        except self._failures as failure:
+            raise UnreadableFile(f"{self.name} cannot be read from row {first} on ({_first_line(failure)})") from None
+
+
+def _first_line(failure: Exception) -> str:
+    return str(failure).split("\n", 1)[0][:200]

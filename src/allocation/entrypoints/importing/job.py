@@ -1,0 +1,66 @@
+"""`allocation import` from its options to its end."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from allocation.bootstrap import Application
+from allocation.domain.commands import IfShort
+from allocation.entrypoints.console import progress
+from allocation.entrypoints.importing.dry_run import DryRun
+from allocation.entrypoints.importing.files import open_rows
+from allocation.entrypoints.importing.report import Report, how_to_go_on
+from allocation.entrypoints.importing.rows import batches, orders
+from allocation.entrypoints.importing.run import Import, StopAtFirstRefusal
+from allocation.service_layer.handlers import COMMAND_HANDLERS
+
+Handlers = Mapping[type, Callable[..., Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to take in, and how. A file is a path, or `-` for stdin."""
+
+    batches: str | None
+    orders: str | None
+    if_short: IfShort = IfShort.WAIT
+    on_error: Literal["stop", "skip"] = "stop"
+    group: int = 1000
+    dry_run: bool = False
+    refused: str | None = None
+    as_json: bool = False
+
+    def run(self, application: Callable[[Handlers], AbstractContextManager[Application]]) -> tuple[bool, str | None]:
+        """Answers whether every row was good, and, if it stopped early, how to go on.
+
+        The headers of all files are read before anything is done. Raises `UnreadableFile` if one is wrong.
+        """
+        handlers: Handlers = COMMAND_HANDLERS
+        if self.on_error == "stop":
+            handlers = StopAtFirstRefusal().wrap(handlers)
+        with ExitStack() as opened:
+            files = [open_rows(self.batches, batches(), opened)] if self.batches else []
+            files += [open_rows(self.orders, orders(self.if_short), opened)] if self.orders else []
+            app = opened.enter_context(application(handlers))
+            refused = opened.enter_context(Path(self.refused).open("w", newline="")) if self.refused else None
+            report = Report(self.as_json, refused)
+            send = DryRun(app.views, handlers, app.ids, app.clock).handle_many if self.dry_run else app.bus.handle_many
+            begin = time.monotonic()
+            with progress() as advanced:
+                run = Import(send, app.ids, app.clock, _user(), self.group, self.on_error, report.tell, advanced)
+                stopped = run.run(files)
+            report.end(run, stopped, self.dry_run, time.monotonic() - begin)
+            return not run.went_wrong, how_to_go_on(stopped, self.dry_run) if stopped else None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a user without a name
+        return ""

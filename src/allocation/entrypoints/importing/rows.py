@@ -1,0 +1,150 @@
+"""What the rows of a file must be: columns, commands made of them, and a sentence about each row that is no good."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from allocation.domain.commands import ID_PATTERN, Allocate, Command, CreateBatch, IfShort
+from allocation.domain.errors import MAX_QUANTITY
+
+
+class UnreadableFile(Exception):
+    """The file as a whole cannot be read; the message says why, and what was expected."""
+
+
+class BadValue(ValueError):
+    """The message says what is wrong with a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that is no command: where, what was found there, and why not."""
+
+    number: int
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Commands in the order of the file, the number of the line (or row) of each, and what could not be read among
+    them."""
+
+    commands: Sequence[Command]
+    numbers: Sequence[int]
+    bad: Sequence[BadRow] = ()
+
+    def before(self, number: int) -> Group:
+        """The commands of the rows before that one."""
+        count = sum(n < number for n in self.numbers)
+        return Group(self.commands[:count], self.numbers[:count])
+
+
+_is_id = re.compile(ID_PATTERN).match
+_is_day = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII).match
+
+# The same as patterns of a CSV line: an id that needs no quotes, a quantity without leading zeros that is surely not
+# too large, a day or nothing. What they leave out is looked at line by line.
+_ID, _QTY, _DAY = r"([!#-+\-.0-~]{1,255})", r"([1-9][0-9]{0,8})", r"((?:[0-9]{4}-[0-9]{2}-[0-9]{2})?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the rows of a file are: its columns with the pattern of each, and the commands that their texts make.
+
+    `commands` takes rows that match, and raises `ValueError` for a day that no calendar has.
+    """
+
+    columns: dict[str, str]
+    commands: Callable[[Iterable[Sequence[str]]], list[Command]]
+
+    def checked(self, row: Sequence[str]) -> Command:
+        """For any row. Raises `BadValue` with a sentence."""
+        for column, text in zip(self.columns, row, strict=True):
+            _check(column, text)
+        return self.commands([row])[0]
+
+    def text_of(self, command: Command) -> str:
+        """The command as a row again."""
+        values = (getattr(command, column) for column in self.columns)
+        return ",".join("" if value is None else str(value) for value in values)
+
+
+def batches() -> Shape:
+    """Rows of stock bought."""
+
+    def create(rows: Iterable[Sequence[str]]) -> list[Command]:
+        return [
+            CreateBatch(ref, sku, int(qty), date.fromisoformat(eta) if eta else None) for ref, sku, qty, eta in rows
+        ]
+
+    return Shape({"ref": _ID, "sku": _ID, "qty": _QTY, "eta": _DAY}, create)
+
+
+def orders(if_short: IfShort) -> Shape:
+    """Rows of order lines, which wait or are refused when nothing fits."""
+
+    def allocate(rows: Iterable[Sequence[str]]) -> list[Command]:
+        return [Allocate(orderid, sku, int(qty), if_short) for orderid, sku, qty in rows]
+
+    return Shape({"orderid": _ID, "sku": _ID, "qty": _QTY}, allocate)
+
+
+def _check(column: str, text: str) -> None:
+    if column == "eta":
+        if text and not _is_calendar_day(text):
+            raise BadValue(f"the eta {shown(text)} is not a date (YYYY-MM-DD, or nothing for stock on hand)")
+    elif not text.strip():
+        raise BadValue(f"the {column} is blank")
+    elif column == "qty":
+        if not (text.isascii() and text.isdigit() and len(text) <= 100 and 1 <= int(text) <= MAX_QUANTITY):
+            raise BadValue(f"the qty {shown(text)} is not a whole number from 1 to {MAX_QUANTITY}")
+    elif not _is_id(text):
+        if any("\udc80" <= c <= "\udcff" for c in text):
+            raise BadValue(f"the {column} {shown(text)} has bytes that are not UTF-8 (an id is plain ASCII)")
+        raise BadValue(f"the {column} {shown(text)} is no id (1 to 255 printable ASCII characters, no space, no slash)")
+
+
+def _is_calendar_day(text: str) -> bool:
+    try:
+        return bool(_is_day(text) and date.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+def shown(text: str) -> str:
+    """Foreign text, safe to print: quoted, without control characters, and not too long."""
+    quoted = ascii(re.sub("[\udc80-\udcff]", lambda c: chr(ord(c[0]) - 0xDC00), text[:60]))
+    return quoted if len(text) <= 60 else f"{quoted[:-1]}...'"
+
+
+class Rows(ABC):
+    """An open file. `position_bytes` tells how far it was read, of `size_bytes` (None: nobody knows)."""
+
+    name: str
+    word: str
+    """What its rows are counted in: lines or rows."""
+    shape: Shape
+    size_bytes: int | None
+
+    @property
+    @abstractmethod
+    def position_bytes(self) -> int: ...
+
+    @abstractmethod
+    def groups(self, size: int) -> Iterator[Group]:
+        """The rows, up to `size` at a time. Raises `UnreadableFile` when the rest cannot be read."""
+
+    def _each(self, rows: Iterator[tuple[int, str, Callable[[], Sequence[str]]]]) -> Group:
+        commands, numbers, bad = [], [], []
+        for number, text, fields in rows:
+            try:
+                commands.append(self.shape.checked(fields()))
+                numbers.append(number)
+            except BadValue as wrong:
+                bad.append(BadRow(number, text[:200], str(wrong)))
+        return Group(commands, numbers, bad)
