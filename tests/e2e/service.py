@@ -1,0 +1,95 @@
+"""The real service for the tests: `allocation serve` as a process of its own, which can be killed and come back."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import allocation
+from tests.servers.process import LOOPBACK, PrivateServer
+
+PATIENCE_SECONDS = 60.0
+
+
+class Service(PrivateServer):
+    """`allocation serve` on a port of its own; `settings` are those of the service, in lower case.
+
+    Without a database it keeps an SQLite file in its own folder, which lasts until `close()`. `kill()` takes the
+    process that watches over the workers, `kill_all()` every one of its processes at once.
+    """
+
+    name = "service"
+    kill_signal = signal.SIGKILL
+    start_limit_seconds = PATIENCE_SECONDS
+
+    def __init__(self, database_url: str | None = None, **settings: object) -> None:
+        super().__init__()
+        url = database_url or f"sqlite:///{self.folder}/allocation.db"
+        chosen = {"database_url": url, "host": LOOPBACK, "port": self.port, "log_level": "warning"} | settings
+        self._settings = {f"ALLOCATION_{name.upper()}": str(value) for name, value in chosen.items()}
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "allocation.entrypoints.cli", "serve"]
+
+    def environment(self) -> dict[str, str]:
+        source = Path(allocation.__file__).parents[1]
+        return super().environment() | {"PYTHONPATH": str(source)} | self._settings
+
+    def is_ready(self) -> bool:
+        try:
+            return self.ask("GET", "/health/ready")[0] == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Status and content of the answer, on a connection of its own. Raises `OSError`, `HTTPException`."""
+        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=PATIENCE_SECONDS)
+        try:
+            return ask(connection, method, path, body)
+        finally:
+            connection.close()
+
+    def kill_all(self) -> float:
+        """SIGKILL to the whole process group: nobody finishes anything. Answers when (`time.monotonic`)."""
+        assert self._process is not None
+        moment = time.monotonic()
+        os.killpg(self._process.pid, signal.SIGKILL)  # it leads its group: it was started in a session of its own
+        self.kill()
+        self._wait_until_nobody_listens()
+        return moment
+
+    def terminate(self) -> tuple[int, float]:
+        """SIGTERM, as an operator stops it. Answers its exit code, and after how many seconds it was gone."""
+        assert self._process is not None
+        begin = time.monotonic()
+        self._process.terminate()
+        code = self._process.wait(PATIENCE_SECONDS)
+        return code, time.monotonic() - begin
+
+    def words(self) -> str:
+        """What it wrote to its log, over all its lives."""
+        return self.log.read_text(errors="replace")
+
+    def _wait_until_nobody_listens(self) -> None:
+        """A killed worker is not our child; that its port is closed tells that it is gone."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex((LOOPBACK, self.port)) != 0:
+                    return
+            time.sleep(0.002)
+        raise TimeoutError(f"somebody still listens on port {self.port}")
+
+
+def ask(connection: http.client.HTTPConnection, method: str, path: str, body: object = None) -> tuple[int, Any]:
+    """Status and content of the answer on a connection that is kept."""
+    data = None if body is None else json.dumps(body)
+    connection.request(method, path, data, {} if data is None else {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    content = response.read()
+    return response.status, json.loads(content) if content else None
