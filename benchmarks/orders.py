@@ -15,6 +15,9 @@ from pathlib import Path
 Line = tuple[str, str, int]
 BatchRow = tuple[str, str, int, date | None]
 
+LATER = date(2100, 1, 1)
+"""An ETA."""
+
 MOST = 1_000
 """Quantities above are capped: the data counts fuel and the like in tiny units."""
 

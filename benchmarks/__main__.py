@@ -1,0 +1,66 @@
+"""`python -m benchmarks`: prints the tables. `--write` puts them into RESULTS.md."""
+
+import argparse
+import sys
+from dataclasses import replace
+
+from benchmarks import bulk, domain_speed, flat, over_http, report, variants
+from benchmarks.databases import KINDS, Databases, Kind
+from benchmarks.measure import Table, machine
+
+PARTS = ("http", "bulk", "flat", "domain")
+
+
+def main() -> None:
+    options = _options()
+    kinds: tuple[Kind, ...] = (options.database,) if options.database else KINDS
+    circumstances = {"command": report.command("benchmarks")} | machine()
+    with Databases() as databases:
+        circumstances |= databases.versions(kinds)
+        tables = [table for part in options.only or PARTS for table in _run(part, databases, kinds, options)]
+    print(report.as_json(tables, circumstances) if options.json else report.text(tables, circumstances))
+    if options.write:
+        report.write(tables, circumstances)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--only", action="append", choices=[*PARTS, "variants"], help="these parts only (variants runs only if named)"
+    )
+    parser.add_argument("--database", choices=KINDS, help="this one only")
+    parser.add_argument("--rounds", type=int, help="of http and bulk")
+    parser.add_argument("--seconds", type=float, help="of one round of http")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, its figures mean nothing")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/RESULTS.md")
+    options = parser.parse_args()
+    if options.quick and options.write:
+        parser.error("--quick figures mean nothing; they are not written")
+    return options
+
+
+def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argparse.Namespace) -> list[Table]:
+    http, in_bulk, one, alone = over_http.Size(), bulk.Size(), flat.Size(), domain_speed.Size()
+    if options.quick:
+        http, in_bulk = over_http.Size(1, 0.3, 0.1), bulk.Size(1, 1_000)
+        one, alone = flat.Size(1_000, 500, 5), domain_speed.Size(2, 2_000)
+    if options.rounds:
+        http, in_bulk = replace(http, rounds=options.rounds), replace(in_bulk, rounds=options.rounds)
+    if options.seconds:
+        http = replace(http, seconds=options.seconds)
+    match part:
+        case "http":
+            return over_http.tables(databases, kinds, http)
+        case "bulk":
+            return bulk.tables(databases, kinds, in_bulk)
+        case "flat":
+            return flat.tables(databases, kinds, one)
+        case "domain":
+            return domain_speed.tables(alone)
+        case _:
+            return variants.tables(databases, kinds, http, in_bulk)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Allocation in bulk beside the floor: groups of 1,000 through the bus, and through the hand-written program."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+
+from allocation.bootstrap import Application
+from allocation.domain.commands import Allocate
+from benchmarks import orders, seeding
+from benchmarks.databases import Database, Databases, Kind
+from benchmarks.measure import Table, median, spread_of, take_turns
+from benchmarks.orders import Line
+
+GROUP = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    rounds: int = 6
+    lines: int = 5_000
+    """Of each round; the first round is a warm-up and does not count."""
+
+
+def workloads(total: int) -> dict[str, Callable[[], list[Line]]]:
+    return {
+        "real orders": lambda: list(orders.real(total)),
+        "spread over 1,000 skus": lambda: list(islice(orders.spread("order"), total)),
+        "one hot sku": lambda: list(islice(orders.hot("order"), total)),
+    }
+
+
+def tables(databases: Databases, kinds: tuple[Kind, ...], size: Size) -> list[Table]:
+    """Runs everything; answers one table. Raises `RuntimeError` if service and floor decide differently."""
+    rows: list[list[str | float | int | None]] = []
+    for kind in kinds:
+        for name, make in workloads((size.rounds + 1) * size.lines).items():
+            rates = _side_by_side(databases, kind, make(), size, f"bulk, {kind}, {name}")
+            service, floor = median(rates["service"]), median(rates["floor"])
+            spreads = (spread_of(rates["service"]), spread_of(rates["floor"]))
+            rows.append([f"{kind}, {name}", service, spreads[0], floor, spreads[1], service / floor])
+    header = ["bulk, lines/s", "service", "lowest to highest", "floor", "lowest to highest", "of floor"]
+    notes = [
+        f"Groups of {GROUP:,} through `bus.handle_many`; {size.rounds} rounds of {size.lines:,} lines each, by turns; "
+        "medians. Two batches a sku hold all lines but what does not fit into either. The floor is the hand-written "
+        "program of benchmarks/floor.py, same reads and rows; both placed every line alike.",
+        "Aim: at least 0.4 of the floor.",
+    ]
+    return [Table("bulk", "Allocations in bulk", header, rows, notes)]
+
+
+def _side_by_side(databases: Databases, kind: Kind, lines: list[Line], size: Size, part: str) -> dict[str, list[float]]:
+    placed: dict[str, list[str | None]] = {"service": [], "floor": []}
+    with ExitStack() as stack:
+        app, floor = (
+            stack.enter_context(open_on(stocked(stack, databases, kind, lines)))
+            for open_on in (seeding.application, seeding.floor)
+        )
+        subjects = {
+            "service": partial(one_round, partial(_by_service, app), lines, size.lines, placed["service"]),
+            "floor": partial(one_round, floor.allocate, lines, size.lines, placed["floor"]),
+        }
+        samples = take_turns(subjects, size.rounds + 1, part)
+    if placed["service"] != placed["floor"]:
+        raise RuntimeError(f"{part}: service and floor did not place the lines alike")
+    return {name: rates[1:] for name, rates in samples.items()}
+
+
+def stocked(stack: ExitStack, databases: Databases, kind: Kind, lines: list[Line]) -> Database:
+    database = stack.enter_context(databases.fresh(kind))
+    with seeding.application(database) as app:
+        seeding.create_batches(app, orders.batches_for(lines, orders.LATER))
+    database.analyze()
+    return database
+
+
+def one_round(
+    allocate: Callable[[list[Line]], list[str | None]],
+    lines: list[Line],
+    size: int,
+    placed: list[str | None],
+    number: int,
+) -> float:
+    groups = [lines[at : at + GROUP] for at in range(number * size, (number + 1) * size, GROUP)]
+    begin = time.perf_counter()
+    answers = [allocate(group) for group in groups]
+    seconds = time.perf_counter() - begin
+    placed += chain.from_iterable(answers)
+    return size / seconds
+
+
+def _by_service(app: Application, lines: list[Line]) -> list[str | None]:
+    bus = app.bus
+    answers = bus.handle_many([bus.envelope(Allocate(*line), source="import") for line in lines])
+    return [answer.unwrap().batchref for answer in answers]  # type: ignore[union-attr]  # an Allocate's result is a promise

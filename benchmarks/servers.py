@@ -1,0 +1,70 @@
+"""The service and the echo as processes of their own, served by granian with the same settings."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.databases import Database
+from tests.servers.process import LOOPBACK, free_port
+
+THREADS = 16
+START_LIMIT_SECONDS = 30
+
+
+@contextlib.contextmanager
+def service(database: Database, workers: int) -> Iterator[int]:
+    """`allocation serve` on a database; answers its port."""
+    port = free_port()
+    settings = {
+        "ALLOCATION_DATABASE_URL": database.url,
+        "ALLOCATION_HOST": LOOPBACK,
+        "ALLOCATION_PORT": str(port),
+        "ALLOCATION_WORKERS": str(workers),
+        "ALLOCATION_THREADS": str(THREADS),
+        "ALLOCATION_LOG_LEVEL": "warning",
+    }
+    with _process([sys.executable, "-m", "allocation.entrypoints.cli", "serve"], port, settings):
+        yield port
+
+
+@contextlib.contextmanager
+def application(target: str, workers: int = 2, threads: int = THREADS) -> Iterator[int]:
+    """Any WSGI application, `module:name`, as the service is served; answers its port."""
+    port = free_port()
+    options = ["--interface", "wsgi", "--http", "1", "--no-ws", "--log-level", "error", "--no-access-log"]
+    options += ["--workers", str(workers), "--blocking-threads", str(threads), "--host", LOOPBACK, "--port", str(port)]
+    with _process([sys.executable, "-m", "granian", *options, target], port, {}):
+        yield port
+
+
+@contextlib.contextmanager
+def _process(command: list[str], port: int, settings: dict[str, str]) -> Iterator[None]:
+    root = str(Path(__file__).parent.parent)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ALLOCATION_")}
+    path = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
+    process = subprocess.Popen(command, env=environment | {"PYTHONPATH": path} | settings, start_new_session=True)
+    try:
+        _wait_for(process, port)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _wait_for(process: "subprocess.Popen[bytes]", port: int) -> None:
+    deadline = time.monotonic() + START_LIMIT_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), 1):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"{process.args} did not listen on port {port} in {START_LIMIT_SECONDS} s")
