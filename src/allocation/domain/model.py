@@ -112,7 +112,7 @@ class Product:
         if qty == batch.purchased_quantity:
             return
         gave_way = []
-        for line in self.lines.newest_on(ref):
+        for line in self.lines.newest_on(ref) if qty < batch.allocated_quantity else ():
             if batch.allocated_quantity <= qty:
                 break
             self._record(Deallocated(line.orderid, self.sku, line.qty, ref))
