@@ -39,6 +39,18 @@ class Settings(BaseSettings):
     commit_patience_seconds: float = Field(
         10.0, gt=0, le=300, description="How long to look for a database that went away while it committed"
     )
+    redis_url: str = Field(
+        "",
+        description="Redis for channels, as redis://[:PASSWORD@]HOST/0; empty: none",
+        json_schema_extra={"secret": True},
+    )
+    smtp_url: str = Field(
+        "",
+        description="Mail server for notifications, as smtp://[USER:PASSWORD@]HOST:PORT or smtps://...; empty: none",
+        json_schema_extra={"secret": True},
+    )
+    stock_mail: str = Field("stock@made.com", description="Who is told when a product is out of stock")
+    mail_sender: str = Field("allocation@made.com", description="In whose name mail is sent")
     body_limit_bytes: int = Field(1_048_576, ge=1024, le=104_857_600, description="Largest request body taken in")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is written to the log")
 

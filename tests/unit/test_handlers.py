@@ -275,7 +275,8 @@ def test_every_refusal_has_a_sentence() -> None:
         NotEnoughStock("S", 7): "7",
         StaleVersion("S", 1, 2): "2",
     }
-    assert {type(x) for x in samples} == set(Refused.__subclasses__())
+    ours = {kind for kind in Refused.__subclasses__() if kind.__module__ == Refused.__module__}
+    assert {type(x) for x in samples} == ours
     for refusal, fact in samples.items():
         assert fact in str(refusal)
 

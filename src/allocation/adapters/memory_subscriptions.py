@@ -1,4 +1,4 @@
-"""Cursors, leases and lanes in plain memory, beside a `MemoryStore`."""
+"""Cursors, leases, lanes and dead letters in plain memory, beside a `MemoryStore`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 from threading import Lock
 
 from allocation.adapters.memory import MemoryStore
+from allocation.adapters.serialization import text_of
 from allocation.service_layer.envelope import EventEnvelope
 from allocation.service_layer.errors import LeaseLost
+from allocation.service_layer.ports import DeadLetter, DeadLetters
 from allocation.service_layer.subscriptions import Lane, Lease, Settlement, SubscriptionStore
 
 
@@ -44,7 +46,7 @@ class MemorySubscriptionStore(SubscriptionStore):
                     return None
                 cursor.owner, cursor.epoch = owner, cursor.epoch + 1
             cursor.leased_until = now + timedelta(seconds=seconds)
-            return Lease(name, partition, owner, cursor.epoch, cursor.seq)
+            return Lease(name, partition, owner, cursor.epoch, cursor.seq, cursor.leased_until)
 
     def release(self, lease: Lease) -> None:
         with self._lock:
@@ -80,7 +82,7 @@ class MemorySubscriptionStore(SubscriptionStore):
             for key in settlement.closed:
                 self._lanes.pop((lease.subscription, key), None)
             self._lanes.update(((lease.subscription, key), lane) for key, lane in settlement.lanes.items())
-        return replace(lease, seq=settlement.seq)
+            return replace(lease, seq=settlement.seq, until=cursor.leased_until)
 
     def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None) -> bool:
         with self._lock:
@@ -89,3 +91,14 @@ class MemorySubscriptionStore(SubscriptionStore):
                 due = self._store.clock.now()
                 self._lanes[name, key] = replace(lane, due_at=due, attempts=0, discard=discard)
             return lane is not None
+
+
+class MemoryDeadLetters(DeadLetters):
+    def __init__(self) -> None:
+        self._letters: list[DeadLetter] = []
+
+    def park(self, source: str, body: bytes, reason: str) -> None:
+        self._letters.append(DeadLetter(str(len(self._letters) + 1), source, text_of(body), reason))
+
+    def parked(self, limit: int = 100) -> list[DeadLetter]:
+        return self._letters[::-1][:limit]

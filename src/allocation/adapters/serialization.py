@@ -83,3 +83,8 @@ def _refusal(kind: type[Refused], fields: dict[str, Any]) -> Refused:
 def to_date(text: str | date | None) -> date | None:
     """A calendar day as a database gave it (SQLite: text, ISO 8601)."""
     return date.fromisoformat(text) if isinstance(text, str) else text
+
+
+def text_of(body: bytes) -> str:
+    """Bytes that may be anything, as text that any database takes: what cannot be shown is escaped."""
+    return body.decode("utf-8", "backslashreplace").replace("\0", "\\x00")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -23,6 +24,7 @@ from allocation.entrypoints.flask_app import create_app
 from allocation.service_layer.errors import SetupError
 
 MOST_CHOSEN_WORKERS = 4
+LONGEST_GOODBYE_SECONDS = 30  # after SIGTERM, for a client that does not send the rest of its request
 SWITCH_INTERVAL_SECONDS = 0.0005  # measured: a tenth of Python's own, so that group commits do not wait for the others
 
 _log = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ def serve(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # tells at length that there is nothing to do
     port = _free_port(settings)
     bootstrap(settings).close()
     server = Granian(
@@ -49,6 +52,7 @@ def serve(settings: Settings) -> None:
         workers=workers,
         blocking_threads=settings.threads,
         respawn_failed_workers=True,
+        workers_kill_timeout=LONGEST_GOODBYE_SECONDS,
         log_level=LogLevels.info if settings.log_level == "debug" else LogLevels.error,
         log_dictconfig={"loggers": {"_granian": {"handlers": [], "propagate": True}}},
     )
@@ -71,7 +75,16 @@ def worker_application(settings: Settings) -> Flask:
     """What one worker process serves, built inside it."""
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     _end_with_parent()
-    return create_app(bootstrap(settings))
+    application = bootstrap(settings, owner="serve")
+    if is_embedded(settings):
+        application.worker.start()
+        atexit.register(application.close)
+    return create_app(application)
+
+
+def is_embedded(settings: Settings) -> bool:
+    """Whether one process does everything, deliveries too; else `allocation worker` runs beside it."""
+    return not settings.database_url.startswith("postgresql")
 
 
 def _end_with_parent() -> None:

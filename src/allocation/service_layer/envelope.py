@@ -90,3 +90,19 @@ class EventEnvelope:
 def partition_of(key: str, partitions: int) -> int:
     """The log partition a key lives in, the same in every process and forever."""
     return crc32(key.encode(errors="surrogatepass")) % partitions if partitions > 1 else 0
+
+
+def message_of(logged: EventEnvelope) -> dict[str, object]:
+    """An event as other programs get it: its own fields, and those of the envelope that a consumer needs to drop
+    duplicates, to see that it missed a version, and to find the cause."""
+    fields = {name: getattr(logged.event, name) for name in logged.event.__dataclass_fields__}
+    return {
+        **fields,
+        "id": logged.id,
+        "type": type(logged.event).__name__,
+        "time": logged.time.isoformat(),
+        "position": str(logged.position),
+        "version": logged.version,
+        "correlation_id": logged.correlation_id,
+        "causation_id": logged.causation_id,
+    }

@@ -1,14 +1,21 @@
-"""One small function a command. Each gets the unit of work open, and never commits it: the bus does."""
+"""One small function a command, one a reaction.
+
+A command's handler gets the unit of work open and never commits it: the bus does. A reaction gets the event as the log
+holds it, after the commit, at least once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from allocation.domain import commands
+from allocation.domain import commands, events
 from allocation.domain.errors import BatchExists, InvalidSku, UnknownBatch, UnknownOrderLine
+from allocation.domain.events import Event
 from allocation.domain.model import OrderLine, Product
 from allocation.service_layer.answers import BatchState, Promise, promise_of, state_of
+from allocation.service_layer.envelope import EventEnvelope, message_of
+from allocation.service_layer.ports import Channel, Notifications
 from allocation.service_layer.unit_of_work import UnitOfWork
 
 
@@ -86,3 +93,27 @@ COMMAND_HANDLERS: dict[type, Callable[..., Any]] = {
     commands.Allocate: allocate,
     commands.Deallocate: deallocate,
 }
+
+
+def publish_allocated_event(logged: EventEnvelope, channel: Channel) -> None:
+    """Tell other programs which batch an order line was promised from."""
+    channel.publish("line_allocated", message_of(logged))
+
+
+def send_out_of_stock_notification(logged: EventEnvelope, notifications: Notifications, stock_mail: str) -> None:
+    """Tell the buyers that somebody waits for this product."""
+    notifications.send(
+        stock_mail,
+        f"Out of stock: {logged.key}",
+        f"An order line is waiting for {logged.key}: no batch has enough left.\n\n"
+        f"It happened at {logged.time:%Y-%m-%d %H:%M:%S} UTC, as version {logged.version} of this product.\n"
+        f"To see who waits: allocation stock {logged.key}\n",
+        message_id=logged.id,
+    )
+
+
+EVENT_HANDLERS: dict[type[Event], list[Callable[..., None]]] = {
+    events.Allocated: [publish_allocated_event],
+    events.OutOfStock: [send_out_of_stock_notification],
+}
+"""Each handler is one subscription, named like it (see `subscriptions`)."""

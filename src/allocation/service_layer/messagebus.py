@@ -26,6 +26,7 @@ class MessageBus:
 
     `handlers` have their dependencies bound, but for the unit of work. `partitions` is the number of log partitions;
     callers of one partition share transactions. A transaction that conflicts with others is tried `attempts` times.
+    `committed` is called after each commit that added to the log: a hint to those who read it.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class MessageBus:
         partitions: int = 1,
         attempts: int = 10,
         group_limit: int = 500,
+        committed: Callable[[], None] = lambda: None,
     ) -> None:
         self._unit_of_work = unit_of_work
+        self._committed = committed
         self._handlers = handlers
         self._ids = ids
         self._clock = clock
@@ -107,6 +110,7 @@ class MessageBus:
                 handled.append(done)
             if kept := [done for done in fresh if done.is_kept]:
                 uow.commit(kept)
+                self._committed()
         return [done.answer_to(envelope) for envelope, done in zip(envelopes, handled, strict=True)]
 
     def _decide(self, envelope: CommandEnvelope, uow: UnitOfWork) -> Handled:

@@ -53,13 +53,15 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to deliver for a subscription's partition, as the owner number `epoch`, from the cursor `seq` on."""
+    """The right to deliver for a subscription's partition, as the owner number `epoch`, from the cursor `seq` on, and
+    `until` when."""
 
     subscription: str
     partition: int
     owner: str
     epoch: int
     seq: int
+    until: datetime
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Cursors, leases and lanes in the database that holds the log."""
+"""Cursors, leases, lanes and dead letters in the database that holds the log."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, delete, insert, or_, select, update
 
+from allocation.adapters.serialization import text_of
 from allocation.adapters.sql.errors import translated
-from allocation.adapters.sql.tables import discards, event_log, lanes, log_head, subscriptions
+from allocation.adapters.sql.tables import dead_letters, discards, event_log, lanes, log_head, subscriptions
 from allocation.adapters.sql.views import logged_from
-from allocation.service_layer.envelope import Clock, EventEnvelope
+from allocation.service_layer.envelope import Clock, EventEnvelope, Ids
 from allocation.service_layer.errors import LeaseLost
+from allocation.service_layer.ports import DeadLetter, DeadLetters
 from allocation.service_layer.subscriptions import Lane, Lease, Settlement, SubscriptionStore
 
 
@@ -53,7 +55,7 @@ class SqlSubscriptionStore(SubscriptionStore):
             epoch = held.epoch if held.owner == owner else held.epoch + 1
             until = now + timedelta(seconds=seconds)
             connection.execute(update(subscriptions).where(row).values(owner=owner, epoch=epoch, leased_until=until))
-        return Lease(name, partition, owner, epoch, held.position)
+        return Lease(name, partition, owner, epoch, held.position, until)
 
     def release(self, lease: Lease) -> None:
         with self._writing() as connection:
@@ -91,11 +93,10 @@ class SqlSubscriptionStore(SubscriptionStore):
 
     def settle(self, lease: Lease, settlement: Settlement, seconds: float) -> Lease:
         now = self._clock.now()
+        until = now + timedelta(seconds=seconds)
         with self._writing() as connection:
             moved = connection.execute(
-                update(subscriptions)
-                .where(*_held(lease))
-                .values(position=settlement.seq, leased_until=now + timedelta(seconds=seconds))
+                update(subscriptions).where(*_held(lease)).values(position=settlement.seq, leased_until=until)
             )
             if moved.rowcount != 1:
                 raise LeaseLost(f"{lease.subscription} on partition {lease.partition} has another owner")
@@ -116,7 +117,7 @@ class SqlSubscriptionStore(SubscriptionStore):
                 connection.execute(delete(lanes).where(lanes.c.subscription == lease.subscription, lanes.c.key == key))
             if settlement.lanes:
                 connection.execute(insert(lanes), [_row(lane) for lane in settlement.lanes.values()])
-        return replace(lease, seq=settlement.seq)
+        return replace(lease, seq=settlement.seq, until=until)
 
     def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None) -> bool:
         who, why = discard or (None, None)
@@ -138,6 +139,27 @@ class SqlSubscriptionStore(SubscriptionStore):
                 connection.exec_driver_sql("ROLLBACK")
                 raise
             connection.exec_driver_sql("COMMIT")
+
+
+class SqlDeadLetters(DeadLetters):
+    def __init__(self, engine: Engine, ids: Ids, clock: Clock) -> None:
+        self._engine, self._ids, self._clock = engine, ids, clock
+
+    def park(self, source: str, body: bytes, reason: str) -> None:
+        letter = {
+            "id": self._ids.new(),
+            "source": source,
+            "body": text_of(body),
+            "reason": reason,
+            "at": self._clock.now(),
+        }
+        with translated(), self._engine.connect() as connection:
+            connection.execute(insert(dead_letters).values(letter))
+
+    def parked(self, limit: int = 100) -> list[DeadLetter]:
+        query = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
+        with translated(), self._engine.connect() as connection:
+            return [DeadLetter(r.id, r.source, r.body, r.reason, r.at) for r in connection.execute(query)]
 
 
 def _held(lease: Lease) -> tuple[Any, ...]:

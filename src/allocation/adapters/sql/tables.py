@@ -207,3 +207,14 @@ discards = Table(
     Column("at", Moment, nullable=False),
 )
 """Every event that a subscription was told to skip: who said so, why, and what had gone wrong."""
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", Bytewise, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+)
+"""Messages that came in and could not be handled."""

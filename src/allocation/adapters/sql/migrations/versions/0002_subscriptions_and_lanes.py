@@ -1,4 +1,4 @@
-"""Subscriptions: cursors with leases, lanes, discards."""
+"""Subscriptions: cursors with leases, lanes, discards; dead letters."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -47,8 +47,16 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("at", Moment, nullable=False),
     )
+    op.create_table(
+        "dead_letters",
+        sa.Column("id", Bytewise, primary_key=True),
+        sa.Column("source", sa.Text, nullable=False),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("at", Moment, nullable=False),
+    )
 
 
 def downgrade() -> None:
-    for table in ("discards", "lanes", "subscriptions"):
+    for table in ("dead_letters", "discards", "lanes", "subscriptions"):
         op.drop_table(table)

@@ -1,0 +1,48 @@
+"""Mail by SMTP."""
+
+from __future__ import annotations
+
+import smtplib
+from email.message import EmailMessage
+from urllib.parse import urlsplit
+
+from allocation.service_layer.errors import Rejected, Unavailable
+from allocation.service_layer.ports import Notifications
+
+TIMEOUT_SECONDS = 10
+
+
+class SmtpNotifications(Notifications):
+    """`url` is smtp://[USER:PASSWORD@]HOST[:PORT] or smtps://...; a connection lasts for one message."""
+
+    def __init__(self, url: str, sender: str) -> None:
+        parts = urlsplit(url)
+        self._secure = parts.scheme == "smtps"
+        self._host, self._port = parts.hostname or "localhost", parts.port or (465 if self._secure else 25)
+        self._user, self._password = parts.username, parts.password
+        self._sender = sender
+
+    def send(self, destination: str, subject: str, body: str, message_id: str) -> None:
+        mail = EmailMessage()
+        mail["From"], mail["To"], mail["Subject"] = self._sender, destination, subject
+        mail["Message-ID"] = f"<{message_id}@{self._sender.rpartition('@')[2]}>"
+        mail.set_content(body)
+        connect = smtplib.SMTP_SSL if self._secure else smtplib.SMTP
+        try:
+            with connect(self._host, self._port, timeout=TIMEOUT_SECONDS) as server:
+                if self._user:
+                    server.login(self._user, self._password or "")
+                server.send_message(mail)
+        except (smtplib.SMTPRecipientsRefused, smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as refused:
+            if _for_now(refused):
+                raise Unavailable(f"The mail server asks to try later: {refused}") from refused
+            raise Rejected(f"The mail server refuses: {refused}") from refused
+        except (OSError, smtplib.SMTPException) as away:
+            raise Unavailable(f"The mail server does not answer: {away}") from away
+
+
+def _for_now(refused: smtplib.SMTPException) -> bool:
+    """Whether a refusal passes: codes 400 to 499 (RFC 5321, section 4.2.1)."""
+    if isinstance(refused, smtplib.SMTPRecipientsRefused):
+        return all(400 <= code < 500 for code, _ in refused.recipients.values())
+    return isinstance(refused, smtplib.SMTPResponseException) and 400 <= refused.smtp_code < 500

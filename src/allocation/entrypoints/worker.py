@@ -1,0 +1,36 @@
+"""A process that runs the subscriptions: what reacts to events, beside the processes that serve HTTP."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from threading import Event as Flag
+from types import FrameType
+
+from allocation.bootstrap import bootstrap
+from allocation.config import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def run_worker(settings: Settings) -> None:
+    """Deliver until SIGTERM or SIGINT; deliveries under way are finished, leases given back.
+
+    Raises `SetupError`, `Unavailable` as `bootstrap` does.
+    """
+    logging.basicConfig(
+        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    stopping = Flag()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    application = bootstrap(settings)
+    application.worker.start()
+    _log.info("delivering for: %s", ", ".join(application.worker.names()) or "nobody; no mail or Redis is set")
+    stopping.wait()
+    application.close()

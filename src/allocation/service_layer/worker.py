@@ -1,0 +1,124 @@
+"""Runs the subscriptions: a thread each, so that a slow or missing destination holds up nobody else.
+
+Polling is the truth, and adapts: at once while there is work, then ever more seldom. `wake` shortens the wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from threading import Event as Flag
+from threading import Thread
+
+from allocation.service_layer.envelope import Clock
+from allocation.service_layer.errors import LeaseLost, Unavailable
+from allocation.service_layer.subscriptions import Backoff, Lease, Line, Subscription, SubscriptionStore
+
+SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.005, 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Delivers for every subscription in every log partition that no other worker has.
+
+    `owner` is this worker's own name. `start` returns at once; `stop` waits for the deliveries under way and gives
+    back the leases.
+    """
+
+    def __init__(
+        self,
+        subscriptions: Sequence[Subscription],
+        store: SubscriptionStore,
+        clock: Clock,
+        backoff: Backoff,
+        owner: str,
+        partitions: int = 1,
+        lease_seconds: float = 15.0,
+    ) -> None:
+        self._store, self._clock, self._owner, self._lease_seconds = store, clock, owner, lease_seconds
+        self._stopping = Flag()
+        self._runs = [
+            _Run(self, s, [Line(s, store, clock, backoff, lease_seconds=lease_seconds) for _ in range(partitions)])
+            for s in subscriptions
+        ]
+
+    def names(self) -> list[str]:
+        """The subscriptions it delivers for."""
+        return [run.subscription.name for run in self._runs]
+
+    def start(self) -> None:
+        """Raises `Unavailable` if the store cannot be reached."""
+        for run in self._runs:
+            self._store.join(run.subscription.name, run.subscription.from_the_beginning)
+        for run in self._runs:
+            run.start()
+
+    def wake(self) -> None:
+        """There may be something to read. Costs next to nothing, and may be called from any thread."""
+        for run in self._runs:
+            run.flag.set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.wake()
+        for run in self._runs:
+            if run.is_alive():
+                run.join()
+
+    def keep_running(self) -> bool:
+        return not self._stopping.is_set()
+
+    def lease(self, subscription: Subscription, partition: int, held: Lease | None) -> Lease | None:
+        """The lease in hand while more than half its time is left, else one taken anew; None: others have it."""
+        if held is not None and held.until - self._clock.now() > timedelta(seconds=self._lease_seconds / 2):
+            return held
+        return self._store.lease(subscription.name, partition, self._owner, self._lease_seconds)
+
+    def release(self, lease: Lease) -> None:
+        self._store.release(lease)
+
+
+class _Run(Thread):
+    """The thread of one subscription."""
+
+    def __init__(self, worker: Worker, subscription: Subscription, lines: Sequence[Line]) -> None:
+        super().__init__(name=f"subscription {subscription.name}", daemon=True)
+        self.subscription, self.flag = subscription, Flag()
+        self._worker, self._lines = worker, lines
+        self._leases: list[Lease | None] = [None] * len(lines)
+
+    def run(self) -> None:
+        wait_seconds = SHORTEST_WAIT_SECONDS
+        while self._worker.keep_running():
+            self.flag.clear()
+            moved = [self._round(partition, line) for partition, line in enumerate(self._lines)]
+            if any(moved) or self.flag.wait(wait_seconds):
+                wait_seconds = SHORTEST_WAIT_SECONDS
+            else:
+                wait_seconds = min(wait_seconds * 2, LONGEST_WAIT_SECONDS)
+        self._give_back()
+
+    def _round(self, partition: int, line: Line) -> bool:
+        try:
+            lease = self._leases[partition] = self._worker.lease(self.subscription, partition, self._leases[partition])
+            if lease is None:
+                return False
+            self._leases[partition], moved = line.round(lease)
+        except LeaseLost:
+            self._leases[partition] = None
+            _log.warning("%s, partition %d: another worker took over", self.subscription.name, partition)
+            return False
+        except Unavailable as away:
+            _log.warning("%s, partition %d: %s", self.subscription.name, partition, away)
+            return False
+        return moved
+
+    def _give_back(self) -> None:
+        for lease in self._leases:
+            if lease is not None:
+                try:
+                    self._worker.release(lease)
+                except Unavailable as away:
+                    _log.warning("%s: the lease runs out by itself: %s", self.subscription.name, away)
