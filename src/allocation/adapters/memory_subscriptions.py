@@ -11,7 +11,7 @@ from allocation.adapters.serialization import text_of
 from allocation.service_layer.envelope import EventEnvelope
 from allocation.service_layer.errors import LeaseLost
 from allocation.service_layer.ports import DeadLetter, DeadLetters
-from allocation.service_layer.subscriptions import Lane, Lease, Settlement, SubscriptionStore
+from allocation.service_layer.subscriptions import Lane, Lease, Settlement, SubscriptionStore, heeding
 
 
 @dataclass(slots=True)
@@ -81,7 +81,9 @@ class MemorySubscriptionStore(SubscriptionStore):
             self.discarded += settlement.discarded
             for key in settlement.closed:
                 self._lanes.pop((lease.subscription, key), None)
-            self._lanes.update(((lease.subscription, key), lane) for key, lane in settlement.lanes.items())
+            for key, lane in settlement.lanes.items():
+                place = (lease.subscription, key)
+                self._lanes[place] = heeding(lane, settlement.seen.get(key), self._lanes.get(place))
             return replace(lease, seq=settlement.seq, until=cursor.leased_until)
 
     def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None) -> bool:

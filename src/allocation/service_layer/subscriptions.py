@@ -67,12 +67,20 @@ class Lease:
 @dataclass(slots=True)
 class Settlement:
     """What a round of deliveries comes to: the cursor's new place, lanes opened or moved, lanes that caught up, and
-    events discarded as (lane, seq, who, why)."""
+    events discarded as (lane, seq, who, why). `seen` holds the lanes as they were when the round began."""
 
     seq: int
+    seen: Mapping[str, Lane] = field(default_factory=dict)
     lanes: dict[str, Lane] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
     discarded: list[tuple[Lane, int, str, str]] = field(default_factory=list)
+
+
+def heeding(lane: Lane, seen: Lane | None, current: Lane | None) -> Lane:
+    """A lane as it is to be written: what was said of it while its owner worked holds, unless it has moved on."""
+    if current is None or current == seen or current.next_seq != lane.next_seq:
+        return lane
+    return current
 
 
 class SubscriptionStore(ABC):
@@ -153,12 +161,12 @@ class Line:
             return lease, False
         now = self._clock.now()
         lanes = {lane.key: lane for lane in self._store.lanes(lease.subscription, lease.partition)}
-        settlement = Settlement(lease.seq)
+        settlement = Settlement(lease.seq, lanes)
         self._go_on(lease, lanes, settlement)
         for lane in lanes.values():
             if lane.due_at is not None and lane.due_at <= now and not self._is_away():
                 self._drain(lane, settlement)
-        moved = settlement != Settlement(lease.seq)
+        moved = settlement != Settlement(lease.seq, lanes)
         return (self._store.settle(lease, settlement, self._lease_seconds) if moved else lease), moved
 
     def _is_away(self) -> bool:

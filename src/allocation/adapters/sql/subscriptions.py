@@ -17,7 +17,7 @@ from allocation.adapters.sql.views import logged_from
 from allocation.service_layer.envelope import Clock, EventEnvelope, Ids
 from allocation.service_layer.errors import LeaseLost
 from allocation.service_layer.ports import DeadLetter, DeadLetters
-from allocation.service_layer.subscriptions import Lane, Lease, Settlement, SubscriptionStore
+from allocation.service_layer.subscriptions import Lane, Lease, Settlement, SubscriptionStore, heeding
 
 
 class SqlSubscriptionStore(SubscriptionStore):
@@ -113,10 +113,19 @@ class SqlSubscriptionStore(SubscriptionStore):
                         at=now,
                     )
                 )
-            for key in settlement.closed | settlement.lanes.keys():
-                connection.execute(delete(lanes).where(lanes.c.subscription == lease.subscription, lanes.c.key == key))
+            touched = sorted(settlement.closed | settlement.lanes.keys())
+            if touched:
+                here = (lanes.c.subscription == lease.subscription) & lanes.c.key.in_(touched)
+                current = {
+                    row.key: _lane(row) for row in connection.execute(select(lanes).where(here).with_for_update())
+                }
+                connection.execute(delete(lanes).where(here))
             if settlement.lanes:
-                connection.execute(insert(lanes), [_row(lane) for lane in settlement.lanes.values()])
+                rows = [
+                    _row(heeding(lane, settlement.seen.get(key), current.get(key)))
+                    for key, lane in settlement.lanes.items()
+                ]
+                connection.execute(insert(lanes), rows)
         return replace(lease, seq=settlement.seq, until=until)
 
     def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None) -> bool:

@@ -1,0 +1,163 @@
+"""What every keeper of cursors, leases and lanes must do: memory, SQLite and PostgreSQL alike."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import pytest
+
+from allocation.adapters.clock import TimeOrderedIds
+from allocation.adapters.memory import MemoryStore, MemoryUnitOfWork
+from allocation.adapters.memory_subscriptions import MemoryDeadLetters, MemorySubscriptionStore
+from allocation.adapters.sql.engine import make_engine
+from allocation.adapters.sql.migrate import migrate
+from allocation.adapters.sql.subscriptions import SqlDeadLetters, SqlSubscriptionStore
+from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
+from allocation.domain.commands import Allocate, CreateBatch
+from allocation.service_layer.errors import LeaseLost
+from allocation.service_layer.handlers import COMMAND_HANDLERS
+from allocation.service_layer.messagebus import MessageBus
+from allocation.service_layer.ports import DeadLetters
+from allocation.service_layer.subscriptions import Lane, Lease, Settlement, SubscriptionStore
+from tests.fakes import SetClock
+
+PARTITIONS = 2
+
+
+@dataclass(frozen=True)
+class Kept:
+    store: SubscriptionStore
+    dead_letters: DeadLetters
+    bus: MessageBus
+    clock: SetClock
+
+    def take(self, owner: str = "worker-1", name: str = "mail") -> Lease:
+        lease = self.store.lease(name, 0, owner, 15)
+        assert lease is not None
+        return lease
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
+    """A store with the subscription `mail`, from the beginning of an empty log."""
+    clock, ids = SetClock(), TimeOrderedIds()
+    if request.param == "memory":
+        memory = MemoryStore(ids, clock, PARTITIONS)
+        bus = MessageBus(lambda: MemoryUnitOfWork(memory), COMMAND_HANDLERS, ids, clock, PARTITIONS)
+        made = Kept(MemorySubscriptionStore(memory), MemoryDeadLetters(), bus, clock)
+        made.store.join("mail", from_the_beginning=True)
+        yield made
+        return
+    engine = make_engine(request.getfixturevalue(f"{request.param}_url"))
+    migrate(engine, PARTITIONS)
+    database = Database.of(engine, ids, clock, PARTITIONS)
+    bus = MessageBus(lambda: SqlUnitOfWork(database), COMMAND_HANDLERS, ids, clock, PARTITIONS)
+    made = Kept(SqlSubscriptionStore(engine, clock), SqlDeadLetters(engine, ids, clock), bus, clock)
+    made.store.join("mail", from_the_beginning=True)
+    yield made
+    engine.dispose()
+
+
+def lane(key: str, next_seq: int = 1, subscription: str = "mail", reason: str = "no such address") -> Lane:
+    return Lane(subscription, key, 0, next_seq, 1, None, reason)
+
+
+def test_one_owner_at_a_time_and_a_change_of_owner_raises_the_epoch(kept: Kept) -> None:
+    first = kept.take("worker-1")
+    assert kept.store.lease("mail", 0, "worker-2", 15) is None
+    assert kept.take("worker-1").epoch == first.epoch
+    kept.clock.step(16)
+    second = kept.take("worker-2")
+    assert second.epoch == first.epoch + 1
+    with pytest.raises(LeaseLost):
+        kept.store.settle(first, Settlement(7, lanes={"S": lane("S")}), 15)
+    assert kept.take("worker-2").seq == 0
+    assert kept.store.lanes() == []
+
+
+def test_a_lease_given_back_may_be_taken_at_once(kept: Kept) -> None:
+    kept.store.release(kept.take("worker-1"))
+    assert kept.take("worker-2").owner == "worker-2"
+
+
+def test_partitions_are_leased_apart(kept: Kept) -> None:
+    kept.take("worker-1")
+    other = kept.store.lease("mail", 1, "worker-2", 15)
+    assert other is not None
+    assert other.owner == "worker-2"
+
+
+def test_settling_moves_the_cursor_and_prolongs_the_lease(kept: Kept) -> None:
+    lease = kept.take()
+    kept.clock.step(10)
+    settled = kept.store.settle(lease, Settlement(5), 15)
+    assert (settled.seq, settled.until) == (5, kept.clock.now() + timedelta(seconds=15))
+    assert kept.take().seq == 5
+
+
+def test_lanes_open_move_and_close(kept: Kept) -> None:
+    lease = kept.take()
+    due = replace(lane("B"), due_at=kept.clock.now())
+    lease = kept.store.settle(lease, Settlement(3, lanes={"A": lane("A"), "B": due}), 15)
+    assert kept.store.lanes("mail", 0) == [lane("A"), due]
+    assert kept.store.lanes("mail", 1) == []
+    assert kept.store.lanes("other") == []
+    kept.store.settle(lease, Settlement(3, lanes={"A": lane("A", next_seq=9)}, closed={"B"}), 15)
+    assert kept.store.lanes() == [lane("A", next_seq=9)]
+
+
+def test_a_lane_is_set_due_or_told_to_discard(kept: Kept) -> None:
+    kept.store.settle(kept.take(), Settlement(3, lanes={"A": lane("A")}), 15)
+    assert not kept.store.set_due("mail", "unknown")
+    assert kept.store.set_due("mail", "A")
+    assert kept.store.lanes() == [replace(lane("A"), attempts=0, due_at=kept.clock.now())]
+    assert kept.store.set_due("mail", "A", discard=("anna", "sold out"))
+    assert kept.store.lanes()[0].discard == ("anna", "sold out")
+
+
+def test_a_discard_said_while_the_owner_works_is_not_lost(kept: Kept) -> None:
+    lease = kept.take()
+    lease = kept.store.settle(lease, Settlement(3, lanes={"A": lane("A")}), 15)
+    seen = kept.store.lanes()[0]
+    kept.store.set_due("mail", "A", discard=("anna", "sold out"))
+    kept.store.settle(lease, Settlement(3, seen={"A": seen}, lanes={"A": replace(seen, attempts=2)}), 15)
+    [left] = kept.store.lanes()
+    assert left.discard == ("anna", "sold out")
+    assert left.due_at is not None
+    moved = Settlement(5, seen={"A": seen}, lanes={"A": replace(seen, next_seq=4)})
+    kept.store.settle(lease, moved, 15)
+    assert kept.store.lanes()[0].discard is None, "it was said of an event that has been delivered since"
+
+
+def test_the_log_is_read_by_place_and_by_key(kept: Kept) -> None:
+    skus = [f"SKU-{n}" for n in range(6)]
+    for sku in skus:
+        kept.bus.handle(CreateBatch(f"batch-of-{sku}", sku, 10))
+        kept.bus.handle(Allocate("o1", sku, 1))
+        kept.bus.handle(Allocate("o2", sku, 1))
+    logs = [kept.store.read(partition, 0, 100) for partition in range(PARTITIONS)]
+    assert [e.position.seq for log in logs for e in log] == [n for log in logs for n in range(1, len(log) + 1)]
+    assert {e.key for log in logs for e in log} == set(skus)
+    assert kept.store.read(0, 2, 2) == logs[0][2:4]
+    key = logs[0][0].key
+    of_key = [e for e in logs[0] if e.key == key]
+    assert kept.store.read_key(lane(key, next_seq=of_key[1].position.seq), of_key[2].position.seq, 10) == of_key[1:]
+    assert kept.store.read_key(lane(key, next_seq=1), of_key[1].position.seq, 10) == of_key[:2]
+
+
+def test_a_later_subscription_starts_at_the_head_and_keeps_its_place(kept: Kept) -> None:
+    kept.bus.handle(CreateBatch("b1", "SKU-0", 10))
+    head = len(kept.store.read(0, 0, 100))
+    kept.store.join("late", from_the_beginning=False)
+    kept.bus.handle(Allocate("o1", "SKU-0", 1))
+    kept.store.join("late", from_the_beginning=True)
+    assert kept.take(name="late").seq == head
+
+
+def test_dead_letters_are_kept_whatever_they_hold(kept: Kept) -> None:
+    kept.dead_letters.park("redis x", b"\x00\xff{", "not JSON")
+    kept.dead_letters.park("redis y", "ü".encode(), "unknown")
+    assert [(d.source, d.body, d.reason) for d in kept.dead_letters.parked()] == [
+        ("redis y", "ü", "unknown"),
+        ("redis x", "\\x00\\xff{", "not JSON"),
+    ]
