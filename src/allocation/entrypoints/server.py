@@ -1,16 +1,21 @@
-"""Serves the HTTP application with granian: worker processes of threads under one that watches over them."""
+"""Serves the HTTP application with granian: worker processes of threads under one that watches over them.
+
+A thread belongs to a request until its body is there. A client that sends a body slowly holds a thread for that long:
+where strangers can reach the service, put a proxy before it that takes in the request first.
+"""
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import signal
 import socket
 import sys
+import time
 from functools import partial
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
+from multiprocessing.util import Finalize
 from threading import Thread
 
 from flask import Flask
@@ -78,7 +83,7 @@ def worker_application(settings: Settings) -> Flask:
     application = bootstrap(settings, owner="serve")
     if is_embedded(settings):
         application.worker.start()
-        atexit.register(application.close)
+    Finalize(None, application.close, exitpriority=0)  # a forked process leaves out what `atexit` has
     return create_app(application)
 
 
@@ -92,10 +97,14 @@ def _end_with_parent() -> None:
     parent = parent_process()
     if parent is None:
         return
+    # Until granian installs a handler of its own, the one that was forked along would swallow the signal.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def watch() -> None:
         wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
 
     Thread(target=watch, name="end-with-parent", daemon=True).start()
 
