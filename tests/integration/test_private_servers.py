@@ -173,6 +173,13 @@ def test_a_durable_redis_keeps_its_data_over_a_kill() -> None:
         assert client.get("RED-CHAIR") == b"7"
 
 
+@pytest.mark.parametrize("turn", [1, 2])
+def test_each_test_finds_redis_empty(redis_url: str, turn: int) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.dbsize() == 0, f"left by turn {turn - 1}"
+        client.set("RED-CHAIR", turn)
+
+
 def test_a_named_redis_is_emptied_and_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
     with PrivateRedis() as private:
         with redis.Redis.from_url(private.url) as client:
