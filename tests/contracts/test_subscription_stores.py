@@ -111,7 +111,8 @@ def test_a_lane_is_set_due_or_told_to_discard(kept: Kept) -> None:
     assert not kept.store.set_due("mail", "unknown")
     assert kept.store.set_due("mail", "A")
     assert kept.store.lanes() == [replace(lane("A"), attempts=0, due_at=kept.clock.now())]
-    assert kept.store.set_due("mail", "A", discard=("anna", "sold out"))
+    assert not kept.store.set_due("mail", "A", ("anna", "sold out"), seq=2)
+    assert kept.store.set_due("mail", "A", ("anna", "sold out"), seq=1)
     assert kept.store.lanes()[0].discard == ("anna", "sold out")
 
 

@@ -86,13 +86,14 @@ class MemorySubscriptionStore(SubscriptionStore):
                 self._lanes[place] = heeding(lane, settlement.seen.get(key), self._lanes.get(place))
             return replace(lease, seq=settlement.seq, until=cursor.leased_until)
 
-    def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None) -> bool:
+    def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None, seq: int | None = None) -> bool:
         with self._lock:
             lane = self._lanes.get((name, key))
-            if lane is not None:
-                due = self._store.clock.now()
-                self._lanes[name, key] = replace(lane, due_at=due, attempts=0, discard=discard)
-            return lane is not None
+            if lane is None or seq not in (None, lane.next_seq):
+                return False
+            due = self._store.clock.now()
+            self._lanes[name, key] = replace(lane, due_at=due, attempts=0, discard=discard)
+            return True
 
 
 class MemoryDeadLetters(DeadLetters):

@@ -16,6 +16,7 @@ from allocation.config import load_settings
 from allocation.domain.commands import IfShort
 from allocation.entrypoints.console import print_json
 from allocation.entrypoints.importing.rows import UnreadableFile
+from allocation.entrypoints.lanes import lanes
 from allocation.entrypoints.reading import print_order, print_product, print_settings, product_json
 from allocation.entrypoints.settings_table import explain
 from allocation.service_layer.errors import SetupError, Unavailable
@@ -90,6 +91,18 @@ def serve() -> None:
     from allocation.entrypoints.server import serve as serve_http
 
     serve_http(load_settings())
+
+
+@main.command()
+def worker() -> None:
+    """Run what reacts to events: mail, Redis. Stops on SIGTERM or Ctrl-C, deliveries under way finished.
+
+    On SQLite `allocation serve` does it by itself. On PostgreSQL start one or more of these beside it; they share the
+    work.
+    """
+    from allocation.entrypoints.worker import run_worker
+
+    run_worker(load_settings())
 
 
 @main.command()
@@ -268,6 +281,8 @@ def settings(as_json: bool) -> None:
         print_settings(explained)
     load_settings()
 
+
+main.add_command(lanes)
 
 if __name__ == "__main__":
     main()

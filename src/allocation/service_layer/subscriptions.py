@@ -117,8 +117,9 @@ class SubscriptionStore(ABC):
         if the epoch has passed to another owner."""
 
     @abstractmethod
-    def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None) -> bool:
-        """Have a lane tried again now, or its next event skipped (who, why). False if there is no such lane."""
+    def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None, seq: int | None = None) -> bool:
+        """Have a lane tried again now, or its next event skipped (who, why). False if there is no such lane, or `seq`
+        is given and is not its next event any more: said twice, it is done once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,12 +128,13 @@ class SqlSubscriptionStore(SubscriptionStore):
                 connection.execute(insert(lanes), rows)
         return replace(lease, seq=settlement.seq, until=until)
 
-    def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None) -> bool:
+    def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None, seq: int | None = None) -> bool:
         who, why = discard or (None, None)
+        lane = and_(lanes.c.subscription == name, lanes.c.key == key)
         with self._writing() as connection:
             found = connection.execute(
                 update(lanes)
-                .where(lanes.c.subscription == name, lanes.c.key == key)
+                .where(lane if seq is None else lane & (lanes.c.next_position == seq))
                 .values(due_at=self._clock.now(), attempts=0, discarded_by=who, discarded_why=why)
             )
         return found.rowcount == 1

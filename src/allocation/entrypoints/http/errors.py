@@ -6,7 +6,8 @@ EdgeError
 ├── Invalid            JSON, parameters or ids that do not fit; lists every fault
 ├── TooLarge           the body is longer than this service takes in
 ├── NotJson            the body is of another media type, or encoded
-└── UnknownOrder       a question about an order that is not there
+├── UnknownOrder       a question about an order that is not there
+└── UnknownLane        a lane that is not there, or is at another event
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class BadHeader(EdgeError):
 
 class Invalid(EdgeError):
     def __init__(self, faults: Sequence[Fault]) -> None:
-        super().__init__(f"{len(faults)} faults" if len(faults) > 1 else faults[0].detail)
+        place = (faults[0].pointer or faults[0].parameter or "").removeprefix("#/")
+        one = f"{'the body' if place == '#' else place} {faults[0].detail}"
+        super().__init__(one if len(faults) == 1 else f"{len(faults)} things are wrong; first, {one}")
         self.faults = faults
 
 
@@ -67,3 +70,8 @@ class UnknownOrder(EdgeError):
     def __init__(self, orderid: str) -> None:
         super().__init__(f"There is no order {orderid}")
         self.orderid = orderid
+
+
+class UnknownLane(EdgeError):
+    def __init__(self, subscription: str, key: str) -> None:
+        super().__init__(f"{key} has no lane in {subscription}, or it is at another event now")

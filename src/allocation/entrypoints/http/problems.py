@@ -74,6 +74,7 @@ KINDS: dict[type[Exception], Kind] = {
     domain.UnknownBatch: Kind(404, "unknown-batch", "Unknown batch", "Create it with POST /v1/batches."),
     domain.UnknownOrderLine: Kind(404, "unknown-line", "Unknown order line", "The order does not have this sku."),
     edge.UnknownOrder: Kind(404, "unknown-order", "Unknown order", "No line of this order is allocated or waits."),
+    edge.UnknownLane: Kind(404, "unknown-lane", "No such lane", "GET /v1/lanes lists those there are."),
     NotFound: Kind(404, "no-such-path", "Nothing here", "The paths are listed on this page."),
     MethodNotAllowed: Kind(405, "no-such-method", "Not this method", "The header `Allow` lists those that work."),
     domain.NotEnoughStock: Kind(
@@ -153,6 +154,14 @@ def _detail(error: Exception) -> str:
             return UNAVAILABLE
         case domain.StaleVersion():
             return f"{error.sku} is at version {error.actual}; If-Match asks for another"
+        case domain.NotEnoughStock():
+            return f"{error}; with if_short set to wait the line would be accepted, and wait for stock"
+        case domain.InvalidSku():
+            return f"{error}: no batch of it was ever bought. Is it spelt like that?"
+        case domain.OrderLineExists():
+            return f"{error}; to change that, delete the line and allocate again"
+        case domain.BatchExists():
+            return f"{error}; use another reference for another batch"
         case domain.Refused():
             return str(error)
         case MethodNotAllowed():

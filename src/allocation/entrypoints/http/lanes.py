@@ -1,0 +1,97 @@
+"""Lanes: what could not be delivered, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+from pydantic import Field
+
+from allocation.entrypoints.http.call import Call, Reply, json_reply
+from allocation.entrypoints.http.errors import UnknownLane
+from allocation.entrypoints.http.parsing import Body
+from allocation.entrypoints.http.routes import Given, Routes
+from allocation.service_layer.subscriptions import Lane
+
+routes = Routes("Lanes")
+
+Words = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class Discard(Body):
+    """Which event (the lane's `next_event`) is skipped, by whom, and why; kept for good."""
+
+    event: Annotated[str, Field(pattern="^[0-9]{1,5}-[0-9]{1,18}$")]
+    who: Words
+    why: Words
+
+
+class LaneRead(msgspec.Struct):
+    """A key that lags behind a subscription; `due_at` null: parked."""
+
+    subscription: str
+    key: str
+    next_event: str
+    attempts: int
+    due_at: datetime | None
+    reason: str
+
+
+class LaneList(msgspec.Struct):
+    """All lanes there are."""
+
+    lanes: Sequence[LaneRead]
+
+
+EXAMPLE = LaneRead(
+    "send_out_of_stock_notification",
+    "RED-CHAIR",
+    "0-17",
+    3,
+    datetime(2031, 5, 1, 9, 30, tzinfo=UTC),
+    "Rejected: The mail server refuses: 550 no such user",
+)
+
+
+@routes.get("/v1/lanes", gives={200: Given("the lanes, by subscription and key", LaneList([EXAMPLE]))})
+def list_lanes(call: Call) -> Reply:
+    """What could not be delivered.
+
+    A subscription whose destination refuses an event puts the event's key in a lane: retried with growing pauses, then
+    parked. Its later events wait behind it; other keys go on.
+    """
+    return json_reply(200, LaneList([_read(lane) for lane in call.application.subscriptions.lanes()]))
+
+
+@routes.post(
+    "/v1/lanes/<subscription>/<key>/retry",
+    gives={204: Given("it is tried again now")},
+    refuses=[UnknownLane("send_out_of_stock_notification", "RED-CHAIR")],
+)
+def retry_lane(call: Call, subscription: str, key: str) -> Reply:
+    """Try a lane again now, its attempts counted anew."""
+    return _say(call, subscription, key)
+
+
+@routes.post(
+    "/v1/lanes/<subscription>/<key>/discard",
+    takes=Discard,
+    gives={204: Given("the next event of the key will be skipped")},
+    refuses=[UnknownLane("send_out_of_stock_notification", "RED-CHAIR")],
+)
+def discard_event(call: Call, said: Discard, subscription: str, key: str) -> Reply:
+    """Skip the refused event, and go on with the next of its key. This is the only way an event is ever skipped."""
+    return _say(call, subscription, key, (said.who, said.why), int(said.event.partition("-")[2]))
+
+
+def _say(call: Call, subscription: str, key: str, skip: tuple[str, str] | None = None, seq: int | None = None) -> Reply:
+    if not call.application.subscriptions.set_due(subscription, key, skip, seq):
+        raise UnknownLane(subscription, key)
+    return Reply(204)
+
+
+def _read(lane: Lane) -> LaneRead:
+    next_event = f"{lane.partition}-{lane.next_seq}"
+    return LaneRead(lane.subscription, lane.key, next_event, lane.attempts, lane.due_at, lane.reason)

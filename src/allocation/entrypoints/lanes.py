@@ -1,0 +1,114 @@
+"""`allocation lanes`: what could not be delivered, and what to do about it."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from allocation.config import load_settings
+from allocation.entrypoints.console import console, print_json, table
+
+if TYPE_CHECKING:  # imported when a command runs, as in `cli`
+    from allocation.bootstrap import Application
+    from allocation.service_layer.subscriptions import Lane
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+SUBSCRIPTION, KEY = click.argument("subscription"), click.argument("key")
+
+
+@click.group(short_help="What could not be delivered: list, show, retry, discard.")
+def lanes() -> None:
+    """Keys (skus) that lag behind a subscription, because its destination refuses one of their events.
+
+    A lane is retried with growing pauses, then parked. Its later events wait behind the refused one; other keys go on.
+    The worker does what is said here; it need not be stopped.
+    """
+
+
+@lanes.command("list")
+@as_json
+def list_lanes(as_json: bool) -> None:
+    """Every lane: since which event, how often tried, when next, and why not."""
+    with _application() as application:
+        found = application.subscriptions.lanes()
+    if as_json:
+        print_json({"lanes": msgspec.to_builtins(found)})
+    elif not found:
+        click.echo("No lanes: everything that was tried has been delivered.")
+    else:
+        rows = [(x.subscription, x.key, f"{x.partition}-{x.next_seq}", x.attempts, _due(x), x.reason) for x in found]
+        console().print(table("subscription", "key", "next event", ">attempts", "next try", "reason", rows=rows))
+
+
+@lanes.command()
+@SUBSCRIPTION
+@KEY
+@as_json
+def show(subscription: str, key: str, as_json: bool) -> None:
+    """One lane, with the event that is refused."""
+    with _application() as application:
+        lane = next((x for x in application.subscriptions.lanes(subscription) if x.key == key), None)
+        if lane is None:
+            raise click.ClickException(f"{key} has no lane in {subscription}: `allocation lanes list` shows all.")
+        waiting = application.subscriptions.read_key(lane, lane.next_seq, 1)
+    event = waiting[0] if waiting else None
+    if as_json:
+        print_json({"lane": msgspec.to_builtins(lane), "event": msgspec.to_builtins(event)})
+        return
+    facts: list[tuple[str, object]] = [("reason", lane.reason), ("attempts", lane.attempts), ("next try", _due(lane))]
+    if event is not None:
+        facts += [("event", event.event), ("event id", event.id), ("caused by", event.causation_id)]
+        facts += [("correlation", event.correlation_id), ("time", event.time)]
+    console().print(table("what", "is", rows=facts))
+
+
+@lanes.command()
+@SUBSCRIPTION
+@KEY
+def retry(subscription: str, key: str) -> None:
+    """Try a lane again now, its attempts counted anew."""
+    with _application() as application:
+        _say(application, subscription, key, None)
+    click.echo(f"{key} is due in {subscription}.")
+
+
+@lanes.command()
+@SUBSCRIPTION
+@KEY
+@click.option("--why", required=True, help="Kept for good, with your name.")
+@click.option("--who", default=getpass.getuser, show_default="you", help="Who decides it.")
+def discard(subscription: str, key: str, why: str, who: str) -> None:
+    """Skip the refused event, and go on with the next of its key. This is the only way an event is ever skipped.
+
+    \b
+    Example:
+      allocation lanes discard send_out_of_stock_notification RED-CHAIR --why "told them by telephone"
+    """
+    with _application() as application:
+        _say(application, subscription, key, (who, why))
+    click.echo(f"The next event of {key} will be skipped in {subscription}.")
+
+
+def _say(application: Application, subscription: str, key: str, skip: tuple[str, str] | None) -> None:
+    if not application.subscriptions.set_due(subscription, key, skip):
+        raise click.ClickException(f"{key} has no lane in {subscription}: `allocation lanes list` shows all.")
+
+
+def _due(lane: Lane) -> str:
+    return "parked" if lane.due_at is None else f"{lane.due_at:%Y-%m-%d %H:%M:%S}"
+
+
+@contextmanager
+def _application() -> Iterator[Application]:
+    from allocation.bootstrap import bootstrap
+
+    application = bootstrap(load_settings())
+    try:
+        yield application
+    finally:
+        application.close()

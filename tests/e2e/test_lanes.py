@@ -1,0 +1,96 @@
+"""What could not be delivered is seen and mended, over HTTP and from the command line."""
+
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner
+
+from allocation.bootstrap import Application, bootstrap
+from allocation.config import load_settings
+from allocation.domain.commands import Allocate, CreateBatch
+from allocation.entrypoints.cli import main
+from allocation.entrypoints.flask_app import create_app
+from allocation.service_layer.errors import Rejected
+from allocation.service_layer.ports import Notifications
+
+MAIL, CHAIR = "send_out_of_stock_notification", "RED-CHAIR"
+
+
+class Refusing(Notifications):
+    """Refuses mail about what `refused` names."""
+
+    def __init__(self) -> None:
+        self.refused = {CHAIR}
+        self.sent: list[str] = []
+
+    def send(self, destination: str, subject: str, body: str, message_id: str) -> None:
+        if any(sku in subject for sku in self.refused):
+            raise Rejected("no such user")
+        self.sent.append(subject)
+
+
+@pytest.fixture
+def mail() -> Refusing:
+    return Refusing()
+
+
+@pytest.fixture
+def shop(sqlite_url: str, mail: Refusing) -> Iterator[Application]:
+    """A shop whose mail about RED-CHAIR is refused: its lane is open."""
+    application = bootstrap(load_settings(database_url=sqlite_url), notifications=mail)
+    application.worker.start()
+    for sku in (CHAIR, "SMALL-TABLE"):
+        application.bus.handle(CreateBatch(f"batch-{sku}", sku, 1))
+        application.bus.handle(Allocate("order-1", sku, 2))
+    while not (application.subscriptions.lanes() and mail.sent):
+        application.worker.wake()
+    yield application
+    application.close()
+
+
+@pytest.fixture
+def command(sqlite_url: str) -> CliRunner:
+    return CliRunner(env={"ALLOCATION_DATABASE_URL": sqlite_url})
+
+
+def until_no_lanes(shop: Application) -> None:
+    while shop.subscriptions.lanes():
+        shop.worker.wake()
+
+
+def test_a_lane_is_listed_retried_and_gone(shop: Application, mail: Refusing) -> None:
+    client = create_app(shop).test_client()
+    [lane] = client.get("/v1/lanes").get_json()["lanes"]
+    assert (lane["subscription"], lane["key"], lane["reason"]) == (MAIL, CHAIR, "Rejected: no such user")
+    mail.refused.clear()
+    assert client.post(f"/v1/lanes/{MAIL}/{CHAIR}/retry").status_code == 204
+    until_no_lanes(shop)
+    assert mail.sent == ["Out of stock: SMALL-TABLE", f"Out of stock: {CHAIR}"]
+    assert client.post(f"/v1/lanes/{MAIL}/{CHAIR}/retry").status_code == 404
+
+
+def test_a_discard_names_its_event_and_so_is_done_once(shop: Application, mail: Refusing) -> None:
+    client = create_app(shop).test_client()
+    [lane] = client.get("/v1/lanes").get_json()["lanes"]
+    said = {"event": lane["next_event"], "who": "anna", "why": "told them by telephone"}
+    assert client.post(f"/v1/lanes/{MAIL}/{CHAIR}/discard", json={**said, "event": "0-1"}).status_code == 404
+    assert client.post(f"/v1/lanes/{MAIL}/{CHAIR}/discard", json={"who": "anna"}).status_code == 422
+    assert client.post(f"/v1/lanes/{MAIL}/{CHAIR}/discard", json=said).status_code == 204
+    until_no_lanes(shop)
+    assert mail.sent == ["Out of stock: SMALL-TABLE"]
+    assert client.post(f"/v1/lanes/{MAIL}/{CHAIR}/discard", json=said).status_code == 404
+
+
+def test_the_command_line_lists_shows_and_discards(shop: Application, mail: Refusing, command: CliRunner) -> None:
+    listed = command.invoke(main, ["lanes", "list"])
+    assert listed.exit_code == 0
+    assert "Rejected: no such user" in listed.output
+    shown = command.invoke(main, ["lanes", "show", MAIL, CHAIR])
+    assert "OutOfStock(sku='RED-CHAIR')" in shown.output
+    unknown = command.invoke(main, ["lanes", "retry", MAIL, "NO-SUCH-SKU"])
+    assert unknown.exit_code == 1
+    assert "lanes list" in unknown.output
+    assert command.invoke(main, ["lanes", "discard", MAIL, CHAIR, "--why", "sold out"]).exit_code == 0
+    until_no_lanes(shop)
+    assert mail.sent == ["Out of stock: SMALL-TABLE"]
+    assert "No lanes" in command.invoke(main, ["lanes", "list"]).output
