@@ -83,10 +83,11 @@ def one_round(
     placed: list[str | None],
     number: int,
 ) -> float:
-    groups = [lines[at : at + GROUP] for at in range(number * size, (number + 1) * size, GROUP)]
-    begin = time.perf_counter()
+    begin, end = number * size, (number + 1) * size
+    groups = [lines[at : min(at + GROUP, end)] for at in range(begin, end, GROUP)]
+    started = time.perf_counter()
     answers = [allocate(group) for group in groups]
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - started
     placed += chain.from_iterable(answers)
     return size / seconds
 

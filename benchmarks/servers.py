@@ -43,12 +43,16 @@ def application(target: str, workers: int = 2, threads: int = THREADS) -> Iterat
         yield port
 
 
+def environment(settings: dict[str, str]) -> dict[str, str]:
+    """That of this process, with these settings of the service and no others."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ALLOCATION_")}
+    root = str(Path(__file__).parent.parent)
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, [root, kept.get("PYTHONPATH", "")]))} | settings
+
+
 @contextlib.contextmanager
 def _process(command: list[str], port: int, settings: dict[str, str]) -> Iterator[None]:
-    root = str(Path(__file__).parent.parent)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ALLOCATION_")}
-    path = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
-    process = subprocess.Popen(command, env=environment | {"PYTHONPATH": path} | settings, start_new_session=True)
+    process = subprocess.Popen(command, env=environment(settings), start_new_session=True)
     try:
         _wait_for(process, port)
         yield

@@ -1,0 +1,178 @@
+"""The benchmarks run, small. Their figures mean nothing here; that they measure what they say does."""
+
+import json
+import random
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from allocation.domain.commands import Allocate
+from benchmarks import __main__ as program
+from benchmarks import bulk, domain_speed, flat, load, orders, over_http, real_year, report, seeding, servers, variants
+from benchmarks.databases import KINDS, Database, Databases, Kind
+from benchmarks.oracle import Oracle
+from benchmarks.orders import Line
+from benchmarks.placements import differences
+from tests.servers.postgres import VARIABLE, Postgres
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def databases(postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databases]:
+    """On the server of the tests, which need not sync."""
+    monkeypatch.setenv(VARIABLE, postgres_server.url)
+    with Databases() as made:
+        yield made
+
+
+def shopping(seed: int = 1) -> Iterator[tuple[int, Line]]:
+    """Two weeks of invented shopping: the real year is an extra that the tests do without."""
+    dice = random.Random(seed)
+    for basket in range(200):
+        for product in dice.sample(range(60), k=dice.randint(1, 6)):
+            yield (
+                1 + basket // 100,
+                (f"basket-{basket}", f"TABLE-{int(product**1.5) // 8}-{product}", dice.randint(1, 4)),
+            )
+
+
+@pytest.fixture
+def invented(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orders, "real_with_week", shopping)
+
+
+def test_http_is_measured_beside_the_echo(databases: Databases) -> None:
+    [table] = over_http.tables(databases, KINDS, over_http.Size(1, 0.2, 0.1))
+    per_second = {row[0]: row[1] for row in table.rows}
+    assert list(per_second) == ["echo", "echo without Flask"] + [
+        f"{kind}, {w}" for kind in KINDS for w in ("spread", "hot")
+    ]
+    assert all(isinstance(rate, float) and rate > 0 for rate in per_second.values())
+
+
+def test_bulk_is_measured_beside_the_floor(databases: Databases, invented: None) -> None:
+    [table] = bulk.tables(databases, KINDS, bulk.Size(rounds=1, lines=200))
+    assert len(table.rows) == 6
+    for row in table.rows:
+        assert row[5] == pytest.approx(row[1] / row[3])  # type: ignore[operator]  # these columns are numbers
+
+
+def test_the_cost_of_one_command_is_compared_with_few_and_many_lines(databases: Databases) -> None:
+    [table] = flat.tables(databases, KINDS, flat.Size(lines=200, waiting=200, repeats=3))
+    assert [row[0] for row in table.rows] == [f"{k}, {what}" for k in KINDS for what in ("allocate", "deallocate")]
+
+
+def test_the_domain_is_measured_alone() -> None:
+    [table] = domain_speed.tables(domain_speed.Size(1, 500))
+    assert [row[0] for row in table.rows] == ["decisions", "events folded"]
+
+
+def test_every_variant_runs(databases: Databases, invented: None) -> None:
+    http, in_bulk = over_http.Size(1, 0.1, 0.1), bulk.Size(rounds=1, lines=100)
+    assert [len(table.rows) for table in variants.tables(databases, KINDS, http, in_bulk)] == [7, 4, 8]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_year_goes_through_the_import_and_comes_out_as_the_oracle_says(
+    databases: Databases, invented: None, kind: Kind
+) -> None:
+    with databases.fresh(kind) as database:
+        year = real_year.run(database, weeks=None)
+    assert year.problems == []
+    assert year.refused == 0
+    assert year.lines == sum(1 for _ in shopping())
+    assert year.waiting > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_single_misplaced_line_is_noticed(databases: Databases, kind: Kind) -> None:
+    oracle = Oracle()
+    with databases.fresh(kind) as database:
+        with seeding.application(database) as app:
+            for n in range(3):
+                seeding.create_batches(app, [(f"batch-{n}", "RED-CHAIR", 5, None)])
+                oracle.create_batch(f"batch-{n}", "RED-CHAIR", 5, None)
+            for n in range(6):
+                app.bus.handle(Allocate(f"order-{n}", "RED-CHAIR", 3))
+                oracle.allocate(f"order-{n}", "RED-CHAIR", 3)
+        assert list(differences(database, oracle)) == []
+        execute(database, "UPDATE order_lines SET batchref = 'batch-2' WHERE orderid = 'order-1'")
+        assert len(list(differences(database, oracle))) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_floor_writes_the_rows_that_the_service_writes(databases: Databases, kind: Kind) -> None:
+    lines = [line for _, line in islice(shopping(), 400)]
+    rows = [(f"{sku}-{n}", sku, 6, orders.LATER if n else None) for sku in {x[1]: 0 for x in lines} for n in range(2)]
+    with databases.fresh(kind) as by_service, databases.fresh(kind) as by_hand:
+        for database in (by_service, by_hand):
+            with seeding.application(database) as app:
+                seeding.create_batches(app, rows)
+        with seeding.application(by_service) as app, seeding.floor(by_hand) as floor:
+            for at in range(0, 400, 100):
+                group = lines[at : at + 100]
+                app.bus.handle_many([app.bus.envelope(Allocate(*line), source="import") for line in group])
+                floor.allocate(group)
+        for query in (
+            "SELECT orderid, sku, qty, batchref, since FROM order_lines ORDER BY orderid, sku",
+            "SELECT reference, purchased_quantity, allocated_quantity, eta, is_open FROM batches ORDER BY reference",
+            "SELECT sku, version_number FROM products ORDER BY sku",
+            "SELECT log_partition, position, sku, version, type, schema_version, traceparent, data FROM event_log "
+            "ORDER BY position",
+            "SELECT source, client, type, body, outcome, log_partition, position, traceparent FROM inbox "
+            "WHERE type = 'Allocate' ORDER BY position",
+            "SELECT e.position, i.position, e.causation_id = e.correlation_id FROM event_log e "
+            "JOIN inbox i ON i.id = e.causation_id WHERE i.type = 'Allocate' ORDER BY e.position",
+            "SELECT log_partition, seq FROM log_head",
+        ):
+            assert execute(by_hand, query) == execute(by_service, query)
+        assert execute(by_hand, "SELECT count(*) FROM order_lines WHERE batchref IS NULL") != [(0,)]
+
+
+def test_a_load_stops_at_the_first_answer_that_is_not_as_expected() -> None:
+    with servers.application("benchmarks.echo:app", workers=1) as port:
+        bodies = (b"{}" if n < 40 else b"no json" for n in range(10_000))
+        with pytest.raises(load.LoadError, match="status 500"):
+            load.run(port, load.posts("/echo", bodies), seconds=5, warm_up_seconds=0, connections=4)
+
+
+def test_the_tables_are_printed_as_json_for_programs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--quick", "--only", "domain", "--database", "sqlite", "--json"])
+    program.main()
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["circumstances"]) >= {"command", "Python", "processors", "SQLite"}
+    assert [row["domain only, one thread"] for row in told["tables"]["domain"]] == ["decisions", "events folded"]
+
+
+def test_results_are_written_between_their_markers_and_nowhere_else(tmp_path: Path) -> None:
+    page = tmp_path / "RESULTS.md"
+    page.write_text("before\n<!-- domain: begin -->\nof last week\n<!-- domain: end -->\nafter\n")
+    report.write(domain_speed.tables(domain_speed.Size(1, 500)), {"command": "python -m benchmarks"}, page)
+    text = page.read_text()
+    assert text.startswith("before\n<!-- domain: begin -->\n| domain only, one thread |")
+    assert text.endswith("<!-- domain: end -->\nafter\n")
+    assert "last week" not in text
+
+
+def test_every_table_has_its_place_in_the_results() -> None:
+    page = report.RESULTS.read_text()
+    for name in (*program.PARTS, "real-year", "variants-echo", *(f"variants-{kind}" for kind in KINDS)):
+        assert page.count(f"<!-- {name}: begin -->") == page.count(f"<!-- {name}: end -->") == 1
+
+
+def execute(database: Database, statement: str) -> list[tuple]:
+    if database.kind == "sqlite":
+        with closing(sqlite3.connect(database.target)) as connection, connection:
+            return connection.execute(statement).fetchall()
+    with psycopg.connect(database.target) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
