@@ -69,9 +69,8 @@ def test_the_schema_of_a_request_refuses_what_the_service_refuses() -> None:
     schema = DOCUMENT["components"]["schemas"]["AllocationRequest"]
     assert schema["required"] == ["orderid", "sku", "qty"]
     assert schema["additionalProperties"] is False
-    assert schema["properties"]["qty"] | {"title": ""} == {
-        "type": "integer", "minimum": 1, "maximum": 2**31 - 1, "title": ""
-    }  # fmt: skip
+    qty = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
+    assert schema["properties"]["qty"].items() >= qty.items()
     assert schema["properties"]["sku"]["pattern"] == "^[!-.0-~]{1,255}$"
     assert schema["properties"]["if_short"]["default"] == "refuse"
     batch = DOCUMENT["components"]["schemas"]["BatchRequest"]

@@ -6,6 +6,7 @@ from datetime import date
 from typing import Annotated, Literal
 
 import msgspec
+from pydantic import ConfigDict, Field
 
 from allocation.domain.commands import Allocate, Deallocate, IfShort
 from allocation.domain.errors import Available, InvalidSku, NotEnoughStock, OrderLineExists, UnknownOrderLine
@@ -20,12 +21,14 @@ PromisedEta = Annotated[date | None, msgspec.Meta(description="When the batch ar
 
 
 class AllocationRequest(Body):
-    """An order line. `if_short` says what to do if no batch has enough: refuse it, or let it wait for stock."""
+    """What an order wants of one sku."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"orderid": "order-1", "sku": "RED-CHAIR", "qty": 10}})
 
     orderid: Id
     sku: Id
     qty: Quantity
-    if_short: Literal["refuse", "wait"] = "refuse"
+    if_short: Literal["refuse", "wait"] = Field(default="refuse", description="What to do if no batch has enough")
 
     def command(self) -> Allocate:
         return Allocate(self.orderid, self.sku, self.qty, IfShort(self.if_short))

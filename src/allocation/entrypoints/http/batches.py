@@ -47,7 +47,9 @@ class BatchChange(Body):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "example": {"qty": 80, "eta": "2031-05-01"}})
 
-    qty: int = Field(default=-1, ge=0, le=MAX_QUANTITY, json_schema_extra=_optional)
+    qty: int = Field(
+        default=-1, ge=0, le=MAX_QUANTITY, description="Pieces it really holds", json_schema_extra=_optional
+    )
     eta: Eta = Field(default=None, json_schema_extra=_optional)
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ what `/v1` answers.
 from __future__ import annotations
 
 import msgspec
+from pydantic import ConfigDict
 
 from allocation.domain.commands import Allocate, IfShort
 from allocation.domain.errors import BatchExists, InvalidSku, OrderLineExists
@@ -23,7 +24,9 @@ routes = Routes("The book's routes")
 
 
 class BookLine(Body):
-    """An order line."""
+    """What an order wants of one sku."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"orderid": "order-1", "sku": "RED-CHAIR", "qty": 10}})
 
     orderid: Id
     sku: Id

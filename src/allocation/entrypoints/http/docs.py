@@ -92,6 +92,7 @@ def _operation(document: Json, operation: Json) -> str:
 <article id="{operation["operationId"]}">
 <h4><b class="{operation["method"]}">{operation["method"]}</b> <code>{escape(operation["path"])}</code></h4>
 <p><strong>{_prose(operation["summary"])}.</strong> {_prose(operation.get("description", ""))}</p>
+{_fields(document, operation)}
 {_form(document, operation)}
 <table><tbody>{answers}</tbody></table>
 </article>"""
@@ -107,6 +108,42 @@ def _answer(status: str, given: Json) -> str:
     shown = "".join(f"<pre>{escape(json.dumps(example, indent=1))}</pre>" for example in examples)
     meaning = f"<details><summary>{_prose(given['description'])}</summary>{shown}</details>" if shown else ""
     return f'<tr><td class="s{status[0]}">{status}</td><td>{meaning or _prose(given["description"])}</td></tr>'
+
+
+def _fields(document: Json, operation: Json) -> str:
+    """What the body holds."""
+    if "requestBody" not in operation:
+        return ""
+    schema = _body_schema(document, operation)
+    meanings = {
+        name: _meaning(field, name in schema.get("required", ())) for name, field in schema["properties"].items()
+    }
+    rows = "".join(f"<tr><td><code>{name}</code></td><td>{_prose(text)}</td></tr>" for name, text in meanings.items())
+    return f'<table class="fields"><tbody>{rows}</tbody></table>'
+
+
+def _meaning(field: Json, required: bool) -> str:
+    """A field of the body in words."""
+    words = " or ".join(_kind(kind) for kind in field.get("anyOf", [field]))
+    if "minimum" in field:
+        words += f" from {field['minimum']:,} to {field['maximum']:,}"
+    if not required:
+        words += f"; `{field['default']}` if absent" if "default" in field else "; may be absent"
+    return f"{words}. {field['description']}." if "description" in field else f"{words}."
+
+
+def _kind(schema: Json) -> str:
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    kinds = {"string": "text", "integer": "a whole number", "date": "a day as in `2031-05-01`"}
+    kind = str(schema.get("format") or schema["type"])
+    return kinds.get(kind, kind)
+
+
+def _body_schema(document: Json, operation: Json) -> Json:
+    reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    schema: Json = document["components"]["schemas"][reference.rpartition("/")[2]]
+    return schema
 
 
 def _form(document: Json, operation: Json) -> str:
@@ -130,9 +167,9 @@ def _form(document: Json, operation: Json) -> str:
 
 
 def _example_body(document: Json, operation: Json) -> str:
-    reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
-    example = document["components"]["schemas"][reference.rpartition("/")[2]].get("example", {})
-    return json.dumps(example, indent=1)
+    schema = _body_schema(document, operation)
+    example = schema.get("example", {})
+    return json.dumps({name: example[name] for name in schema["properties"] if name in example}, indent=1)
 
 
 def _problem(kind: Any) -> str:

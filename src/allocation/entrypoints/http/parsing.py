@@ -53,9 +53,15 @@ def _full_date(value: object) -> date | None:
 
 _FULL_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 
-Id = Annotated[str, StringConstraints(pattern=ID_SCHEMA_PATTERN)]
-Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
-Eta = Annotated[date | None, BeforeValidator(_full_date)]
+Id = Annotated[
+    str,
+    StringConstraints(pattern=ID_SCHEMA_PATTERN),
+    Field(description="1 to 255 printable ASCII characters, no space, no slash"),
+]
+Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY, description="Pieces")]
+Eta = Annotated[
+    date | None, BeforeValidator(_full_date), Field(description="The day it arrives; null: it is here already")
+]
 
 
 # --- the body as bytes --------------------------------------------------------------------------------------------
@@ -248,8 +254,10 @@ def _sentence(error: Mapping[str, Any]) -> str:
             return "has a name that is no text"
         case "model_type" | "model_attributes_type" | "dict_type":
             return "must be a JSON object"
-        case "string_pattern_mismatch" | "string_unicode":
-            return ID_MEANING
+        case "string_pattern_mismatch":
+            return ID_MEANING if context["pattern"] == ID_SCHEMA_PATTERN else f"must be as {context['pattern']} has it"
+        case "string_unicode":
+            return "must be text, without lone surrogates"
         case "int_type" | "int_from_float":
             return "must be a whole number, as a JSON number without fraction"
         case "greater_than_equal":
