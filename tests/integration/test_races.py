@@ -1,11 +1,13 @@
 """Somebody else commits between two statements of a unit of work: what is read is still one story."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from allocation.adapters.sql.dialects import Outcome, PostgresDialect, Step
+from allocation.adapters.sql.engine import make_engine
 from allocation.domain.commands import Allocate, CreateBatch, Deallocate
 from allocation.domain.errors import InvalidSku
 from tests.integration.conftest import Start
@@ -52,3 +54,24 @@ def test_what_happens_to_other_products_meanwhile_does_not_matter(
     after_the_lock(lambda: other.bus.handle(Deallocate("o1", "BLUE-CHAIR")))
     assert shop.bus.handle(Allocate("o1", "RED-CHAIR", 1)).batchref == "b1"
     assert [event.position.seq for event in shop.views.events([], 10).events] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("warm", range(2, 6))
+def test_a_lock_that_was_waited_for_too_long_does_not_spoil_the_connection(
+    start: Start, postgres_url: str, warm: int
+) -> None:
+    """The driver prepares a statement when it has seen it often enough (5 times), just when an earlier one fails."""
+    shop = start(postgres_url, lock_timeout_seconds=0.03, database_pool_size=1)
+    shop.bus.handle(CreateBatch("b1", "RED-CHAIR", 100))
+    for n in range(warm):
+        shop.bus.handle(Allocate(f"warm-{n}", "RED-CHAIR", 1))
+    other = make_engine(postgres_url)
+    with ThreadPoolExecutor(1) as thread, other.connect() as connection:
+        connection.execute(text("BEGIN"))
+        connection.execute(text("UPDATE products SET version_number = version_number"))
+        asked = thread.submit(shop.bus.handle, Allocate("o1", "RED-CHAIR", 1))
+        wait([asked], timeout=0.1)
+        connection.execute(text("ROLLBACK"))
+        assert asked.result(60).batchref == "b1"
+    other.dispose()
+    assert [shop.bus.handle(Allocate(f"after-{n}", "RED-CHAIR", 1)).batchref for n in range(3)] == ["b1"] * 3

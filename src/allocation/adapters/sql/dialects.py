@@ -183,8 +183,13 @@ class PostgresDialect(Dialect):
     def run(self, connection: Connection, steps: Sequence[Step]) -> list[Outcome]:
         """In the driver's pipeline mode: however many steps, one trip to the server and back."""
         driver: Any = connection.connection.driver_connection
-        with driver.pipeline():
-            cursors = [driver.execute(step.sql, step.parameters or None) for step in steps]
+        try:
+            with driver.pipeline():
+                cursors = [driver.execute(step.sql, step.parameters or None) for step in steps]
+        except BaseException:
+            # The driver takes what the server skipped after the failure for prepared, and would fail on it ever after.
+            connection.invalidate()
+            raise
         return [Outcome(c.fetchall() if c.description else (), c.rowcount) for c in cursors]
 
     def reading(self, statement: str, rows: Sequence[Row], *parameters: Any) -> Step:

@@ -141,7 +141,8 @@ class SqlUnitOfWork(UnitOfWork):
                 )
                 return [tuple(row) for row in found.rows] == [(event_id,)]
             finally:
-                connection.exec_driver_sql("ROLLBACK")
+                if not connection.invalidated:
+                    connection.exec_driver_sql("ROLLBACK")
 
 
 def _handled(row: Sequence[Any]) -> Handled:
