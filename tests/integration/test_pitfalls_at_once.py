@@ -186,7 +186,12 @@ def test_05_events_kept_in_memory_until_after_the_commit_die_with_the_process(
     expect_tables_to_equal_the_folded_log(shop)
 
 
-def test_06_events_of_a_rolled_back_unit_of_work_are_published_by_the_next(database_url: str) -> None:
+@pytest.mark.parametrize("store", ["memory", "sqlite", "postgres"])
+def test_06_events_of_a_rolled_back_unit_of_work_are_published_by_the_next(
+    request: pytest.FixtureRequest, store: str
+) -> None:
+    database_url = "memory:" if store == "memory" else request.getfixturevalue(f"{store}_url")
+
     def failing_late(cmd: Allocate, uow: UnitOfWork) -> Promise:
         promise = allocate(cmd, uow)
         if cmd.orderid.startswith("poison"):

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 import pytest
 
 from allocation import views
-from allocation.bootstrap import Application, bootstrap, inject
+from allocation.bootstrap import Application, bootstrap
 from allocation.config import Settings
 from allocation.domain.commands import (
     Allocate,
@@ -24,14 +24,11 @@ from allocation.domain.errors import (
     InvalidSku,
     NotEnoughStock,
     OrderLineExists,
-    Refused,
     StaleVersion,
     UnknownBatch,
     UnknownOrderLine,
 )
 from allocation.service_layer.answers import BatchState, Promise
-from allocation.service_layer.handlers import COMMAND_HANDLERS
-from allocation.service_layer.needs import Needs, needs_of
 
 TODAY = date(2031, 3, 1)
 TOMORROW = TODAY + timedelta(days=1)
@@ -254,82 +251,3 @@ def test_a_change_may_ask_for_the_version_that_was_seen(app: Application, change
 def test_every_command_refuses_what_is_no_id(app: Application, make: type, bad: str) -> None:
     with pytest.raises(InvalidReference):
         app.bus.handle(make(bad))
-
-
-# Wiring
-
-
-def test_every_command_has_a_handler() -> None:
-    assert set(COMMAND_HANDLERS) == set(Command.__args__)
-
-
-def test_every_refusal_has_a_sentence() -> None:
-    samples = {
-        InvalidSku("S"): "S",
-        InvalidQuantity(0): "0",
-        InvalidReference("a b"): "'a b'",
-        UnknownBatch("b9"): "b9",
-        UnknownOrderLine("o9", "S"): "o9",
-        BatchExists("b1"): "b1",
-        OrderLineExists("o1", "S", 3): "3",
-        NotEnoughStock("S", 7): "7",
-        StaleVersion("S", 1, 2): "2",
-    }
-    ours = {kind for kind in Refused.__subclasses__() if kind.__module__ == Refused.__module__}
-    assert {type(x) for x in samples} == ours
-    for refusal, fact in samples.items():
-        assert fact in str(refusal)
-
-
-def test_handlers_get_the_dependencies_they_name() -> None:
-    def with_two(message: object, uow: object, mail: str, clock: str) -> tuple[object, object, str, str]:
-        return (message, uow, mail, clock)
-
-    def with_none(message: object, uow: object) -> tuple[object, object]:
-        return (message, uow)
-
-    handlers = inject({str: with_two, int: with_none}, {"clock": "noon", "mail": "box", "unused": "x"})
-    assert handlers[str]("m", "u") == ("m", "u", "box", "noon")  # type: ignore[arg-type]  # any unit of work will do
-    assert handlers[int](1, "u") == (1, "u")  # type: ignore[arg-type]  # any unit of work will do
-
-
-def test_a_dependency_nobody_provides_is_missed_at_the_start() -> None:
-    def needs_mail(message: object, uow: object, mail: str) -> None: ...
-
-    with pytest.raises(KeyError, match="mail"):
-        inject({str: needs_mail}, {})
-
-
-# What a group names
-
-
-def test_a_group_names_what_has_to_be_locked_and_read() -> None:
-    needs = needs_of(
-        [
-            CreateBatch("b1", "NEW-CHAIR", 1),
-            Allocate("o1", "RED-CHAIR", 1),
-            Allocate("o1", "RED-CHAIR", 1),
-            ChangeBatchQuantity("b2", 1),
-            ChangeBatchEta("b3", None),
-            ChangeBatch("b4", 1, None),
-        ]
-    )
-    assert needs == Needs(
-        skus={"NEW-CHAIR", "RED-CHAIR"},
-        new_skus={"NEW-CHAIR"},
-        refs={"b1", "b2", "b3", "b4"},
-        homeless={"b2", "b3", "b4"},
-        lines={("o1", "RED-CHAIR")},
-    )
-
-
-def test_what_cannot_be_printed_names_nothing() -> None:
-    bad = "\x1f"
-    commands = [
-        CreateBatch(bad, "RED-CHAIR", 1),
-        CreateBatch("b1", bad, 1),
-        Allocate(bad, "RED-CHAIR", 1),
-        Deallocate("o1", bad),
-        ChangeBatchEta(bad, None),
-    ]
-    assert needs_of(commands) == Needs()

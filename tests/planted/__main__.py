@@ -1,0 +1,98 @@
+"""`python -m tests.planted [WORD ...]`: plant each bug in a copy of the source, and demand that its test goes red."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.planted import Plant, domain, pitfalls, service, stores
+from tests.servers.postgres import VARIABLE, postgres
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 180
+console = Console(highlight=False, soft_wrap=True)
+
+
+def planted(plant: Plant, source: Path) -> str | None:
+    """Change the copy at `source`. Answers what does not fit, if anything."""
+    for edit in plant.edits:
+        file = source / "allocation" / edit.file
+        text = file.read_text()
+        if (count := text.count(edit.old)) != 1:
+            return f"{edit.file} holds the text to change {count} times: {edit.old.strip().splitlines()[0]}"
+        file.write_text(text.replace(edit.old, edit.new))
+    return None
+
+
+def run(tests: Sequence[str], source: Path, database: str) -> tuple[int, str]:
+    """Run tests against the package at `source`: exit code and output of pytest."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(source),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(source.parent / "hypothesis"),
+        "COLUMNS": "240",
+        VARIABLE: database,
+    }
+    pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-o", f"pythonpath=. {source}"]
+    command = [*pytest, "--tb=short", *(f"tests/{test}" for test in tests)]
+    try:
+        ran = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return -1, f"no end within {PATIENCE_SECONDS} seconds"
+    return ran.returncode, ran.stdout + ran.stderr
+
+
+def copy_of_the_source(folder: str) -> Path:
+    source = Path(folder) / "src"
+    shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    return source
+
+
+def try_one(plant: Plant, database: str) -> tuple[bool, str]:
+    """Whether the test went red, and the line that says so (or what happened instead)."""
+    with tempfile.TemporaryDirectory(prefix="planted-") as folder:
+        source = copy_of_the_source(folder)
+        if misfit := planted(plant, source):
+            return False, misfit
+        code, output = run([plant.test], source, database)
+    red = [line for line in output.splitlines() if line.startswith("FAILED ")]
+    if code == 1 and red:
+        return True, red[0].replace("FAILED tests/", "")
+    last = output.strip().splitlines()[-15:]
+    return False, "SURVIVED: the test stayed green" if code == 0 else "\n".join([f"pytest ended with {code}", *last])
+
+
+def main(words: Sequence[str]) -> int:
+    plants = [*pitfalls.PLANTS, *domain.PLANTS, *service.PLANTS, *stores.PLANTS]
+    chosen = [x for x in plants if not words or any(word in x.name or word in x.test for word in words)]
+    with postgres() as server, tempfile.TemporaryDirectory(prefix="planted-") as folder:
+        tests = sorted({plant.test for plant in chosen})
+        code, output = run(tests, copy_of_the_source(folder), server.url)
+        if code != 0:
+            console.print(output, markup=False)
+            console.print("These tests have to be green before anything is planted.")
+            return 2
+        console.print(f"{len(tests)} tests are green. Planting {len(chosen)} bugs:")
+        failures = 0
+        with ThreadPoolExecutor(max(2, (os.cpu_count() or 2) // 2)) as threads:
+            tried = threads.map(lambda plant: try_one(plant, server.url), chosen)
+            for plant, (red, line) in zip(chosen, tried, strict=True):
+                failures += not red
+                console.print(f"{'red' if red else 'NOT RED'}  {plant.name}\n     {line}", markup=False)
+    console.print(f"{len(chosen) - failures} of {len(chosen)} planted bugs were seen.")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

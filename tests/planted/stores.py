@@ -1,0 +1,215 @@
+"""Bugs in the stores: locks, positions, pages, inbox, rollback."""
+
+from tests.planted import Plant, plant
+
+SQLITE, POSTGRES = "contracts/test_sqlite.py::TestSqlite::", "contracts/test_postgres.py::TestPostgres::"
+MEMORY = "contracts/test_memory.py::TestMemory::"
+REPOSITORY, WRITING, UNIT_OF_WORK, DIALECTS, STATEMENTS, PROJECTOR, VIEWS = (
+    f"adapters/sql/{module}.py"
+    for module in ("repository", "writing", "unit_of_work", "dialects", "statements", "projector", "views")
+)
+TABLES = "adapters/sql/migrations/versions/0001_state_log_and_inbox.py"
+DECISIONS = "test_on_a_product_with_many_batches_and_lines_too"
+
+PLANTS: list[Plant] = [
+    plant(
+        "PostgreSQL: products are not locked",
+        POSTGRES + "test_two_units_of_work_on_one_product_run_one_after_the_other",
+        DIALECTS,
+        'return f"FOR UPDATE OF {alias}"',
+        'return ""',
+    ),
+    plant(
+        "SQLite: a transaction that will write begins as a reader",
+        SQLITE + "test_two_units_of_work_on_one_product_run_one_after_the_other",
+        DIALECTS,
+        'begin = "BEGIN IMMEDIATE"',
+        'begin = "BEGIN"',
+    ),
+    plant(
+        "no CHECK against overselling",
+        "integration/test_database_defends.py::test_the_tables_refuse",
+        TABLES,
+        '            "0 <= allocated_quantity AND allocated_quantity <= purchased_quantity",\n',
+        '            "0 = 0",\n',
+    ),
+    plant(
+        "a version may stand twice",
+        POSTGRES + "test_a_version_stands_once",
+        TABLES,
+        '        sa.UniqueConstraint("sku", "version", name="uq_event_log_stream"),\n',
+        "",
+    ),
+    plant(
+        "positions come from a sequence, outside of the transaction",
+        POSTGRES + "test_a_commit_that_fails_half_way_leaves_nothing",
+        UNIT_OF_WORK,
+        "        outcomes = session.run(*(step for step, _ in state), *(step for _, step in taken.values()))\n",
+        "        with self._database.engine.connect() as sequence:\n"
+        "            dialect = self._database.statements.dialect\n"
+        "            positions = dialect.run(sequence, [step for _, step in taken.values()])\n"
+        "        outcomes = [*session.run(*(step for step, _ in state)), *positions]\n",
+    ),
+    plant(
+        "times of the log step back with the clock",
+        SQLITE + "test_times_never_step_back_though_the_clock_does",
+        WRITING,
+        "last_at = {dialect.greatest}(last_at, ?)",
+        "last_at = ?",
+    ),
+    plant(
+        "a line that is written again grows young",
+        SQLITE + DECISIONS,
+        WRITING,
+        "DO UPDATE SET batchref = excluded.batchref",
+        "DO UPDATE SET batchref = excluded.batchref, since = excluded.since",
+    ),
+    plant(
+        "a batch is chosen before the better ones are read",
+        SQLITE + DECISIONS,
+        REPOSITORY,
+        "if self._horizon is None or (best is not None and preference(best) <= self._horizon):",
+        "if self._horizon is None or best is not None:",
+    ),
+    plant(
+        "only the first page of batches is read",
+        SQLITE + DECISIONS,
+        REPOSITORY,
+        "        self._horizon = max(map(preference, page)) if full else None\n",
+        "        self._horizon = None\n",
+    ),
+    plant(
+        "a page of lines overwrites what the group has changed",
+        SQLITE + DECISIONS,
+        REPOSITORY,
+        "                if line.orderid not in self and line.orderid not in self._absent:\n",
+        "                if line.orderid is not None:\n",
+    ),
+    plant(
+        "a line that was cancelled comes back with the next page",
+        POSTGRES + DECISIONS,
+        REPOSITORY,
+        "        super().__delitem__(orderid)\n        self._absent.add(orderid)\n",
+        "        super().__delitem__(orderid)\n",
+    ),
+    plant(
+        "only the first page of lines gives way",
+        SQLITE + DECISIONS,
+        REPOSITORY,
+        "            if len(page) < self._session.pages.lines:\n",
+        "            if page or not page:\n",
+    ),
+    plant(
+        "a waiting line that fits exactly is not found",
+        SQLITE + DECISIONS,
+        STATEMENTS,
+        "WHERE sizes.qty <= :most ORDER BY l.since",
+        "WHERE sizes.qty < :most ORDER BY l.since",
+    ),
+    plant(
+        "a batch forgets how it was created",
+        SQLITE + "test_partial_and_full_loading_decide_equally",
+        STATEMENTS,
+        "(created_quantity, to_date(created_eta))",
+        "(purchased, to_date(eta))",
+    ),
+    plant(
+        "a line that came and went is written",
+        SQLITE + DECISIONS,
+        PROJECTOR,
+        "                rows.lines.pop((event.orderid, event.sku), None)\n",
+        "",
+    ),
+    plant(
+        "PostgreSQL: references are ordered as people order words",
+        POSTGRES + "test_a_product_shows_its_batches_what_is_free_and_who_waits",
+        VIEWS,
+        "        product = Product(sku, [_batch(row) for row in rows], version)\n",
+        "        product = Product(sku, [_batch(row) for row in rows], version)\n"
+        "        product.batches.sort(key=lambda b: (b.eta is not None, b.eta, b.reference.lower()))\n",
+    ),
+    plant(
+        "PostgreSQL: the database orders as people order words",
+        POSTGRES + "test_partial_and_full_loading_decide_equally",
+        TABLES,
+        'Bytewise = sa.Text().with_variant(TEXT(collation="C"), "postgresql")',
+        'Bytewise = sa.Text().with_variant(TEXT(collation="und-x-icu"), "postgresql")',
+    ),
+    plant(
+        "a product that got no event stays in the tables",
+        SQLITE + "test_a_refused_command_leaves_no_product_behind",
+        UNIT_OF_WORK,
+        "        if unused := self.products.inserted - rows.versions.keys():\n",
+        "        if unused := self.products.inserted - self.products.inserted:\n",
+    ),
+    plant(
+        "the inbox is not asked",
+        SQLITE + "test_an_answer_is_given_again_whatever_happened_since",
+        UNIT_OF_WORK,
+        "        if not brought:\n",
+        "        if brought or not brought:\n",
+    ),
+    plant(
+        "the feed loses an event at the turn of a page",
+        SQLITE + "test_the_feed_pages_with_a_cursor",
+        VIEWS,
+        "            return query.where(event_log.c.position > seq).order_by(event_log.c.position)\n",
+        "            return query.where(event_log.c.position > seq + bool(seq)).order_by(event_log.c.position)\n",
+    ),
+    plant(
+        "text that no database stores is looked for",
+        POSTGRES + "test_what_is_no_id_is_refused_and_harms_nobody_in_its_group",
+        "service_layer/needs.py",
+        "                if command.ref.isprintable():\n",
+        "                if command.ref is not None:\n",
+    ),
+    plant(
+        "a product made between two statements fails the reader",
+        "integration/test_races.py::test_a_product_that_is_made_meanwhile_is_not_there_yet",
+        REPOSITORY,
+        "            if batch.sku in pages:",
+        "            if batch is not None:",
+    ),
+    plant(
+        "a failed pipeline leaves its connection to the next",
+        "integration/test_races.py::test_a_lock_that_was_waited_for_too_long_does_not_spoil_the_connection",
+        DIALECTS,
+        "            connection.invalidate()\n            raise\n",
+        "            raise\n",
+    ),
+    plant(
+        "a connection lost at COMMIT is told as a failure",
+        "integration/test_lost_connections.py::test_a_commit_whose_reply_was_lost_is_looked_up_and_answered_as_done",
+        UNIT_OF_WORK,
+        "            self._find_out(first, handled[0].envelope.key, error)\n",
+        '            raise OutcomeUnknown("the connection was lost") from error\n',
+    ),
+    plant(
+        "a connection lost at COMMIT is taken for a failure and done again",
+        "integration/test_lost_connections.py::test_a_commit_whose_reply_was_lost_is_looked_up_and_answered_as_done",
+        UNIT_OF_WORK,
+        "            self._find_out(first, handled[0].envelope.key, error)\n",
+        "            raise\n",
+    ),
+    plant(
+        "memory: a rollback keeps what was changed",
+        MEMORY + "test_the_next_unit_of_work_begins_where_the_last_commit_ended",
+        "adapters/memory.py",
+        "        if product.version_number == len(history):\n",
+        "        if product.version_number:\n",
+    ),
+    plant(
+        "memory: a version may stand twice",
+        MEMORY + "test_a_version_stands_once",
+        "adapters/memory.py",
+        "            if (place.seq, envelope.version) != (sizes[place.partition], version):\n",
+        "            if place.seq != sizes[place.partition]:\n",
+    ),
+    plant(
+        "memory: a commit that fails half-way leaves the first half",
+        MEMORY + "test_a_commit_that_fails_half_way_leaves_nothing",
+        "adapters/memory.py",
+        "            sizes[place.partition] += 1\n",
+        "            sizes[place.partition] += 1\n            self.log[place.partition].append(envelope)\n",
+    ),
+]
