@@ -248,7 +248,7 @@ def test_serve_hands_the_settings_on(run: Run, monkeypatch: pytest.MonkeyPatch) 
 def test_every_command_has_help_and_those_with_arguments_an_example(command: list[str]) -> None:
     result = CliRunner().invoke(main, [*command, "--help"], catch_exceptions=False)
     assert result.exit_code == 0
-    if command and command[0] not in ("demo", "migrate", "settings"):
+    if command and any(parameter.name != "as_json" for parameter in main.commands[command[0]].params):
         assert "Example" in result.stdout
 
 

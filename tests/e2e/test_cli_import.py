@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import subprocess
 import sys
@@ -85,6 +86,15 @@ def test_a_bad_row_stops_with_how_to_go_on(run: Run) -> None:
     )
     Path("orders.csv").write_text(ORDERS)
     assert run("import", *BOTH).exit_code == 0
+
+
+def test_a_refused_row_stops_with_nothing_behind_it_taken_in(run: Run) -> None:
+    Path("orders.csv").write_text("orderid,sku,qty\no-1,RED-CHAIR,1\no-1,RED-CHAIR,2\no-3,RED-CHAIR,1\n")
+    result = run("import", *BOTH)
+    assert result.exit_code == 1
+    assert "line 3: Order o-1 already has a line for RED-CHAIR, with quantity 1" in result.stderr
+    assert run("order", "o-1").exit_code == 0
+    assert run("order", "o-3").exit_code == 1
 
 
 def test_skip_goes_on_and_still_fails_in_the_end(run: Run) -> None:
@@ -198,6 +208,15 @@ def test_wrong_usage_is_told_with_code_2(arguments: tuple[str, ...], sentence: s
         assert result.exit_code == 2
         assert sentence in " ".join(result.stderr.split())
         assert Path("orders.csv").read_text() == ORDERS
+
+
+def test_all_events_of_a_run_share_its_correlation_and_it_leaves_the_collector_as_it_was(run: Run) -> None:
+    before = gc.get_threshold()
+    run("import", *BOTH)
+    assert gc.get_threshold() == before
+    told = [json.loads(line) for line in run("events", "--json").stdout.splitlines()]
+    assert len({event["correlationid"] for event in told}) == 1
+    assert len({event["causationid"] for event in told}) == 5, "one command a row; of the waiting one two events"
 
 
 def test_killed_in_the_middle_the_same_command_finishes(tmp_path: Path, sqlite_url: str) -> None:

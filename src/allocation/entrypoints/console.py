@@ -91,13 +91,16 @@ def progress() -> Iterator[Advanced]:
         TimeRemainingColumn(),
     )
     tasks: dict[str, tuple[TaskID, float]] = {}
+    last = time.monotonic()
     with Progress(*columns, console=shown, transient=True) as bars:
 
         def advanced(file: str, done_bytes: int, of_bytes: int | None, rows: int) -> None:
+            nonlocal last
             if file not in tasks:
-                tasks[file] = (bars.add_task(file[-24:], total=of_bytes, rows=0, rate=0.0), time.monotonic())
+                tasks[file] = (bars.add_task(file[-24:], total=of_bytes, rows=0, rate=0.0), last)
             task, began = tasks[file]
-            rate = rows / max(time.monotonic() - began, 0.001)
+            last = time.monotonic()
+            rate = rows / max(last - began, 0.001)
             bars.update(task, completed=done_bytes if of_bytes else None, rows=rows, rate=rate)
 
         yield advanced
