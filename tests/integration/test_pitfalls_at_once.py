@@ -79,7 +79,7 @@ def test_01_one_unit_of_work_shared_by_all_threads_loses_requests(start: Start, 
         return [shop.bus.ask(shop.bus.envelope(Allocate(f"o{n}-{m}", f"CHAIR-{n}", 1))) for m in range(8)]
 
     answers = [answer for mine in at_once(8, client) for answer in mine]
-    assert [answer.error for answer in answers] == [None] * 64
+    assert Counter(repr(answer.error) for answer in answers) == {"None": 64}
     stored = Counter(logged.event.orderid for logged in whole_log(shop) if isinstance(logged.event, Allocated))
     assert stored == Counter(f"o{n}-{m}" for n in range(8) for m in range(8))
     assert {shop.views.line(f"o{n}-{m}", f"CHAIR-{n}").batchref for n in range(8) for m in range(8)} == {  # type: ignore[union-attr]  # it is there
@@ -100,7 +100,7 @@ def test_03_a_changed_quantity_that_leaves_the_version_alone_oversells(start: St
         return [shop.bus.ask(shop.bus.envelope(Allocate(f"o{n}-{m}", "RED-CHAIR", 2))) for m in range(6)]
 
     answers = [answer for mine in at_once(6, work) for answer in mine]
-    assert [answer.error for answer in answers] == [None] * 32
+    assert Counter(repr(answer.error) for answer in answers) == {"None": 32}
     promised = sum(x.qty for n in range(2, 6) for m in range(6) for x in one.views.order(f"o{n}-{m}") if x.batchref)
     batch = one.views.batch("b1")
     assert batch is not None
@@ -133,7 +133,7 @@ def test_04_a_hot_sku_answers_everybody(start: Start, database_url: str) -> None
         return [shop.bus.ask(shop.bus.envelope(Allocate(f"o{n}-{m}", "RED-CHAIR", 1))) for m in range(6)]
 
     answers = [answer for mine in at_once(32, client) for answer in mine]
-    assert [answer.error for answer in answers] == [None] * 192
+    assert Counter(repr(answer.error) for answer in answers) == {"None": 192}
     expect_tables_to_equal_the_folded_log(shops[0])
 
 
@@ -180,7 +180,7 @@ def test_05_events_kept_in_memory_until_after_the_commit_die_with_the_process(
         placed = shop.views.line(orderid, sku)
         assert placed is not None, f"{orderid} was acknowledged and is gone"
         if batchref != "None":
-            assert events[orderid, sku] == placed.batchref == batchref
+            assert events.get((orderid, sku)) == placed.batchref == batchref, f"{orderid} has no event in the log"
     positions = [logged.position.seq for logged in whole_log(shop)]
     assert positions == list(range(1, len(positions) + 1))
     expect_tables_to_equal_the_folded_log(shop)

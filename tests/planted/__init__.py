@@ -2,7 +2,7 @@
 
 A test that was never seen red proves nothing. Each plant is a change to a copy of the source; its test is run against
 that copy, and a plant that survives is a failure. `python -m tests.planted WORD ...` runs those whose name or test
-holds one of the words.
+holds one of the words, or whose register (a module here) is called so.
 """
 
 from dataclasses import dataclass

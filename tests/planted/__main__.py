@@ -74,8 +74,9 @@ def try_one(plant: Plant, database: str) -> tuple[bool, str]:
 
 
 def main(words: Sequence[str]) -> int:
-    plants = [*pitfalls.PLANTS, *domain.PLANTS, *service.PLANTS, *stores.PLANTS]
-    chosen = [x for x in plants if not words or any(word in x.name or word in x.test for word in words)]
+    registers = {"pitfalls": pitfalls, "domain": domain, "service": service, "stores": stores}
+    plants = [(name, x) for name, register in registers.items() for x in register.PLANTS]
+    chosen = [x for name, x in plants if not words or any(w == name or w in x.name or w in x.test for w in words)]
     with postgres() as server, tempfile.TemporaryDirectory(prefix="planted-") as folder:
         tests = sorted({plant.test for plant in chosen})
         code, output = run(tests, copy_of_the_source(folder), server.url)
