@@ -14,7 +14,7 @@ SETTEE = "ADORABLE-SETTEE"
 
 # BEGIN, lock, open batches, named lines; lines, batches, products, log head, events, inbox, COMMIT
 ALLOCATE_STATEMENTS = 11
-# the same, with a delete in place of the upsert, and one look at who waits
+# the same, with a delete in place of the upsert, and one look at how little somebody waits for
 DEALLOCATE_STATEMENTS = 12
 
 
@@ -87,3 +87,15 @@ def test_serving_many_who_wait_reads_them_page_by_page(application: Application)
     assert product is not None
     assert product.waiting_lines == 0
     assert taken < 20
+
+
+def test_many_batches_take_the_same_statements_as_one_while_nobody_waits_for_as_little(
+    application: Application,
+) -> None:
+    first = [CreateBatch(f"a{n}", f"CHAIR-{n}", 5) for n in range(100)]
+    wait = [Allocate(f"o{n}", f"CHAIR-{n}", 9) for n in range(50)]
+    more = [CreateBatch(f"b{n}", f"CHAIR-{n}", 5) for n in range(100)]
+    cost(application, *first, *wait)
+    # BEGIN, new products, lock, open batches, least waiting, named batches;
+    # batches, products, log head, log, inbox, COMMIT
+    assert cost(application, *more) == 12

@@ -80,7 +80,8 @@ def worker_application(settings: Settings) -> Flask:
     """What one worker process serves, built inside it."""
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     _end_with_parent()
-    application = bootstrap(settings, owner="serve")
+    # Alone it takes up its leases again after a crash, without waiting for them to run out.
+    application = bootstrap(settings, owner="serve" if workers_for(settings) == 1 else "")
     if is_embedded(settings):
         application.worker.start()
     Finalize(None, application.close, exitpriority=0)  # a forked process leaves out what `atexit` has

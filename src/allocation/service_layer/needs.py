@@ -11,13 +11,15 @@ from allocation.domain.commands import Allocate, Command, CreateBatch, Deallocat
 @dataclass(slots=True)
 class Needs:
     """`skus` are to be locked, those in `new_skus` to be made if absent; `lines` are (orderid, sku) of order lines;
-    `refs` are batches named by reference, of which `homeless` ones came without their sku."""
+    `refs` are batches named by reference, of which `homeless` ones came without their sku; `freed` are skus of which
+    stock may come free, for those who wait."""
 
     skus: set[str] = field(default_factory=set)
     new_skus: set[str] = field(default_factory=set)
     refs: set[str] = field(default_factory=set)
     homeless: set[str] = field(default_factory=set)
     lines: set[tuple[str, str]] = field(default_factory=set)
+    freed: set[str] = field(default_factory=set)
 
 
 def needs_of(commands: Iterable[Command]) -> Needs:
@@ -28,18 +30,19 @@ def needs_of(commands: Iterable[Command]) -> Needs:
     """
     needs = Needs()
     for command in commands:
-        match command:
-            case Allocate(orderid, sku) | Deallocate(orderid, sku):
-                if orderid.isprintable() and sku.isprintable():
-                    needs.skus.add(sku)
-                    needs.lines.add((orderid, sku))
-            case CreateBatch(ref, sku):
-                if ref.isprintable() and sku.isprintable():
-                    needs.skus.add(sku)
-                    needs.new_skus.add(sku)
-                    needs.refs.add(ref)
-            case _:
-                if command.ref.isprintable():
-                    needs.refs.add(command.ref)
-                    needs.homeless.add(command.ref)
+        if isinstance(command, Allocate | Deallocate):
+            if command.orderid.isprintable() and command.sku.isprintable():
+                needs.skus.add(command.sku)
+                needs.lines.add((command.orderid, command.sku))
+                if isinstance(command, Deallocate):
+                    needs.freed.add(command.sku)
+        elif isinstance(command, CreateBatch):
+            if command.ref.isprintable() and command.sku.isprintable():
+                needs.skus.add(command.sku)
+                needs.new_skus.add(command.sku)
+                needs.freed.add(command.sku)
+                needs.refs.add(command.ref)
+        elif command.ref.isprintable():
+            needs.refs.add(command.ref)
+            needs.homeless.add(command.ref)
     return needs

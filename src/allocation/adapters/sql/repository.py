@@ -114,6 +114,8 @@ class PagedLines(Lines):
     def __init__(self, sku: str, session: Session) -> None:
         super().__init__()
         self._sku, self._session = sku, session
+        self.least_waiting = 0
+        """No line that is still unread waits for fewer pieces than this."""
         self._absent: set[str] = set()
 
     def get(self, orderid: str, default: OrderLine | None = None) -> OrderLine | None:  # type: ignore[override]  # one default, never another type
@@ -149,7 +151,7 @@ class PagedLines(Lines):
         session = self._session
 
         def read(after: int) -> list[OrderLine]:
-            if (most := at_most()) <= 0:
+            if (most := at_most()) <= 0 or most < self.least_waiting:
                 return []
             step = session.statements.oldest_waiting(self._sku, most, after, session.pages.lines)
             return [line_from(row) for row in session.rows(step)]
@@ -192,6 +194,7 @@ class SqlRepository(Repository):
             found = dict(self._session.rows(self._session.statements.skus_of(needs.homeless)))
             self._skus.update({ref: found.get(ref) for ref in needs.homeless})
             skus.update(found.values())
+            needs.freed.update(found.values())
         self._read(skus, needs)
 
     def _read(self, skus: set[str], needs: Needs) -> None:
@@ -200,6 +203,7 @@ class SqlRepository(Repository):
             return
         steps = [s.insert_products(needs.new_skus)] if needs.new_skus else []
         steps += [s.lock(skus), s.first_open_batches(skus, pages.batches)]
+        steps += [s.least_waiting(needs.freed)] if needs.freed else []
         steps += [s.lines(needs.lines)] if needs.lines else []
         steps += [s.named_batches(needs.refs)] if needs.refs else []
         outcomes = iter(self._session.run(*steps))
@@ -208,6 +212,8 @@ class SqlRepository(Repository):
             self.inserted |= needs.new_skus
         locked = {row[0]: row[1] for row in next(outcomes).rows}
         self._take_products(skus, locked, map(batch_from, next(outcomes).rows))
+        if needs.freed:
+            self._take_least_waiting(next(outcomes).rows)
         if needs.lines:
             self._take_lines(needs.lines, map(line_and_batch_from, next(outcomes).rows))
         if needs.refs:
@@ -222,6 +228,12 @@ class SqlRepository(Repository):
         for sku, page in pages.items():
             batches = PagedBatches(sku, self._session, self._named, page)
             self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, self._session))
+
+    def _take_least_waiting(self, found: Iterable[Sequence[Any]]) -> None:
+        for sku, least in found:
+            product = self._products.get(sku)
+            if product is not None and isinstance(product.lines, PagedLines):
+                product.lines.least_waiting = END_OF_TIME if least is None else least
 
     def _take_lines(self, keys: Collection[tuple[str, str]], found: Iterable[tuple[OrderLine, Batch | None]]) -> None:
         read = {(line.orderid, line.sku): (line, batch) for line, batch in found}

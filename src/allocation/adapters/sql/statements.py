@@ -58,6 +58,10 @@ class Statements:
             sql,
         )
         self._event_id = sql("SELECT id FROM event_log WHERE log_partition = ? AND position = ?")
+        self._least_waiting = sql(
+            "SELECT v.sku, (SELECT min(l.qty) FROM order_lines l WHERE l.sku = v.sku AND l.batchref IS NULL) "
+            f"FROM {d.rows('v', 'sku')}"
+        )
         self._inbox = sql(
             f"SELECT {_INBOX} FROM {d.rows('v', 'source', 'id')} "
             f"{d.one_of('inbox', 'i', 'i.source = v.source AND i.id = v.id')}"
@@ -100,6 +104,10 @@ class Statements:
         """
         values = {"sku": sku, "most": at_most, "after": after, "page": page}
         return Step(self._oldest_waiting, tuple(values[name] for name in self._waiting_order))
+
+    def least_waiting(self, skus: Collection[str]) -> Step:
+        """(sku, the smallest quantity that waits, or None if nobody does)."""
+        return self.dialect.reading(self._least_waiting, _column(skus))
 
     def event_id(self, position: LogPosition) -> Step:
         """The id of the event at a position, if there is one."""
