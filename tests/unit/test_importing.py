@@ -65,6 +65,8 @@ def test_rows_become_commands_with_their_line_numbers() -> None:
         'orderid,sku,qty\no-1,"RED-CHAIR",10\n',
         "OrderId, SKU ,Qty\no-1,RED-CHAIR,10\n",
         "qty,sku,orderid\n10,RED-CHAIR,o-1\n",
+        "sku,orderid,qty\nRED-CHAIR,o-1,10\n",
+        'sku,"orderid",qty\n"RED-CHAIR","o-1",10\n',
         'qty,"sku",orderid\n"10","RED-CHAIR","o-1"\n',
         "day,orderid,sku,note,qty\n2030-01-01,o-1,RED-CHAIR,für Anna,10\n",
         'day,orderid,sku,note,qty\n"2030-01-01",o-1,"RED-CHAIR","red, or blue",10\n',
