@@ -16,7 +16,7 @@ import pytest
 from allocation.config import Settings
 from allocation.entrypoints.server import workers_for
 from allocation.service_layer.errors import SetupError
-from tests.e2e.service import Service, ask
+from tests.e2e.service import PATIENCE_SECONDS, Service, ask
 from tests.servers.process import LOOPBACK
 
 LINE = b'{"orderid": "order-1", "sku": "RED-CHIAR", "qty": 1}'
@@ -41,7 +41,7 @@ def chunked(*chunks: bytes) -> bytes:
 
 
 def answer_to(service: Service, *sent: bytes, half_close: bool = False) -> tuple[int, dict[str, object]]:
-    with socket.create_connection((LOOPBACK, service.port), timeout=10) as connection:
+    with socket.create_connection((LOOPBACK, service.port), timeout=PATIENCE_SECONDS) as connection:
         for piece in sent:
             connection.sendall(piece)
         if half_close:
@@ -102,7 +102,7 @@ def test_a_100_000_deep_array_is_400_where_it_fits() -> None:
 
 
 def test_one_connection_takes_one_request_after_another_refused_ones_too(service: Service) -> None:
-    connection = http.client.HTTPConnection(LOOPBACK, service.port, timeout=10)
+    connection = http.client.HTTPConnection(LOOPBACK, service.port, timeout=PATIENCE_SECONDS)
     connection.connect()
     first = connection.sock
     statuses = [ask(connection, "POST", "/v1/allocations", body)[0] for body in ([], json.loads(LINE), {"qty": 0})]
@@ -122,7 +122,7 @@ class Shopper(threading.Thread):
         self.refused: list[object] = []
 
     def run(self) -> None:
-        connection = http.client.HTTPConnection(LOOPBACK, self.service.port, timeout=20)
+        connection = http.client.HTTPConnection(LOOPBACK, self.service.port, timeout=PATIENCE_SECONDS)
         connection.auto_open = 0  # a second connection would be another story
         connection.connect()
         for n in range(1_000_000):
@@ -148,12 +148,12 @@ def test_sigterm_under_load_loses_no_answer(sqlite_url: str) -> None:
         shoppers = [Shopper(service, n, threading.Event()) for n in range(CLIENTS)]
         for shopper in shoppers:
             shopper.start()
-        assert all(shopper.enough.wait(20) for shopper in shoppers)
+        assert all(shopper.enough.wait(PATIENCE_SECONDS) for shopper in shoppers)
         assert service._process is not None
         service._process.send_signal(signal.SIGTERM)
-        assert service._process.wait(20) == 0
+        assert service._process.wait(PATIENCE_SECONDS) == 0
         for shopper in shoppers:
-            shopper.join(20)
+            shopper.join(PATIENCE_SECONDS)
         answered = set().union(*(shopper.answered for shopper in shoppers))
         service.start()
         recorded = orders_in_the_log(service)
@@ -205,8 +205,8 @@ def test_if_the_watching_process_is_killed_its_workers_end_and_the_service_can_s
         assert len(family) == 3
         assert service._process is not None
         service._process.kill()
-        service._process.wait(10)
-        deadline = time.monotonic() + 10
+        service._process.wait(PATIENCE_SECONDS)
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while any(os.path.exists(f"/proc/{pid}") for pid in family):
             assert time.monotonic() < deadline, "workers outlive the one who watches over them"
             time.sleep(0.01)
@@ -221,9 +221,9 @@ def test_a_worker_that_is_killed_is_replaced(sqlite_url: str) -> None:
         assert service._process is not None
         (worker,) = processes_of(service) - {service._process.pid}
         os.kill(worker, signal.SIGKILL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not service.is_ready():
-            assert time.monotonic() < deadline
+            assert time.monotonic() < deadline, "nobody took its place"
             time.sleep(0.01)
         assert service.ask("GET", "/v1/batches/batch-1")[0] == 200
         assert worker not in processes_of(service)
@@ -231,7 +231,12 @@ def test_a_worker_that_is_killed_is_replaced(sqlite_url: str) -> None:
 
 def test_a_second_service_on_the_same_port_does_not_start(service: Service) -> None:
     second = subprocess.run(
-        service.command(), env=service.environment(), capture_output=True, text=True, timeout=30, check=False
+        service.command(),
+        env=service.environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
     )
     assert second.returncode != 0
     assert f"Cannot listen on 127.0.0.1:{service.port}" in second.stderr
