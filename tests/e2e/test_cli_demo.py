@@ -49,7 +49,7 @@ def test_the_demo_tells_its_story_and_leaves_nothing(tmp_path: Path, environment
         "settees-02 on hand 3 of 3 order-03 (1), order-09 (1), order-15 (1) waiting order-20 (1), order-33 (1)" in told
     )
     assert "order-07: 200, still 2 RED-CHAIR from chairs-07. Nothing is doubled." in told
-    assert "order-37: 409, No batch of SMALL-TABLE has 4 left." in told
+    assert "order-37: 409, Out of stock. It wants 4 SMALL-TABLE; free are 2 on hand and 1 " in told
     assert "order-20, which waited, gets 1 ADORABLE-SETTEE from settees-02." in told
     assert re.search(r"order-16 and order-24 keep their RETRO-LAMPSHADE, now for .* instead of ", told)
     assert "order-23, 4 RED-CHAIR: now from chairs-08" in told

@@ -84,8 +84,8 @@ class Day:
             f"{twice.orderid}: {status}, still {twice.qty} {twice.sku} from {answer['batchref']}. Nothing is doubled."
         )
         status, problem = self._allocate(hasty, "refuse")
-        left = " and ".join(f"{x['qty']} {when(x['eta'])}" for x in problem["available"])
-        paragraph(f"{hasty.orderid}: {status}, {problem['detail']}. What is free: {left}.")
+        free = " and ".join(f"{x['qty']} {when(x['eta'])}" for x in problem["available"])
+        paragraph(f"{hasty.orderid}: {status}, {problem['title']}. It wants {hasty.qty} {hasty.sku}; free are {free}.")
 
     def cancel(self) -> None:
         line = shop.CANCELLED
