@@ -15,6 +15,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Table
 
+from allocation.service_layer.errors import Conflict
+
 Row = Sequence[Any]
 
 _SEPARATOR, _NULL = "\x1f", "\x1e"
@@ -23,18 +25,21 @@ _POSTGRES_TYPES = {"TEXT": "text", "BIGINT": "bigint", "INTEGER": "int", "SMALLI
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One statement with its parameters; on SQLite a list of tuples runs it once for each."""
+    """One statement with its parameters; on SQLite a list of tuples runs it once for each.
+
+    `meets`: how many rows it has to meet; if it does not, `run` raises `Conflict` and the transaction is at its end.
+    """
 
     sql: str
     parameters: Sequence[Any] = ()
+    meets: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a step answered, and how many rows it met."""
+    """What a step answered."""
 
     rows: Sequence[Any]
-    count: int
 
 
 class Dialect(ABC):
@@ -45,7 +50,7 @@ class Dialect(ABC):
     greatest: str
 
     def __init__(self) -> None:
-        self._inserts: dict[tuple[str, str], str] = {}
+        self._filled: dict[tuple[str, str], str] = {}
 
     @abstractmethod
     def rows(self, alias: str, *columns: str) -> str:
@@ -83,9 +88,13 @@ class Dialect(ABC):
         """Insert rows, given in the order of the table's (not computed) columns; days and moments as ISO 8601 text."""
 
     @abstractmethod
-    def updating(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
+    def updating(self, statement: str, types: Sequence[str], rows: Sequence[Row], meets_all: bool = False) -> Step:
         """An UPDATE (with `/*from*/` before WHERE) or DELETE (`/*using*/`) for each row, whose fields are `{0}`,
-        `{1}`, ...; its count is that of the rows of the table it met."""
+        `{1}`, ...; with `meets_all` each has to meet one row of the table."""
+
+    @abstractmethod
+    def writing(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
+        """An INSERT ... SELECT ... FROM `/*rows*/` for each row, whose fields are `{0}`, `{1}`, ..."""
 
 
 def _written(table: Table) -> list[Any]:
@@ -130,7 +139,9 @@ class SqliteDialect(Dialect):
         outcomes = []
         for step in steps:
             result = connection.exec_driver_sql(step.sql, step.parameters)
-            outcomes.append(Outcome(result.fetchall() if result.returns_rows else (), result.rowcount))
+            outcomes.append(Outcome(result.fetchall() if result.returns_rows else ()))
+            if step.meets is not None and result.rowcount != step.meets:
+                raise Conflict(f"{step.meets - result.rowcount} of {step.meets} rows are not as they were loaded")
         return outcomes
 
     def reading(self, statement: str, rows: Sequence[Row], *parameters: Any) -> Step:
@@ -139,15 +150,19 @@ class SqliteDialect(Dialect):
 
     def inserting(self, table: Table, rows: Sequence[Row], conflict: str = "") -> Step:
         key = (table.name, conflict)
-        if (statement := self._inserts.get(key)) is None:
+        if (statement := self._filled.get(key)) is None:
             names = [column.name for column in _written(table)]
             marks = ", ".join("?" * len(names))
             statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks}) {conflict}"
-            self._inserts[key] = statement
+            self._filled[key] = statement
         return Step(statement, list(rows))
 
-    def updating(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
-        return Step(statement.format(*(f"?{n + 1}" for n in range(len(types)))), list(rows))
+    def updating(self, statement: str, types: Sequence[str], rows: Sequence[Row], meets_all: bool = False) -> Step:
+        numbered = statement.format(*(f"?{n + 1}" for n in range(len(types))))
+        return Step(numbered, list(rows), len(rows) if meets_all else None)
+
+    def writing(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
+        return self.updating(statement.replace("/*rows*/", "(SELECT 1)"), types, rows)
 
 
 class PostgresDialect(Dialect):
@@ -190,29 +205,38 @@ class PostgresDialect(Dialect):
             # The driver takes what the server skipped after the failure for prepared, and would fail on it ever after.
             connection.invalidate()
             raise
-        return [Outcome(c.fetchall() if c.description else (), c.rowcount) for c in cursors]
+        return [Outcome(c.fetchall() if c.description else ()) for c in cursors]
 
     def reading(self, statement: str, rows: Sequence[Row], *parameters: Any) -> Step:
         return Step(statement, (*_joined(rows), *parameters))
 
     def inserting(self, table: Table, rows: Sequence[Row], conflict: str = "") -> Step:
         key = (table.name, conflict)
-        if (statement := self._inserts.get(key)) is None:
+        if (statement := self._filled.get(key)) is None:
             columns = _written(table)
             names = [column.name for column in columns]
             types = [_POSTGRES_TYPES.get(str(column.type), "timestamptz") for column in columns]
             listed = ", ".join(names)
             source = _unnest("v", names, types)
             statement = self.sql(f"INSERT INTO {table.name} ({listed}) SELECT {listed} FROM {source} {conflict}")
-            self._inserts[key] = statement
+            self._filled[key] = statement
         return Step(statement, _joined(rows))
 
-    def updating(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
-        names = [f"c{n}" for n in range(len(types))]
-        source = _unnest("v", names, types)
-        filled = statement.format(*(f"v.{name}" for name in names))
-        filled = filled.replace("/*from*/", f"FROM {source}").replace("/*using*/", f"USING {source}")
-        return Step(self.sql(filled), _joined(rows))
+    def updating(self, statement: str, types: Sequence[str], rows: Sequence[Row], meets_all: bool = False) -> Step:
+        key = (statement, str(meets_all))
+        if (filled := self._filled.get(key)) is None:
+            names = [f"c{n}" for n in range(len(types))]
+            source = _unnest("v", names, types)
+            filled = statement.format(*(f"v.{name}" for name in names)).replace("/*rows*/", source)
+            filled = filled.replace("/*from*/", f"FROM {source}").replace("/*using*/", f"USING {source}")
+            if meets_all:
+                # Nobody looks at a count before COMMIT follows in the same trip: the server itself has to fail.
+                filled = f"WITH met AS ({filled} RETURNING 1) SELECT 1 / (count(*) = ?)::int FROM met"
+            filled = self._filled[key] = self.sql(filled)
+        return Step(filled, (*_joined(rows), len(rows)) if meets_all else _joined(rows))
+
+    def writing(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
+        return self.updating(statement, types, rows)
 
 
 def _unnest(alias: str, columns: Iterable[str], types: Iterable[str]) -> str:

@@ -10,7 +10,6 @@ from allocation.adapters.serialization import to_date
 from allocation.adapters.sql.dialects import Dialect, Step
 from allocation.adapters.sql.tables import products
 from allocation.domain.model import Batch, OrderLine
-from allocation.service_layer.envelope import LogPosition
 
 _BATCH = "b.reference, b.sku, b.purchased_quantity, b.allocated_quantity, b.eta, b.created_quantity, b.created_eta"
 _LINE = "l.orderid, l.sku, l.qty, l.batchref, l.since"
@@ -57,7 +56,7 @@ class Statements:
             f"{d.waiting_of_each_size(_LINE)} WHERE sizes.qty <= :most ORDER BY l.since LIMIT :page",
             sql,
         )
-        self._event_id = sql("SELECT id FROM event_log WHERE log_partition = ? AND position = ?")
+        self._logged = sql("SELECT position FROM event_log WHERE sku = ? AND version = ? AND id = ?")
         self._least_waiting = sql(
             "SELECT v.sku, (SELECT min(l.qty) FROM order_lines l WHERE l.sku = v.sku AND l.batchref IS NULL) "
             f"FROM {d.rows('v', 'sku')}"
@@ -109,9 +108,9 @@ class Statements:
         """(sku, the smallest quantity that waits, or None if nobody does)."""
         return self.dialect.reading(self._least_waiting, _column(skus))
 
-    def event_id(self, position: LogPosition) -> Step:
-        """The id of the event at a position, if there is one."""
-        return Step(self._event_id, (position.partition, position.seq))
+    def logged(self, sku: str, version: int, event_id: str) -> Step:
+        """The position of an event, if it is in the log."""
+        return Step(self._logged, (sku, version, event_id))
 
     def inbox(self, keys: Collection[tuple[str, str]]) -> Step:
         """The rows of the inbox for (source, id)."""

@@ -19,9 +19,9 @@ from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.projector import project
 from allocation.adapters.sql.repository import Pages, Session, SqlRepository
 from allocation.adapters.sql.statements import Statements
-from allocation.adapters.sql.writing import Place, Writer
+from allocation.adapters.sql.writing import Logging, Writer
 from allocation.service_layer.envelope import Clock, CommandEnvelope, Ids, LogPosition
-from allocation.service_layer.errors import Conflict, ConnectionLost, OutcomeUnknown, Unavailable
+from allocation.service_layer.errors import ConnectionLost, OutcomeUnknown, Unavailable
 from allocation.service_layer.needs import needs_of
 from allocation.service_layer.unit_of_work import Handled, UnitOfWork
 
@@ -86,30 +86,21 @@ class SqlUnitOfWork(UnitOfWork):
         return {(row[0], row[1]): _handled(row) for row in self._session.rows(self._database.statements.inbox(brought))}
 
     def commit(self, handled: Sequence[Handled]) -> None:
-        writer, session, now = self._database.writer, self._session, self._database.clock.now()
+        writer = self._database.writer
         rows = project(pair for done in handled for pair in done.events)
-        state = writer.state(rows, self.products.versions) if rows.versions else []
-        if unused := self.products.inserted - rows.versions.keys():
-            state.append((writer.delete_unused(unused), None))
-        taken = writer.positions(handled, now)
-        outcomes = session.run(*(step for step, _ in state), *(step for _, step in taken.values()))
-        for (_, wanted), outcome in zip(state, outcomes, strict=False):
-            if wanted is not None and outcome.count != wanted:
-                raise Conflict(f"{wanted - outcome.count} of {wanted} rows are not as they were loaded")
-        places = {
-            partition: Place(partition, outcome.rows[0][0] - count, outcome.rows[0][1])
-            for (partition, (count, _)), outcome in zip(taken.items(), outcomes[len(state) :], strict=True)
-        }
-        steps, first = writer.log(handled, places, now)
+        logging = writer.log(handled, self._database.clock.now())
+        state = writer.state(rows, self.products.versions)
+        state += writer.delete_unused(self.products.inserted - rows.versions.keys())
         try:
-            session.run(*steps, Step("COMMIT"))
+            outcomes = self._session.run(*state, *logging.takes.values(), *logging.steps, Step("COMMIT"))
+            heads = {n: taken.rows[0][0] for n, taken in zip(logging.takes, outcomes[len(state) :], strict=False)}
         except ConnectionLost as error:
-            self._connection.invalidate()
-            self._find_out(first, handled[0].envelope.key, error)
-        session.begun = False
+            heads = self._find_out(logging, handled[0].envelope.key, error)
+        self._session.begun = False
+        logging.place(handled, heads)
 
-    def _find_out(self, first: tuple[LogPosition, str] | None, key: tuple[str, str], error: ConnectionLost) -> None:
-        """An error at COMMIT is not a failure: ask the log whether it happened. Returns if it did."""
+    def _find_out(self, logging: Logging, key: tuple[str, str], error: ConnectionLost) -> dict[int, int]:
+        """An error at COMMIT is not a failure: ask the log whether it happened. Answers the new heads if it did."""
         patiently = Retrying(
             retry=retry_if_exception_type(Unavailable),
             stop=stop_after_delay(self._database.patience_seconds),
@@ -117,29 +108,33 @@ class SqlUnitOfWork(UnitOfWork):
             reraise=True,
         )
         try:
-            happened = patiently(self._stands, first, key)
+            heads = patiently(self._heads_if_committed, logging, key)
         except Unavailable as still_away:
             raise OutcomeUnknown(
                 "The database went away while it committed: the command may be done. Send the same again to find out; "
                 "it is done at most once."
             ) from still_away
-        if not happened:
+        if heads is None:
             raise ConnectionLost("The connection was lost before the commit; nothing was done") from error
+        return heads
 
-    def _stands(self, first: tuple[LogPosition, str] | None, key: tuple[str, str]) -> bool:
-        """Whether our first event has its place in the log (without events: our first command is in the inbox)."""
+    def _heads_if_committed(self, logging: Logging, key: tuple[str, str]) -> dict[int, int] | None:
+        """The heads our events lead to, if they are in the log (without events: if our command is in the inbox)."""
         database = self._database
         with translated(), database.engine.connect() as connection:
             session = Session(connection, database.statements, database.pages)
             try:
-                if first is None:
-                    return bool(session.rows(database.statements.inbox([key])))
-                position, event_id = first
-                # The lock waits for our lost transaction, should the server still be busy with it.
-                _, found = session.run(
-                    database.writer.wait_for(position.partition), database.statements.event_id(position)
-                )
-                return [tuple(row) for row in found.rows] == [(event_id,)]
+                if not logging.samples:
+                    return {} if session.rows(database.statements.inbox([key])) else None
+                # The locks wait for our lost transaction, should the server still be busy with it.
+                session.run(*(database.writer.wait_for(partition) for partition in logging.takes))
+                heads = {}
+                for partition, sample in logging.samples.items():
+                    found = session.rows(database.statements.logged(sample.sku, sample.version, sample.id))
+                    if not found:
+                        return None
+                    heads[partition] = found[0][0] + sample.behind
+                return heads
             finally:
                 if not connection.invalidated:
                     connection.exec_driver_sql("ROLLBACK")

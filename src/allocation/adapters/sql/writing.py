@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
 from allocation.adapters.serialization import encode, encode_outcome
 from allocation.adapters.sql.dialects import Dialect, Step
 from allocation.adapters.sql.projector import Rows
-from allocation.adapters.sql.tables import batches, event_log, inbox, moment_text, order_lines
+from allocation.adapters.sql.tables import batches, moment_text, order_lines
 from allocation.service_layer.envelope import Ids, LogPosition, partition_of
 from allocation.service_layer.unit_of_work import Handled
 
@@ -25,6 +26,18 @@ _RAISE_VERSION = (
 )
 _KEEP_SINCE = "ON CONFLICT (orderid, sku) DO UPDATE SET batchref = excluded.batchref"
 _DELETE_UNUSED = "DELETE FROM products /*using*/ WHERE products.sku = {0} AND products.version_number = 0"
+_EVENT = (
+    "INSERT INTO event_log (log_partition, position, sku, version, id, type, schema_version, at, correlation_id, "
+    "causation_id, traceparent, data) SELECT {0}, h.seq - {1}, {2}, {3}, {4}, {5}, {6}, h.last_at, {7}, {8}, {9}, {10} "
+    "FROM /*rows*/ LEFT JOIN log_head h ON h.log_partition = {0}"
+)
+_EVENT_TYPES = ("int", "bigint", "text", "bigint", "text", "text", "int", "text", "text", "text", "text")
+_COMMAND = (
+    "INSERT INTO inbox (log_partition, position, id, source, client, type, body, outcome, at, correlation_id, "
+    "causation_id, traceparent) SELECT {0}, h.seq - {1}, {2}, {3}, {4}, {5}, {6}, {7}, {8}, {9}, {10}, {11} "
+    "FROM /*rows*/ LEFT JOIN log_head h ON h.log_partition = {0}"
+)
+_COMMAND_TYPES = ("int", "bigint", *("text",) * 6, "timestamptz", *("text",) * 3)
 
 
 class Writer:
@@ -34,12 +47,12 @@ class Writer:
         self._dialect, self._ids, self._partitions = dialect, ids, partitions
         self._take = dialect.sql(
             f"UPDATE log_head SET seq = seq + ?, last_at = {dialect.greatest}(last_at, ?) "
-            "WHERE log_partition = ? RETURNING seq, last_at"
+            "WHERE log_partition = ? RETURNING seq"
         )
         self._wait = dialect.sql("UPDATE log_head SET seq = seq WHERE log_partition = ?")
 
-    def state(self, rows: Rows, loaded: dict[str, int]) -> list[tuple[Step, int | None]]:
-        """Write the final rows of what changed; with each step how many rows it has to meet (None: any number)."""
+    def state(self, rows: Rows, loaded: dict[str, int]) -> list[Step]:
+        """Write the final rows of what changed, if everything is as it was loaded."""
         d = self._dialect
         created = [
             (ref, b.created.sku, b.qty, b.allocated, _day(b.eta), b.created.qty, _day(b.created.eta))
@@ -51,75 +64,93 @@ class Writer:
         ]
         lines = [(orderid, sku, *line) for (orderid, sku), line in rows.lines.items()]
         versions = [(sku, loaded[sku], version) for sku, version in rows.versions.items()]
-        steps: list[tuple[Step, int | None]] = []
+        steps = []
         if created:
-            steps.append((d.inserting(batches, created), None))
+            steps.append(d.inserting(batches, created))
         if changed:
-            steps.append((d.updating(_CHANGE_BATCH, ("text", "int", "int", "int", "date"), changed), len(changed)))
+            steps.append(d.updating(_CHANGE_BATCH, ("text", "int", "int", "int", "date"), changed, meets_all=True))
         if rows.gone:
-            steps.append((d.updating(_DELETE_LINE, ("text", "text"), list(rows.gone)), None))
+            steps.append(d.updating(_DELETE_LINE, ("text", "text"), list(rows.gone)))
         if lines:
-            steps.append((d.inserting(order_lines, lines, _KEEP_SINCE), None))
-        steps.append((d.updating(_RAISE_VERSION, ("text", "bigint", "bigint"), versions), len(versions)))
+            steps.append(d.inserting(order_lines, lines, _KEEP_SINCE))
+        if versions:
+            steps.append(d.updating(_RAISE_VERSION, ("text", "bigint", "bigint"), versions, meets_all=True))
         return steps
 
-    def delete_unused(self, skus: Collection[str]) -> Step:
+    def delete_unused(self, skus: Collection[str]) -> list[Step]:
         """Products that were made to be locked, and then got no event."""
-        return self._dialect.updating(_DELETE_UNUSED, ("text",), [(sku,) for sku in skus])
+        return [self._dialect.updating(_DELETE_UNUSED, ("text",), [(sku,) for sku in skus])] if skus else []
 
-    def positions(self, handled: Sequence[Handled], now: datetime) -> dict[int, tuple[int, Step]]:
-        """Take as many positions in each partition, in ascending order, as there are events: (how many, step)."""
+    def log(self, handled: Sequence[Handled], now: datetime) -> Logging:
+        """Take positions, last of all locks and in ascending order of partitions, and write under them."""
         counts = Counter(partition_of(e.sku, self._partitions) for done in handled for e, _ in done.events)
-        return {
-            partition: (counts[partition], Step(self._take, (counts[partition], moment_text(now), partition)))
-            for partition in sorted(counts)
-        }
-
-    def log(
-        self, handled: Sequence[Handled], places: dict[int, Place], now: datetime
-    ) -> tuple[list[Step], tuple[LogPosition, str] | None]:
-        """Write events and inbox under the positions taken. Answers where the first event stands, and its id."""
-        rows: list[tuple[Any, ...]] = []
-        ids = iter(self._ids.several(sum(len(done.events) for done in handled)))
+        behind = dict(counts)
+        ids = iter(self._ids.several(counts.total()))
+        events: list[tuple[Any, ...]] = []
+        commands: list[tuple[Any, ...]] = []
+        at, last = moment_text(now), []
         for done in handled:
-            origin = done.envelope
+            origin, place = done.envelope, None
             for event, version in done.events:
-                place = places[partition_of(event.sku, self._partitions)]
-                place.seq += 1
-                row = (place.partition, place.seq, event.sku, version, next(ids), type(event).__name__, 1, place.at)
-                rows.append((*row, origin.correlation_id, origin.id, origin.traceparent, encode(event)))
-                done.position = LogPosition(place.partition, place.seq)
-        at = moment_text(now)
-        steps = [self._dialect.inserting(event_log, rows)] if rows else []
-        steps.append(self._dialect.inserting(inbox, [_inbox_row(done, at) for done in handled]))
-        return steps, ((LogPosition(rows[0][0], rows[0][1]), rows[0][4]) if rows else None)
+                partition = partition_of(event.sku, self._partitions)
+                behind[partition] -= 1
+                place = (partition, behind[partition])
+                row = (*place, event.sku, version, next(ids), type(event).__name__, 1, origin.correlation_id, origin.id)
+                events.append((*row, origin.traceparent, encode(event)))
+            last.append(place)
+            commands.append(_inbox_row(done, at, *(place or (None, None))))
+        takes = {n: Step(self._take, (counts[n], at, n)) for n in sorted(counts)}
+        steps = [self._dialect.writing(_EVENT, _EVENT_TYPES, events)] if events else []
+        steps.append(self._dialect.writing(_COMMAND, _COMMAND_TYPES, commands))
+        firsts = {row[0]: Sample(*row[1:5]) for row in reversed(events)}
+        return Logging(takes, steps, last, firsts)
 
     def wait_for(self, partition: int) -> Step:
         """Wait for whoever is committing to this partition."""
         return Step(self._wait, (partition,))
 
 
-class Place:
-    """The place of the last event written in a partition."""
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An event of a transaction, by which one can tell later whether and where it was committed."""
 
-    __slots__ = ("at", "partition", "seq")
+    behind: int
+    sku: str
+    version: int
+    id: str
 
-    def __init__(self, partition: int, seq: int, at: datetime | str) -> None:
-        self.partition, self.seq = partition, seq
-        self.at = at if isinstance(at, str) else moment_text(at)
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    """The steps that take positions, by partition, and those that write the log under them.
+
+    `last` tells of each command the partition of its last event, and how far behind the partition's new head that
+    stands; `samples` holds one event of each partition.
+    """
+
+    takes: dict[int, Step]
+    steps: list[Step]
+    last: list[tuple[int, int] | None]
+    samples: dict[int, Sample]
+
+    def place(self, handled: Sequence[Handled], heads: Mapping[int, int]) -> None:
+        """Tell each command the position of its last event, now that the new head of each partition is known."""
+        for done, place in zip(handled, self.last, strict=True):
+            if place is not None:
+                done.position = LogPosition(place[0], heads[place[0]] - place[1])
 
 
-def _inbox_row(done: Handled, at: str) -> tuple[Any, ...]:
-    envelope, position = done.envelope, done.position
+def _inbox_row(done: Handled, at: str, partition: int | None, behind: int | None) -> tuple[Any, ...]:
+    envelope = done.envelope
     return (
+        partition,
+        behind,
         envelope.id,
         envelope.source,
         envelope.client,
         type(envelope.command).__name__,
         encode(envelope.command),
         encode_outcome(done.result, done.error),
-        position.partition if position else None,
-        position.seq if position else None,
         at,
         envelope.correlation_id,
         envelope.causation_id,
