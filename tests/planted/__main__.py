@@ -53,16 +53,10 @@ def run(tests: Sequence[str], source: Path, database: str) -> tuple[int, str]:
     return ran.returncode, ran.stdout + ran.stderr
 
 
-def copy_of_the_source(folder: str) -> Path:
-    source = Path(folder) / "src"
-    shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    return source
-
-
-def try_one(plant: Plant, database: str) -> tuple[bool, str]:
+def try_one(plant: Plant, sound: Path, database: str) -> tuple[bool, str]:
     """Whether the test went red, and the line that says so (or what happened instead)."""
     with tempfile.TemporaryDirectory(prefix="planted-") as folder:
-        source = copy_of_the_source(folder)
+        source = Path(shutil.copytree(sound, Path(folder) / "src"))
         if misfit := planted(plant, source):
             return False, misfit
         code, output = run([plant.test], source, database)
@@ -78,8 +72,11 @@ def main(words: Sequence[str]) -> int:
     plants = [(name, x) for name, register in registers.items() for x in register.PLANTS]
     chosen = [x for name, x in plants if not words or any(w == name or w in x.name or w in x.test for w in words)]
     with postgres() as server, tempfile.TemporaryDirectory(prefix="planted-") as folder:
+        # One copy for the whole run: somebody may go on working in the checkout.
+        forgotten = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        sound = Path(shutil.copytree(ROOT / "src", Path(folder) / "src", ignore=forgotten))
         tests = sorted({plant.test for plant in chosen})
-        code, output = run(tests, copy_of_the_source(folder), server.url)
+        code, output = run(tests, sound, server.url)
         if code != 0:
             console.print(output, markup=False)
             console.print("These tests have to be green before anything is planted.")
@@ -87,7 +84,7 @@ def main(words: Sequence[str]) -> int:
         console.print(f"{len(tests)} tests are green. Planting {len(chosen)} bugs:")
         failures = 0
         with ThreadPoolExecutor(max(2, (os.cpu_count() or 2) // 2)) as threads:
-            tried = threads.map(lambda plant: try_one(plant, server.url), chosen)
+            tried = threads.map(lambda plant: try_one(plant, sound, server.url), chosen)
             for plant, (red, line) in zip(chosen, tried, strict=True):
                 failures += not red
                 console.print(f"{'red' if red else 'NOT RED'}  {plant.name}\n     {line}", markup=False)
