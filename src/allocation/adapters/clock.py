@@ -25,7 +25,8 @@ class TimeOrderedIds(Ids):
 
     def several(self, count: int) -> list[str]:
         stamp = (time.time_ns() // 1_000_000) << 80
-        noise = int.from_bytes(os.urandom(8)) & 0x3FFF_FFFF_FFFF_FFFF
+        random = int.from_bytes(os.urandom(10))
         # The lowest 62 bits count on from a random start, wrapping within their field.
-        base = stamp | 0x7 << 76 | int.from_bytes(os.urandom(2)) >> 4 << 64 | 0x2 << 62
+        noise = random & 0x3FFF_FFFF_FFFF_FFFF
+        base = stamp | 0x7 << 76 | random >> 68 << 64 | 0x2 << 62
         return [f"{base | ((noise + n) & 0x3FFF_FFFF_FFFF_FFFF):032x}" for n in range(count)]

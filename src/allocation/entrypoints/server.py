@@ -26,6 +26,7 @@ from granian.log import LogLevels
 from allocation.bootstrap import bootstrap
 from allocation.config import Settings
 from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.garbage import collect_rarely
 from allocation.service_layer.errors import SetupError
 
 MOST_CHOSEN_WORKERS = 4
@@ -79,6 +80,7 @@ def workers_for(settings: Settings) -> int:
 def worker_application(settings: Settings) -> Flask:
     """What one worker process serves, built inside it."""
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    collect_rarely()
     _end_with_parent()
     # Alone it takes up its leases again after a crash, without waiting for them to run out.
     application = bootstrap(settings, owner="serve" if workers_for(settings) == 1 else "")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import getpass
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from typing import Any, Literal
 from allocation.bootstrap import Application
 from allocation.domain.commands import IfShort
 from allocation.entrypoints.console import progress
+from allocation.entrypoints.garbage import rare_collection
 from allocation.entrypoints.importing.dry_run import DryRun
 from allocation.entrypoints.importing.files import open_rows
 from allocation.entrypoints.importing.report import Report, how_to_go_on
@@ -53,22 +53,11 @@ class Job:
             report = Report(self.as_json, refused)
             send = DryRun(app.views, handlers, app.ids, app.clock).handle_many if self.dry_run else app.bus.handle_many
             begin = time.monotonic()
-            with progress() as advanced, _rare_garbage_collection():
+            with progress() as advanced, rare_collection():
                 run = Import(send, app.ids, app.clock, _user(), self.group, self.on_error, report.tell, advanced)
                 stopped = run.run(files)
             report.end(run, stopped, self.dry_run, time.monotonic() - begin)
             return not run.went_wrong, how_to_go_on(stopped, self.dry_run) if stopped else None
-
-
-@contextmanager
-def _rare_garbage_collection() -> Iterator[None]:
-    """A row makes many objects and no cycles; to look for cycles every 700 objects was a third of an import's time."""
-    before = gc.get_threshold()
-    gc.set_threshold(50_000, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def _user() -> str:
