@@ -44,7 +44,7 @@ PLANTS: list[Plant] = [
         "05 events stay in memory",
         AT_ONCE + "test_05_events_kept_in_memory_until_after_the_commit_die_with_the_process",
         "adapters/sql/writing.py",
-        "steps = [self._dialect.inserting(event_log, rows)] if rows else []",
+        "steps = [self._dialect.writing(_EVENT, _EVENT_TYPES, events)] if events else []",
         "steps: list[Step] = []",
     ),
     plant(
@@ -116,7 +116,7 @@ PLANTS: list[Plant] = [
         "11 every line that waits is read, whether it fits or not",
         SHAPE + "test_11_deallocating_loads_every_line_that_waits_in_vain",
         "adapters/sql/repository.py",
-        "            if (most := at_most()) <= 0:",
+        "            if (most := at_most()) <= 0 or most < self.least_waiting:",
         "            if (most := 2**31 - 1) <= 0:",
     ),
     plant(

@@ -44,11 +44,12 @@ PLANTS: list[Plant] = [
         "positions come from a sequence, outside of the transaction",
         POSTGRES + "test_a_commit_that_fails_half_way_leaves_nothing",
         UNIT_OF_WORK,
-        "        outcomes = session.run(*(step for step, _ in state), *(step for _, step in taken.values()))\n",
-        "        with self._database.engine.connect() as sequence:\n"
-        "            dialect = self._database.statements.dialect\n"
-        "            positions = dialect.run(sequence, [step for _, step in taken.values()])\n"
-        "        outcomes = [*session.run(*(step for step, _ in state)), *positions]\n",
+        '            outcomes = self._session.run(*state, *logging.takes.values(), *logging.steps, Step("COMMIT"))\n',
+        "            with self._database.engine.connect() as sequence:\n"
+        "                dialect = self._database.statements.dialect\n"
+        "                positions = dialect.run(sequence, list(logging.takes.values()))\n"
+        "            outcomes = [*self._session.run(*state), *positions]\n"
+        '            self._session.run(*logging.steps, Step("COMMIT"))\n',
     ),
     plant(
         "times of the log step back with the clock",
@@ -139,8 +140,8 @@ PLANTS: list[Plant] = [
         "a product that got no event stays in the tables",
         SQLITE + "test_a_refused_command_leaves_no_product_behind",
         UNIT_OF_WORK,
-        "        if unused := self.products.inserted - rows.versions.keys():\n",
-        "        if unused := self.products.inserted - self.products.inserted:\n",
+        "writer.delete_unused(self.products.inserted - rows.versions.keys())",
+        "writer.delete_unused([])",
     ),
     plant(
         "the inbox is not asked",
@@ -160,8 +161,8 @@ PLANTS: list[Plant] = [
         "text that no database stores is looked for",
         POSTGRES + "test_what_is_no_id_is_refused_and_harms_nobody_in_its_group",
         "service_layer/needs.py",
-        "                if command.ref.isprintable():\n",
-        "                if command.ref is not None:\n",
+        "        elif command.ref.isprintable():\n",
+        "        else:\n",
     ),
     plant(
         "a product made between two statements fails the reader",
@@ -181,14 +182,14 @@ PLANTS: list[Plant] = [
         "a connection lost at COMMIT is told as a failure",
         "integration/test_lost_connections.py::test_a_commit_whose_reply_was_lost_is_looked_up_and_answered_as_done",
         UNIT_OF_WORK,
-        "            self._find_out(first, handled[0].envelope.key, error)\n",
+        "            heads = self._find_out(logging, handled[0].envelope.key, error)\n",
         '            raise OutcomeUnknown("the connection was lost") from error\n',
     ),
     plant(
         "a connection lost at COMMIT is taken for a failure and done again",
         "integration/test_lost_connections.py::test_a_commit_whose_reply_was_lost_is_looked_up_and_answered_as_done",
         UNIT_OF_WORK,
-        "            self._find_out(first, handled[0].envelope.key, error)\n",
+        "            heads = self._find_out(logging, handled[0].envelope.key, error)\n",
         "            raise\n",
     ),
     plant(

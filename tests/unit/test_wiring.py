@@ -91,7 +91,13 @@ def test_a_group_names_what_has_to_be_locked_and_read() -> None:
         refs={"b1", "b2", "b3", "b4"},
         homeless={"b2", "b3", "b4"},
         lines={("o1", "RED-CHAIR")},
+        freed={"NEW-CHAIR"},
     )
+
+
+def test_a_line_that_leaves_may_free_stock_for_those_who_wait() -> None:
+    needs = needs_of([Allocate("o1", "BLUE-CHAIR", 1), Deallocate("o2", "RED-CHAIR")])
+    assert needs.freed == {"RED-CHAIR"}
 
 
 def test_what_cannot_be_printed_names_nothing() -> None:
