@@ -6,19 +6,22 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from allocation.adapters.sql import migrations
 from allocation.adapters.sql.engine import make_engine
 from allocation.adapters.sql.migrate import migrate
-from allocation.adapters.sql.tables import metadata
+from allocation.adapters.sql.tables import REVISION, metadata
 from allocation.service_layer.errors import SetupError
 
 
 def test_the_migrations_lead_to_the_tables(database_url: str, tmp_path: Path) -> None:
     engine = make_engine(database_url)
-    assert migrate(engine, 1) == (None, "0002")
-    assert migrate(engine, 1) == ("0002", "0002")
+    assert migrate(engine, 1) == (None, REVISION)
+    assert migrate(engine, 1) == (REVISION, REVISION)
     with engine.connect() as connection:
         migrated = described(connection)
         if engine.dialect.name == "postgresql":
@@ -54,11 +57,17 @@ def described(connection: Connection) -> list[str]:
     return sorted(re.sub(r"\s+", " ", str(row[0])) for row in connection.execute(text(query)))
 
 
+def test_the_tables_name_the_last_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    assert ScriptDirectory.from_config(config).get_current_head() == REVISION
+
+
 def test_many_processes_may_start_at_once(database_url: str) -> None:
     engines = [make_engine(database_url) for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
         befores = [before for before, _ in pool.map(lambda engine: migrate(engine, 2), engines)]
-    assert sorted(befores, key=str) == ["0002"] * 5 + [None]
+    assert sorted(befores, key=str) == [REVISION] * 5 + [None]
     for engine in engines:
         engine.dispose()
 

@@ -5,15 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import Connection, Engine, func, insert, inspect, select, text
 
 from allocation.adapters.sql.errors import translated
-from allocation.adapters.sql.tables import log_head
+from allocation.adapters.sql.tables import REVISION, log_head
 from allocation.service_layer.errors import SetupError
 
 _LOCK = 0x616C6C6F63  # "alloc": the key of the advisory lock under which one process migrates
@@ -26,6 +21,8 @@ def migrate(engine: Engine, partitions: int) -> tuple[str | None, str]:
     Raises `SetupError` if the database was made by a newer version, or with another number of log partitions.
     """
     with translated():
+        if _is_current(engine, partitions):
+            return REVISION, REVISION
         if engine.dialect.name == "sqlite":
             with engine.connect() as connection:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -51,7 +48,22 @@ def migrate(engine: Engine, partitions: int) -> tuple[str | None, str]:
             return revisions
 
 
+def _is_current(engine: Engine, partitions: int) -> bool:
+    """Whether there is nothing to do: nearly always, and not worth waiting for Alembic to load."""
+    with engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return False
+        revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        return revision == REVISION and connection.scalar(select(func.count()).select_from(log_head)) == partitions
+
+
 def _upgrade(connection: Connection, partitions: int) -> tuple[str | None, str]:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection

@@ -34,6 +34,9 @@ from sqlalchemy.types import TypeEngine
 
 metadata = MetaData()
 
+REVISION = "0002"
+"""The migration that leads to these tables."""
+
 Bytewise = Text().with_variant(TEXT(collation="C"), "postgresql")
 
 
