@@ -147,23 +147,23 @@ def commands(draw: st.DrawFn, name: str) -> Command:
             return ChangeBatch(ref, draw(st.integers(0, 12)), eta, if_version)
 
 
-def a_days_work(seed: int, length: int, name: str) -> list[list[Command]]:
+def a_days_work(seed: int, length: int, largest_batch: int) -> list[list[Command]]:
     """Many commands on one product that has many batches and many lines: groups of 1 to 5."""
     chance = random.Random(seed)
 
     def one() -> Command:
-        sku, ref, orderid = f"CHAIR{name}", f"b{chance.randrange(40)}{name}", f"o{chance.randrange(150)}{name}"
+        sku, ref, orderid = "CHAIR", f"b{chance.randrange(40)}", f"o{chance.randrange(150)}"
         eta = chance.choice(ETAS)
         kind = chance.random()
         if kind < 0.12:
-            return CreateBatch(ref, sku, chance.randint(1, 15), eta)
+            return CreateBatch(ref, sku, chance.randint(1, largest_batch), eta)
         if kind < 0.7:
             return Allocate(orderid, sku, chance.choice([1, 1, 2, 3, 5, 8]), chance.choice(list(IfShort)))
         if kind < 0.82:
             return Deallocate(orderid, sku)
         if kind < 0.92:
-            return ChangeBatchQuantity(ref, chance.randint(0, 15))
-        return ChangeBatchEta(ref, eta) if kind < 0.96 else ChangeBatch(ref, chance.randint(0, 15), eta)
+            return ChangeBatchQuantity(ref, chance.randint(0, largest_batch))
+        return ChangeBatchEta(ref, eta) if kind < 0.96 else ChangeBatch(ref, chance.randint(0, largest_batch), eta)
 
     return [[one() for _ in range(chance.randint(1, 5))] for _ in range(length)]
 
@@ -179,7 +179,22 @@ class DecisionContract:
         expect_views_of(opened, oracle.folded())
 
     @pytest.mark.parametrize("pages", [(1, 2), (3, 5), (16, 100)], ids=str)
-    def test_on_a_product_with_many_batches_and_lines_too(self, store: Store, pages: tuple[int, int]) -> None:
+    @pytest.mark.parametrize("largest_batch", [15, 60], ids=["scarce", "plenty"])
+    def test_on_a_product_with_many_batches_and_lines_too(
+        self, store: Store, largest_batch: int, pages: tuple[int, int]
+    ) -> None:
         opened = store.open(*pages)
-        oracle = expect_equal_decisions(opened, a_days_work(sum(pages), 120, ""))
+        oracle = expect_equal_decisions(opened, a_days_work(sum(pages), 100, largest_batch))
         expect_views_of(opened, oracle.folded())
+
+    def test_a_batch_that_was_named_does_not_hide_better_ones_that_are_not_read_yet(self, store: Store) -> None:
+        opened = store.open(1, 1)
+        opened.group(
+            CreateBatch("a", "CHAIR", 1),
+            CreateBatch("b", "CHAIR", 5),
+            CreateBatch("c", "CHAIR", 5, date(2031, 3, 1)),
+            CreateBatch("d", "CHAIR", 5, date(2031, 4, 1)),
+        )
+        opened.group(ChangeBatchQuantity("d", 6), Allocate("near", "CHAIR", 3))
+        opened.group(CreateBatch("e", "CHAIR", 9, date(2031, 5, 1)), Allocate("next", "CHAIR", 4))
+        assert [opened.views.order(orderid)[0].batchref for orderid in ("near", "next")] == ["b", "c"]

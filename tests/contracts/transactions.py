@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from threading import Event
 
 import pytest
 
-from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch, Deallocate
-from allocation.domain.errors import InvalidQuantity, InvalidSku
+from allocation.domain.commands import Allocate, ChangeBatch, ChangeBatchQuantity, CreateBatch, Deallocate
+from allocation.domain.errors import BatchExists, InvalidQuantity, InvalidSku
 from allocation.domain.events import Allocated, Backordered, BatchCreated, OutOfStock
 from allocation.domain.model import OrderLine, Product
+from allocation.service_layer.answers import BatchState
 from allocation.service_layer.errors import Conflict
 from allocation.service_layer.unit_of_work import Handled
 from tests.contracts.harness import Opened, Store, decide, transact
 
 CHAIRS = CreateBatch("b1", "RED-CHAIR", 10)
 ORDER = Allocate("o1", "RED-CHAIR", 4)
+SPRING = date(2031, 3, 21)
 
 
 class TransactionContract:
@@ -186,3 +189,9 @@ class TransactionContract:
         first, second = opened.group(CHAIRS, CreateBatch("b1", "BLUE-CHAIR", 10))
         assert (first.changed, type(second.error).__name__) == (True, "BatchExists")
         assert opened.views.product("BLUE-CHAIR") is None
+
+    def test_the_same_batch_again_is_known_after_it_changed(self, opened: Opened) -> None:
+        opened.group(CHAIRS, ChangeBatch("b1", 7, SPRING), ORDER)
+        again = opened.ask(CHAIRS)
+        assert (again.result, again.changed) == (BatchState("b1", "RED-CHAIR", 7, 3, SPRING, version=4), False)
+        assert opened.ask(CreateBatch("b1", "RED-CHAIR", 7, SPRING)).error == BatchExists("b1")

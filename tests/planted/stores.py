@@ -67,7 +67,7 @@ PLANTS: list[Plant] = [
     ),
     plant(
         "a batch is chosen before the better ones are read",
-        SQLITE + DECISIONS,
+        SQLITE + "test_a_batch_that_was_named_does_not_hide_better_ones_that_are_not_read_yet",
         REPOSITORY,
         "if self._horizon is None or (best is not None and preference(best) <= self._horizon):",
         "if self._horizon is None or best is not None:",
@@ -109,7 +109,7 @@ PLANTS: list[Plant] = [
     ),
     plant(
         "a batch forgets how it was created",
-        SQLITE + "test_partial_and_full_loading_decide_equally",
+        SQLITE + "test_the_same_batch_again_is_known_after_it_changed",
         STATEMENTS,
         "(created_quantity, to_date(created_eta))",
         "(purchased, to_date(eta))",
@@ -120,14 +120,6 @@ PLANTS: list[Plant] = [
         PROJECTOR,
         "                rows.lines.pop((event.orderid, event.sku), None)\n",
         "",
-    ),
-    plant(
-        "PostgreSQL: references are ordered as people order words",
-        POSTGRES + "test_a_product_shows_its_batches_what_is_free_and_who_waits",
-        VIEWS,
-        "        product = Product(sku, [_batch(row) for row in rows], version)\n",
-        "        product = Product(sku, [_batch(row) for row in rows], version)\n"
-        "        product.batches.sort(key=lambda b: (b.eta is not None, b.eta, b.reference.lower()))\n",
     ),
     plant(
         "PostgreSQL: the database orders as people order words",
