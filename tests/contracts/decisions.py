@@ -195,6 +195,7 @@ class DecisionContract:
             CreateBatch("c", "CHAIR", 5, date(2031, 3, 1)),
             CreateBatch("d", "CHAIR", 5, date(2031, 4, 1)),
         )
-        opened.group(ChangeBatchQuantity("d", 6), Allocate("near", "CHAIR", 3))
-        opened.group(CreateBatch("e", "CHAIR", 9, date(2031, 5, 1)), Allocate("next", "CHAIR", 4))
+        opened.group(Allocate("near", "CHAIR", 3), ChangeBatchQuantity("d", 6))
+        opened.group(Allocate("far", "CHAIR", 6))
+        opened.group(Allocate("next", "CHAIR", 4), Deallocate("far", "CHAIR"))
         assert [opened.views.order(orderid)[0].batchref for orderid in ("near", "next")] == ["b", "c"]
