@@ -64,12 +64,11 @@ class Service(PrivateServer):
         return moment
 
     def terminate(self) -> tuple[int, float]:
-        """SIGTERM, as an operator stops it. Answers its exit code, and after how many seconds it was gone."""
+        """SIGTERM, as an operator stops it. Answers its exit code, and when it was asked (`time.monotonic`)."""
         assert self._process is not None
-        begin = time.monotonic()
+        moment = time.monotonic()
         self._process.terminate()
-        code = self._process.wait(PATIENCE_SECONDS)
-        return code, time.monotonic() - begin
+        return self._process.wait(PATIENCE_SECONDS), moment
 
     def words(self) -> str:
         """What it wrote to its log, over all its lives."""
