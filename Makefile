@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: help demo serve test check bench bench-real lock clean distclean base dev tools
+.PHONY: help demo serve test check planted bench bench-real lock clean distclean base dev tools
 
 help:  ## this list
 	@echo 'Allocation. What can be made:'
@@ -29,6 +29,9 @@ check: dev  ## style, strict types, and the rule of who may import whom
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports --no-logo
+
+planted: dev  ## plants each known bug in a copy of the source, and demands that its test goes red
+	@$(BIN)/python -m tests.planted $(ARGS)
 
 bench: tools  ## allocations per second, beside an echo route and a hand-written program
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -1,0 +1,74 @@
+"""Bugs after the commit: cursors, leases, lanes, and what comes in over Redis."""
+
+from tests.planted import Plant, plant
+
+LANES, MEMORY = "service_layer/subscriptions.py", "adapters/memory_subscriptions.py"
+SQL, CONSUMER = "adapters/sql/subscriptions.py", "entrypoints/redis_eventconsumer.py"
+LINE_TESTS, STORE_TESTS = "unit/test_subscriptions.py::", "contracts/test_subscription_stores.py::"
+REACTIONS = "integration/test_reactions.py::"
+
+PLANTS: list[Plant] = [
+    plant(
+        "a lane is overtaken by later events of its key",
+        LINE_TESTS + "test_what_is_refused_waits_in_its_lane_and_nothing_overtakes_its_key",
+        LANES,
+        "if e.key not in lanes and type(e.event) in self._subscription.wants]",
+        "if type(e.event) in self._subscription.wants]",
+    ),
+    plant(
+        "the rest of a page overtakes the event that was refused in it",
+        LINE_TESTS + "test_what_is_refused_waits_in_its_lane_and_nothing_overtakes_its_key",
+        LANES,
+        "            failure = refused.get(logged.key)\n",
+        "            failure = None\n",
+    ),
+    plant(
+        "the cursor passes an event whose destination was away",
+        LINE_TESTS + "test_a_destination_that_is_away_holds_the_line_and_uses_up_no_attempt",
+        LANES,
+        "            if isinstance(failure, Unavailable):\n                return\n",
+        "            if isinstance(failure, Unavailable):\n                failure = None\n",
+    ),
+    plant(
+        "a lane never parks",
+        LINE_TESTS + "test_a_lane_is_parked_after_its_attempts_and_tried_again_when_told",
+        LANES,
+        "        parked = attempts >= self._backoff.attempts\n",
+        "        parked = False\n",
+    ),
+    plant(
+        "a discard is not recorded",
+        LINE_TESTS + "test_only_a_recorded_discard_skips_an_event",
+        LANES,
+        "            settlement.discarded.append((lane, skipped.position.seq, *lane.discard))\n",
+        "",
+    ),
+    plant(
+        "no epoch: an owner whose lease ran out moves the cursor on",
+        STORE_TESTS + "test_one_owner_at_a_time_and_a_change_of_owner_raises_the_epoch",
+        SQL,
+        "        subscriptions.c.epoch == lease.epoch,\n",
+        "",
+    ),
+    plant(
+        "a discard said meanwhile is overwritten",
+        STORE_TESTS + "test_a_discard_said_while_the_owner_works_is_not_lost",
+        LANES,
+        "    return current\n",
+        "    return lane\n",
+    ),
+    plant(
+        "a bad message ends the consumer",
+        REACTIONS + "test_a_message_that_cannot_be_handled_is_parked_and_the_next_is_served",
+        CONSUMER,
+        "    except (Refused, IdReused) as refusal:\n        _park(application, data, str(refusal))\n",
+        "",
+    ),
+    plant(
+        "a bad message is dropped",
+        REACTIONS + "test_a_message_that_cannot_be_handled_is_parked_and_the_next_is_served",
+        CONSUMER,
+        '    application.dead_letters.park(f"redis {CHANNEL}", data, reason)\n',
+        "",
+    ),
+]
