@@ -248,11 +248,12 @@ def _unnest(alias: str, columns: Iterable[str], types: Iterable[str]) -> str:
 
 
 def _joined(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Each column as one string. Raises `ValueError` if a field holds a separator: it would shift the others."""
+    """Each column as one string. Raises `ValueError` if a field holds a mark of ours: it would say something else."""
     columns = tuple(
         _SEPARATOR.join([_NULL if x is None else str(x) for x in column]) for column in zip(*rows, strict=True)
     )
-    for column in columns:
-        if column.count(_SEPARATOR) != len(rows) - 1:
-            raise ValueError("a text holds the control character that separates rows")
+    for n, column in enumerate(columns):
+        nulls = column.count(_NULL)
+        if column.count(_SEPARATOR) != len(rows) - 1 or (nulls and nulls != sum(row[n] is None for row in rows)):
+            raise ValueError("a text holds a control character that separates rows or stands for NULL")
     return columns
