@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import click
 import msgspec
 
 from allocation.config import load_settings
 from allocation.domain.commands import IfShort
+from allocation.entrypoints import opened
 from allocation.entrypoints.console import print_json
 from allocation.entrypoints.importing.rows import UnreadableFile
 from allocation.entrypoints.lanes import lanes
 from allocation.entrypoints.reading import print_order, print_product, print_settings, product_json
 from allocation.entrypoints.settings_table import explain
 from allocation.service_layer.errors import SetupError, Unavailable
-from allocation.service_layer.handlers import COMMAND_HANDLERS
-
-if TYPE_CHECKING:  # what a command needs it imports when it runs: `--help` does not wait for a database library
-    from allocation.bootstrap import Application
 
 _STDIN = "-"
 
@@ -56,17 +51,6 @@ def main() -> None:
       allocation import --batches batches.csv --orders orders.csv
       allocation serve
     """
-
-
-@contextmanager
-def _application(handlers: Mapping[type, Callable[..., Any]] = COMMAND_HANDLERS) -> Iterator[Application]:
-    from allocation.bootstrap import bootstrap
-
-    application = bootstrap(load_settings(), handlers=handlers)
-    try:
-        yield application
-    finally:
-        application.close()
 
 
 @main.command(short_help="A day in a small furniture shop, told by the real service.")
@@ -194,7 +178,7 @@ def import_(
     if refused_file and any(Path(refused_file).resolve() == f.resolve() for f in named):
         raise click.UsageError("--refused would write over a file that is read.")
     job = Job(batches_file, orders_file, IfShort(if_short), on_error, group, dry_run, refused_file, as_json)
-    all_good, how_to_go_on = job.run(_application)
+    all_good, how_to_go_on = job.run(opened.application)
     if how_to_go_on:
         raise click.ClickException(how_to_go_on)
     if not all_good:
@@ -211,7 +195,7 @@ def stock(sku: str, as_json: bool) -> None:
     Example:
       allocation stock RED-CHAIR
     """
-    with _application() as application:
+    with opened.application() as application:
         product = application.views.product(sku)
     if product is None:
         raise click.ClickException(f"No batch of {sku} was ever bought.")
@@ -231,7 +215,7 @@ def order(orderid: str, as_json: bool) -> None:
     Example:
       allocation order order-17
     """
-    with _application() as application:
+    with opened.application() as application:
         lines = application.views.order(orderid)
     if not lines:
         raise click.ClickException(f"There is no order {orderid}.")
@@ -259,7 +243,7 @@ def events(follow: bool, after: str, limit: int | None, sku: str | None, as_json
     """
     from allocation.entrypoints.feed import Feed, ForgedCursor
 
-    with _application() as application:
+    with opened.application() as application:
         try:
             feed = Feed(application, after, sku)
         except ForgedCursor:

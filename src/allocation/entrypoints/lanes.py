@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from allocation.config import load_settings
+from allocation.entrypoints import opened
 from allocation.entrypoints.console import console, print_json, table
 
 if TYPE_CHECKING:  # imported when a command runs, as in `cli`
@@ -34,7 +32,7 @@ def lanes() -> None:
 @as_json
 def list_lanes(as_json: bool) -> None:
     """Every lane: since which event, how often tried, when next, and why not."""
-    with _application() as application:
+    with opened.application() as application:
         found = application.subscriptions.lanes()
     if as_json:
         print_json({"lanes": msgspec.to_builtins(found)})
@@ -51,7 +49,7 @@ def list_lanes(as_json: bool) -> None:
 @as_json
 def show(subscription: str, key: str, as_json: bool) -> None:
     """One lane, with the event that is refused."""
-    with _application() as application:
+    with opened.application() as application:
         lane = next((x for x in application.subscriptions.lanes(subscription) if x.key == key), None)
         if lane is None:
             raise click.ClickException(f"{key} has no lane in {subscription}: `allocation lanes list` shows all.")
@@ -72,7 +70,7 @@ def show(subscription: str, key: str, as_json: bool) -> None:
 @KEY
 def retry(subscription: str, key: str) -> None:
     """Try a lane again now, its attempts counted anew."""
-    with _application() as application:
+    with opened.application() as application:
         _say(application, subscription, key, None)
     click.echo(f"{key} is due in {subscription}.")
 
@@ -89,7 +87,7 @@ def discard(subscription: str, key: str, why: str, who: str) -> None:
     Example:
       allocation lanes discard send_out_of_stock_notification RED-CHAIR --why "told them by telephone"
     """
-    with _application() as application:
+    with opened.application() as application:
         _say(application, subscription, key, (who, why))
     click.echo(f"The next event of {key} will be skipped in {subscription}.")
 
@@ -101,14 +99,3 @@ def _say(application: Application, subscription: str, key: str, skip: tuple[str,
 
 def _due(lane: Lane) -> str:
     return "parked" if lane.due_at is None else f"{lane.due_at:%Y-%m-%d %H:%M:%S}"
-
-
-@contextmanager
-def _application() -> Iterator[Application]:
-    from allocation.bootstrap import bootstrap
-
-    application = bootstrap(load_settings())
-    try:
-        yield application
-    finally:
-        application.close()

@@ -1,0 +1,25 @@
+"""The application for as long as one command of the command line lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from allocation.config import load_settings
+from allocation.service_layer.handlers import COMMAND_HANDLERS
+
+if TYPE_CHECKING:  # `--help` does not wait for a database library
+    from allocation.bootstrap import Application
+
+
+@contextmanager
+def application(handlers: Mapping[type, Callable[..., Any]] = COMMAND_HANDLERS) -> Iterator[Application]:
+    """Built from the settings, closed at the end. Raises `SetupError`, `Unavailable` as `bootstrap` does."""
+    from allocation.bootstrap import bootstrap
+
+    opened = bootstrap(load_settings(), handlers=handlers)
+    try:
+        yield opened
+    finally:
+        opened.close()
