@@ -1,7 +1,9 @@
 """The database is brought to today's tables, once, whoever starts first."""
 
 import re
-from concurrent.futures import ThreadPoolExecutor
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -87,4 +89,18 @@ def test_a_database_of_a_newer_version_stops_the_start(database_url: str) -> Non
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SetupError, match="newer"):
         migrate(engine, 1)
+    engine.dispose()
+
+
+def test_a_file_that_somebody_else_is_just_making_is_waited_for(sqlite_url: str) -> None:
+    engine = make_engine(sqlite_url, lock_timeout_seconds=20)
+    with closing(sqlite3.connect(str(engine.url.database), isolation_level=None)) as other:
+        other.execute("CREATE TABLE theirs (x)")
+        other.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(1) as pool:
+            started = pool.submit(migrate, engine, 1)
+            done, _ = wait([started], timeout=0.3)
+            other.execute("COMMIT")
+            assert not done
+            assert started.result(30) == (None, REVISION)
     engine.dispose()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, make_url
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from allocation.adapters.sql.dialects import Dialect, PostgresDialect, SqliteDialect
 from allocation.service_layer.errors import SetupError
@@ -33,13 +35,30 @@ def _sqlite(url: str, pool_size: int, lock_timeout_seconds: float) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: Any) -> None:
-        # WAL lets readers read while one writes. FULL: an acknowledged commit survives a power cut; with NORMAL it
-        # need not (https://www.sqlite.org/pragma.html#pragma_synchronous).
+        # WAL lets readers read while one writes. The first to open a new file turns it on; who does it at the same
+        # moment is told "locked" at once, whatever the timeout, and has only to look again.
+        patiently = Retrying(
+            retry=retry_if_exception(_is_locked),
+            stop=stop_after_delay(lock_timeout_seconds),
+            wait=wait_random_exponential(multiplier=0.01, max=0.1),
+            reraise=True,
+        )
+        patiently(_run, connection, "PRAGMA journal_mode=WAL")
+        # FULL: an acknowledged commit survives a power cut; with NORMAL it need not
+        # (https://www.sqlite.org/pragma.html#pragma_synchronous).
         # A checkpoint every 16,000 pages (64 MB of WAL) in place of every 1,000: bulk writes measured a tenth quicker.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=16000", "cache_size=-65536"):
-            connection.execute(f"PRAGMA {pragma}").close()
+        for pragma in ("synchronous=FULL", "wal_autocheckpoint=16000", "cache_size=-65536"):
+            _run(connection, f"PRAGMA {pragma}")
 
     return engine
+
+
+def _is_locked(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+
+
+def _run(connection: Any, statement: str) -> None:
+    connection.execute(statement).close()
 
 
 def _postgres(url: str, pool_size: int, lock_timeout_seconds: float) -> Engine:
