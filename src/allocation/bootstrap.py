@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine
 
+from allocation.adapters.brokers import registry
 from allocation.adapters.clock import SystemClock, TimeOrderedIds
-from allocation.adapters.memory import MemoryStore, MemoryUnitOfWork, MemoryViews
+from allocation.adapters.memory import MemoryStock, MemoryStore, MemoryUnitOfWork, MemoryViews
 from allocation.adapters.memory_subscriptions import MemoryDeadLetters, MemorySubscriptionStore
 from allocation.adapters.notifications import SmtpNotifications
 from allocation.adapters.sql.engine import make_engine
 from allocation.adapters.sql.migrate import migrate as migrate_database
+from allocation.adapters.sql.read_models import SqlStock
 from allocation.adapters.sql.subscriptions import SqlDeadLetters, SqlSubscriptionStore
 from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
 from allocation.adapters.sql.views import SqlViews
 from allocation.config import Settings, load_settings
+from allocation.domain.events import Event
+from allocation.service_layer.broker import Publisher
 from allocation.service_layer.envelope import Clock, Ids
 from allocation.service_layer.errors import SetupError
 from allocation.service_layer.handlers import COMMAND_HANDLERS, EVENT_HANDLERS
 from allocation.service_layer.messagebus import Handler, MessageBus
 from allocation.service_layer.ports import Channel, DeadLetters, Notifications
-from allocation.service_layer.subscriptions import Backoff, Subscription, SubscriptionStore, subscriptions_of
+from allocation.service_layer.read_models import ReadModels, Stock
+from allocation.service_layer.subscriptions import (
+    Backoff,
+    Deliver,
+    Subscription,
+    SubscriptionStore,
+    all_together,
+    one_by_one,
+)
 from allocation.service_layer.unit_of_work import UnitOfWork
-from allocation.service_layer.worker import Worker
+from allocation.service_layer.worker import Bell, Worker
 from allocation.views import Views
 
 
@@ -57,51 +69,96 @@ def bootstrap(
     handlers: Mapping[type, Callable[..., Any]] = COMMAND_HANDLERS,
     notifications: Notifications | None = None,
     channel: Channel | None = None,
+    publishers: Mapping[str, Publisher] | None = None,
     owner: str = "",
 ) -> Application:
     """Build an application; several may live in one process. Migrates the database if it has to.
 
-    `handlers` are the command handlers to use, for one who wraps them or tests with others; `notifications` and
-    `channel` take the place of what the settings name; `owner` is the worker's name, minted if empty.
+    `handlers` are the command handlers to use, for one who wraps them or tests with others; `notifications`, `channel`
+    and `publishers` (by name) take the place of what the settings name; `owner` is the worker's name, minted if empty.
 
     Raises `SetupError` if a setting is wrong or contradicts the database, `Unavailable` if that cannot be reached.
     """
     settings = settings or load_settings()
     clock, ids = clock or SystemClock(), ids or TimeOrderedIds()
     store = _store(settings, clock, ids)
-    reactions = _subscriptions(settings, notifications, channel)
-    backoff = Backoff(random.random)
-    worker = Worker(reactions, store.subscriptions, clock, backoff, owner or ids.new(), settings.log_partitions)
+    if publishers is None:
+        publishers = registry.publishers(settings.publish_to, settings.namespace)
+    reactions = list(_reactions(_destinations(settings, store, notifications, channel), publishers))
+    bell = Bell()
     bus = MessageBus(
         store.unit_of_work,
         inject(handlers, {}),
         ids=ids,
         clock=clock,
         partitions=settings.log_partitions,
-        committed=worker.wake,
+        committed=bell.ring,
+        reactions={reaction.name: reaction.deliver for reaction in reactions},
     )
+    # Each delivery goes through the bus, as each command does.
+    subscriptions = [replace(reaction, deliver=partial(bus.react, reaction.name)) for reaction in reactions]
+    backoff = Backoff(random.random)
+    worker = Worker(subscriptions, store.subscriptions, clock, backoff, owner or ids.new(), settings.log_partitions)
+    bell.heard_by(worker.wake)
 
     def close() -> None:
         worker.stop()
+        for publisher in publishers.values():
+            publisher.close()
         store.close()
 
     return Application(settings, bus, store.views, clock, ids, store.subscriptions, store.dead_letters, worker, close)
 
 
-def _subscriptions(
-    settings: Settings, notifications: Notifications | None, channel: Channel | None
-) -> list[Subscription]:
-    """A subscription for each event handler whose dependencies the settings name."""
-    there: dict[str, Any] = {"stock_mail": settings.stock_mail}
+PAUSES_SECONDS = {"project_stock_levels": 0.05, "publish_stock_levels": 0.05}
+"""How long those who tell only the last word on a sku let events gather."""
+
+
+def _destinations(
+    settings: Settings, store: _Store, notifications: Notifications | None, channel: Channel | None
+) -> dict[str, Any]:
+    """What reactions may name among their parameters, as far as the settings name it."""
+    there: dict[str, Any] = {"stock_mail": settings.stock_mail, "stock": store.stock}
     if notifications or settings.smtp_url:
         there["notifications"] = notifications or SmtpNotifications(settings.smtp_url, settings.mail_sender)
     if channel or settings.redis_url:
         there["channel"] = channel or _redis_channel(settings)
-    wanted = {
-        event: [handler for handler in named if set(_dependencies(handler, 1)) <= there.keys()]
-        for event, named in EVENT_HANDLERS.items()
-    }
-    return subscriptions_of(wanted, lambda handler: _bound(handler, there, 1))
+    return there
+
+
+def _reactions(there: Mapping[str, Any], publishers: Mapping[str, Publisher]) -> Iterator[Subscription]:
+    """A subscription for each event handler whose dependencies are there; for one that publishes, one a publisher."""
+    wants: dict[Callable[..., Any], set[type[Event]]] = {}
+    for event, named in EVENT_HANDLERS.items():
+        for handler in named:
+            wants.setdefault(handler, set()).add(event)
+    for handler, wanted in wants.items():
+        needed = _dependencies(handler, 1)
+        destinations: Mapping[str, Mapping[str, Any]] = {handler.__name__: {}}
+        if "publisher" in needed:
+            destinations = {f"{handler.__name__}:{name}": {"publisher": p} for name, p in publishers.items()}
+        for name, destination in destinations.items():
+            chosen = {**there, "read_models": None, **destination}
+            if set(needed) <= chosen.keys():
+                yield Subscription(
+                    name,
+                    frozenset(wanted),
+                    _delivering(handler, chosen),
+                    from_the_beginning="read_models" in needed,
+                    pause_seconds=PAUSES_SECONDS.get(handler.__name__, 0.0),
+                )
+
+
+def _delivering(handler: Callable[..., Any], dependencies: Mapping[str, Any]) -> Deliver:
+    """The handler with its dependencies, but for the events and the read models that come with each round."""
+    first, *named = inspect.signature(handler).parameters
+    chosen = {name: dependencies[name] for name in named if name != "read_models"}
+    projects = "read_models" in named
+
+    def handle(events: Any, read_models: ReadModels) -> Any:
+        return handler(events, **chosen, **({"read_models": read_models} if projects else {}))
+
+    return one_by_one(handle) if first == "logged" else all_together(handle)
 
 
 def _redis_channel(settings: Settings) -> Channel:
@@ -127,6 +184,7 @@ def migrate(settings: Settings) -> tuple[str | None, str]:
 class _Store:
     unit_of_work: Callable[[], UnitOfWork]
     views: Views
+    stock: Stock
     subscriptions: SubscriptionStore
     dead_letters: DeadLetters
     close: Callable[[], None] = lambda: None
@@ -137,13 +195,15 @@ def _store(settings: Settings, clock: Clock, ids: Ids) -> _Store:
     if settings.database_url.startswith("memory:"):
         store = MemoryStore(ids, clock, partitions)
         subscriptions = MemorySubscriptionStore(store)
-        return _Store(lambda: MemoryUnitOfWork(store), MemoryViews(store), subscriptions, MemoryDeadLetters())
+        views, stock = MemoryViews(store), MemoryStock(store)
+        return _Store(lambda: MemoryUnitOfWork(store), views, stock, subscriptions, MemoryDeadLetters())
     engine = _engine(settings)
     migrate_database(engine, partitions)
     database = Database.of(engine, ids, clock, partitions, patience_seconds=settings.commit_patience_seconds)
     return _Store(
         lambda: SqlUnitOfWork(database),
         SqlViews(engine, partitions),
+        SqlStock(engine, database.statements),
         SqlSubscriptionStore(engine, clock),
         SqlDeadLetters(engine, ids, clock),
         engine.dispose,

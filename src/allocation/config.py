@@ -44,6 +44,22 @@ class Settings(BaseSettings):
         description="Redis for channels, as redis://[:PASSWORD@]HOST/0; empty: none",
         json_schema_extra={"secret": True},
     )
+    publish_to: str = Field(
+        "",
+        description="Brokers that are told of everything, separated by spaces, as in redis+streams://HOST/0; "
+        "empty: none",
+        json_schema_extra={"secret": True},
+    )
+    receive_from: str = Field(
+        "",
+        description="Brokers that `allocation consumer` takes commands from, separated by spaces; empty: none",
+        json_schema_extra={"secret": True},
+    )
+    namespace: str = Field(
+        "allocation",
+        pattern=r"^[a-z][a-z0-9.-]{0,49}$",
+        description="Prefix of every topic, stream and queue name at a broker",
+    )
     smtp_url: str = Field(
         "",
         description="Mail server for notifications, as smtp://[USER:PASSWORD@]HOST:PORT or smtps://...; empty: none",

@@ -5,10 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from allocation.domain.errors import Available
 from allocation.service_layer.answers import BatchState, Promise
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
+from allocation.service_layer.read_models import Movements, StockLevel
+
+STOCK_LEVELS = "project_stock_levels"
+"""The subscription that keeps the read model behind `Views.stock`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,14 @@ class EventPage:
     """Events in order, and the cursor to ask on from: a position in each log partition."""
 
     events: Sequence[EventEnvelope]
+    next: Sequence[LogPosition]
+
+
+@dataclass(frozen=True, slots=True)
+class StockPage:
+    """Stock levels in the order in which they last changed, and the cursor to ask on from."""
+
+    levels: Sequence[StockLevel]
     next: Sequence[LogPosition]
 
 
@@ -63,6 +76,24 @@ class Views(ABC):
     def events(self, after: Sequence[LogPosition], limit: int, sku: str | None = None) -> EventPage:
         """The event feed: up to `limit` events behind `after` (a position for each partition; missing: from the
         start), partition by partition, each in order and without a gap. With `sku`, only that product's."""
+
+    @abstractmethod
+    def stock(self, after: Sequence[LogPosition], limit: int) -> StockPage:
+        """Stock levels that changed behind `after` (as in `events`), up to `limit`: each sku once, at its last change.
+        From the start it is every level there is. A read model: it follows the log by a moment."""
+
+    @abstractmethod
+    def movements(self, sku: str, limit: int = 100) -> list[tuple[date, Movements]]:
+        """What moved of a sku, by day, the latest days first. A read model: it follows the log by a moment."""
+
+    @abstractmethod
+    def reached(self, position: LogPosition) -> bool:
+        """Whether every answer given from now on, but for `stock` and `movements`, knows what the log has up to
+        `position`."""
+
+    @abstractmethod
+    def stock_reached(self, position: LogPosition) -> bool:
+        """The same for `stock`."""
 
     @abstractmethod
     def ready(self) -> None:

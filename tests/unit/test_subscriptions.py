@@ -10,6 +10,7 @@ from allocation.service_layer.envelope import EventEnvelope
 from allocation.service_layer.errors import LeaseLost, Rejected, Unavailable
 from allocation.service_layer.handlers import COMMAND_HANDLERS
 from allocation.service_layer.messagebus import MessageBus
+from allocation.service_layer.read_models import ReadModels
 from allocation.service_layer.subscriptions import Backoff, Lease, Line, Subscription, one_by_one
 from tests.fakes import CountingIds, SetClock
 
@@ -34,7 +35,7 @@ class Shop:
         self.lease = self.take("worker-1")
         self.do(CreateBatch("b1", CHAIR, 100), CreateBatch("b2", TABLE, 100))
 
-    def deliver(self, logged: EventEnvelope) -> None:
+    def deliver(self, logged: EventEnvelope, _read_models: ReadModels) -> None:
         assert isinstance(logged.event, Allocated)
         if failure := self.fails.get(logged.event.orderid):
             raise failure

@@ -7,8 +7,9 @@ happy path free of copies and holds the log to its word.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime
 from itertools import islice
 from threading import Lock
 from types import TracebackType
@@ -26,12 +27,14 @@ from allocation.service_layer.envelope import (
     partition_of,
 )
 from allocation.service_layer.errors import Conflict
+from allocation.service_layer.read_models import Movements, ReadModels, Stock, StockLevel
 from allocation.service_layer.unit_of_work import Handled, Repository, UnitOfWork
-from allocation.views import EventPage, ProductView, Views
+from allocation.views import STOCK_LEVELS, EventPage, ProductView, StockPage, Views
 
 
 class MemoryStore:
-    """Products, log and inbox. One unit of work at a time holds `lock`; readers take it for as long as they read."""
+    """Products, log, inbox and read models. One unit of work at a time holds `lock`; readers take it for as long as
+    they read. `projected` tells how far each projection has come in each partition, its lanes included."""
 
     def __init__(self, ids: Ids, clock: Clock, partitions: int = 1, lock_timeout_seconds: float = 5.0) -> None:
         self.ids, self.clock, self.partitions = ids, clock, partitions
@@ -41,6 +44,8 @@ class MemoryStore:
         self.sku_of_batch: dict[str, str] = {}
         self.log: list[list[EventEnvelope]] = [[] for _ in range(partitions)]
         self.inbox: dict[tuple[str, str], Handled] = {}
+        self.read_models = ReadModels()
+        self.projected: dict[tuple[str, int], int] = {}
         self._history: defaultdict[str, list[EventEnvelope]] = defaultdict(list)
 
     def write(self, logged: Sequence[EventEnvelope], handled: Sequence[Handled]) -> None:
@@ -216,5 +221,38 @@ class MemoryViews(Views):
                         found.append(logged)
         return EventPage(found, [LogPosition(p, seq) for p, seq in sorted(cursor.items())])
 
+    def stock(self, after: Sequence[LogPosition], limit: int) -> StockPage:
+        cursor = {p.partition: p.seq for p in after}
+        with self._store.lock:
+            levels = sorted(self._store.read_models.stock_levels.values(), key=lambda x: _place(x.position))
+        found = [x for x in levels if x.position.seq > cursor.get(x.position.partition, 0)][:limit]
+        cursor.update((x.position.partition, x.position.seq) for x in found)
+        return StockPage(found, [LogPosition(p, seq) for p, seq in sorted(cursor.items())])
+
+    def movements(self, sku: str, limit: int = 100) -> list[tuple[date, Movements]]:
+        with self._store.lock:
+            days = [(day, replace(m)) for (of, day), m in self._store.read_models.movements.items() if of == sku]
+        return sorted(days, key=lambda x: x[0], reverse=True)[:limit]
+
+    def reached(self, position: LogPosition) -> bool:
+        return len(self._store.log[position.partition]) >= position.seq
+
+    def stock_reached(self, position: LogPosition) -> bool:
+        return self._store.projected.get((STOCK_LEVELS, position.partition), 0) >= position.seq
+
     def ready(self) -> None:
         """Memory is always there."""
+
+
+class MemoryStock(Stock):
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    def levels(self, positions: Mapping[str, LogPosition]) -> list[StockLevel]:
+        with self._store.lock:
+            there = [(self._store.products[sku], at) for sku, at in positions.items() if sku in self._store.products]
+            return [StockLevel(p.sku, p.version_number, at, p.availability()) for p, at in there]
+
+
+def _place(position: LogPosition) -> tuple[int, int]:
+    return (position.partition, position.seq)

@@ -72,7 +72,7 @@ class MemorySubscriptionStore(SubscriptionStore):
             ]
 
     def settle(self, lease: Lease, settlement: Settlement, seconds: float) -> Lease:
-        with self._lock:
+        with self._lock, self._store.lock:
             cursor = self._cursors[lease.subscription, lease.partition]
             if cursor.epoch != lease.epoch:
                 raise LeaseLost(f"{lease.subscription} on partition {lease.partition} has another owner")
@@ -84,6 +84,9 @@ class MemorySubscriptionStore(SubscriptionStore):
             for key, lane in settlement.lanes.items():
                 place = (lease.subscription, key)
                 self._lanes[place] = heeding(lane, settlement.seen.get(key), self._lanes.get(place))
+            self._store.read_models.take(settlement.read_models)
+            behind = [lane.next_seq - 1 for (name, _), lane in self._lanes.items() if name == lease.subscription]
+            self._store.projected[lease.subscription, lease.partition] = min([settlement.seq, *behind])
             return replace(lease, seq=settlement.seq, until=cursor.leased_until)
 
     def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None, seq: int | None = None) -> bool:

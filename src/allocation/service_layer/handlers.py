@@ -1,21 +1,25 @@
 """One small function a command, one a reaction.
 
 A command's handler gets the unit of work open and never commits it: the bus does. A reaction gets the event as the log
-holds it, after the commit, at least once.
+holds it (`logged`), or a page of them in order (`page`), after the commit, at least once. One that records in
+`read_models` is a projection: its effect happens once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
 
 from allocation.domain import commands, events
 from allocation.domain.errors import BatchExists, InvalidSku, UnknownBatch, UnknownOrderLine
 from allocation.domain.events import Event
 from allocation.domain.model import OrderLine, Product
 from allocation.service_layer.answers import BatchState, Promise, promise_of, state_of
+from allocation.service_layer.broker import Publisher
 from allocation.service_layer.envelope import EventEnvelope, message_of
+from allocation.service_layer.facts import fact_of, level_message
 from allocation.service_layer.ports import Channel, Notifications
+from allocation.service_layer.read_models import Movements, ReadModels, Stock
 from allocation.service_layer.unit_of_work import UnitOfWork
 
 
@@ -112,8 +116,61 @@ def send_out_of_stock_notification(logged: EventEnvelope, notifications: Notific
     )
 
 
-EVENT_HANDLERS: dict[type[Event], list[Callable[..., None]]] = {
+def publish_facts(page: Sequence[EventEnvelope], publisher: Publisher) -> Sequence[Exception | None]:
+    """Tell other programs everything that happens, unfiltered: event notification."""
+    return publisher.publish("facts", [fact_of(logged) for logged in page])
+
+
+def publish_stock_levels(
+    page: Sequence[EventEnvelope], stock: Stock, publisher: Publisher
+) -> Sequence[Exception | None]:
+    """Tell other programs what is free of each sku that changed: event-carried state transfer, the last word only."""
+    last = {logged.key: logged for logged in page}
+    messages = [
+        level_message(level, last[level.sku])
+        for level in stock.levels({key: logged.position for key, logged in last.items()})
+    ]
+    told = {m.key: outcome for m, outcome in zip(messages, publisher.publish("stock_level", messages), strict=True)}
+    return [told.get(logged.key) for logged in page]
+
+
+def project_stock_levels(page: Sequence[EventEnvelope], stock: Stock, read_models: ReadModels) -> None:
+    """Keep `GET /v1/stock` current: what is free of each sku, in the order in which it last changed."""
+    for level in stock.levels({logged.key: logged.position for logged in page}):
+        read_models.put_stock_level(level)
+
+
+def count_movements(logged: EventEnvelope, read_models: ReadModels) -> None:
+    """Count what moved on a day. Counting is no way to do a thing twice: this needs the cursor's transaction."""
+    match logged.event:
+        case events.BatchCreated(qty=qty):
+            moved = Movements(received=qty)
+        case events.Allocated(qty=qty):
+            moved = Movements(allocated=qty)
+        case events.Deallocated(qty=qty):
+            moved = Movements(deallocated=qty)
+        case events.Backordered(qty=qty):
+            moved = Movements(backordered=qty)
+        case events.Cancelled(qty=qty):
+            moved = Movements(cancelled=qty)
+        case _:
+            return
+    read_models.add_movements(logged.key, logged.time.date(), moved)
+
+
+OF_EVERY_EVENT: list[Callable[..., Any]] = [
+    project_stock_levels,
+    count_movements,
+    publish_facts,
+    publish_stock_levels,
+]
+
+OF_ONE_EVENT: dict[type[Event], list[Callable[..., Any]]] = {
     events.Allocated: [publish_allocated_event],
     events.OutOfStock: [send_out_of_stock_notification],
+}
+
+EVENT_HANDLERS: dict[type[Event], list[Callable[..., Any]]] = {
+    event: [*OF_ONE_EVENT.get(event, []), *OF_EVERY_EVENT] for event in get_args(Event)
 }
 """Each handler is one subscription, named like it (see `subscriptions`)."""

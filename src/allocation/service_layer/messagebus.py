@@ -1,4 +1,5 @@
-"""Message in, answer out: every command is handled inside a unit of work that the bus owns.
+"""Message in, answer out: every command is handled inside a unit of work that the bus owns, every event by those who
+react to it.
 
 The bus is one object for the whole process and keeps nothing between messages; threads share it freely.
 """
@@ -13,20 +14,23 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from allocation.domain.commands import Command
 from allocation.domain.errors import Refused
 from allocation.service_layer.answers import Answer
-from allocation.service_layer.envelope import Clock, CommandEnvelope, Ids, partition_of
+from allocation.service_layer.envelope import Clock, CommandEnvelope, EventEnvelope, Ids, partition_of
 from allocation.service_layer.errors import Conflict, ConnectionLost, Unavailable
 from allocation.service_layer.group_commit import GroupCommit
+from allocation.service_layer.read_models import ReadModels
+from allocation.service_layer.subscriptions import Deliver, Outcomes
 from allocation.service_layer.unit_of_work import Handled, UnitOfWork
 
 Handler = Callable[[Any, UnitOfWork], Any]
 
 
 class MessageBus:
-    """Dispatches commands to their handlers.
+    """Dispatches commands to their handlers, and events to their reactions.
 
-    `handlers` have their dependencies bound, but for the unit of work. `partitions` is the number of log partitions;
-    callers of one partition share transactions. A transaction that conflicts with others is tried `attempts` times.
-    `committed` is called after each commit that added to the log: a hint to those who read it.
+    `handlers` have their dependencies bound, but for the unit of work; so have `reactions`, by name. `partitions` is
+    the number of log partitions; callers of one partition share transactions. A transaction that conflicts with others
+    is tried `attempts` times. `committed` is called after each commit that added to the log: a hint to those who read
+    it.
     """
 
     def __init__(
@@ -39,10 +43,12 @@ class MessageBus:
         attempts: int = 10,
         group_limit: int = 500,
         committed: Callable[[], None] = lambda: None,
+        reactions: Mapping[str, Deliver] | None = None,
     ) -> None:
         self._unit_of_work = unit_of_work
         self._committed = committed
         self._handlers = handlers
+        self._reactions = reactions or {}
         self._ids = ids
         self._clock = clock
         self._partitions = partitions
@@ -88,6 +94,10 @@ class MessageBus:
             if len(envelopes) == 1:
                 return [Answer(error=failure)]
             return [self._alone(envelope) for envelope in envelopes]
+
+    def react(self, name: str, events: Sequence[EventEnvelope], read_models: ReadModels) -> Outcomes:
+        """Hand logged events to the reaction of that name, in order (see `subscriptions.Deliver`)."""
+        return self._reactions[name](events, read_models)
 
     def _alone(self, envelope: CommandEnvelope) -> Answer:
         try:

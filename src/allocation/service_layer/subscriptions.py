@@ -11,27 +11,35 @@ event's id is the same each time.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from allocation.domain.events import Event
 from allocation.service_layer.envelope import Clock, EventEnvelope
 from allocation.service_layer.errors import Unavailable
+from allocation.service_layer.read_models import ReadModels
 
-Deliver = Callable[[Sequence[EventEnvelope]], Sequence[Exception | None]]
-"""Hands events over, in order, and tells of each: None, delivered; `Unavailable`, the destination is away, nothing from
-here on was tried; anything else, this one was refused, and later ones of its key were not tried."""
+Outcomes = Sequence[Exception | None]
+"""What became of each event, in order: None, delivered; `Unavailable`, the destination is away, nothing from here on
+was tried; anything else, this one was refused, and later ones of its key were not tried."""
+
+Deliver = Callable[[Sequence[EventEnvelope], ReadModels], Outcomes]
+"""Hands events over, in order. A projection records in `ReadModels` what is to be written with the cursor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A named reader of the log: `wants` is its rule. A new one starts at the log's head, or where it began."""
+    """A named reader of the log: `wants` is its rule. A new one starts at the log's head, or where it began.
+
+    `pause_seconds`: how long it lets events gather after a round, for one to whom the last word on a key is enough.
+    """
 
     name: str
     wants: frozenset[type[Event]]
     deliver: Deliver
     from_the_beginning: bool = False
+    pause_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +74,16 @@ class Lease:
 
 @dataclass(slots=True)
 class Settlement:
-    """What a round of deliveries comes to: the cursor's new place, lanes opened or moved, lanes that caught up, and
-    events discarded as (lane, seq, who, why). `seen` holds the lanes as they were when the round began."""
+    """What a round of deliveries comes to: the cursor's new place, lanes opened or moved, lanes that caught up, events
+    discarded as (lane, seq, who, why), and what projections want written. `seen` holds the lanes as they were when the
+    round began."""
 
     seq: int
     seen: Mapping[str, Lane] = field(default_factory=dict)
     lanes: dict[str, Lane] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
     discarded: list[tuple[Lane, int, str, str]] = field(default_factory=list)
+    read_models: ReadModels = field(default_factory=ReadModels)
 
 
 def heeding(lane: Lane, seen: Lane | None, current: Lane | None) -> Lane:
@@ -113,8 +123,8 @@ class SubscriptionStore(ABC):
 
     @abstractmethod
     def settle(self, lease: Lease, settlement: Settlement, seconds: float) -> Lease:
-        """Write the settlement and prolong the lease, in one transaction. Raises `LeaseLost`, having written nothing,
-        if the epoch has passed to another owner."""
+        """Write the settlement, its read models included, and prolong the lease, in one transaction. Raises
+        `LeaseLost`, having written nothing, if the epoch has passed to another owner."""
 
     @abstractmethod
     def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None, seq: int | None = None) -> bool:
@@ -177,7 +187,7 @@ class Line:
     def _go_on(self, lease: Lease, lanes: Mapping[str, Lane], settlement: Settlement) -> None:
         events = self._store.read(lease.partition, lease.seq, self._page)
         wanted = [e for e in events if e.key not in lanes and type(e.event) in self._subscription.wants]
-        refused = self._hand_over(wanted)
+        refused = self._hand_over(wanted, settlement)
         for logged in events:
             failure = refused.get(logged.id)
             if isinstance(failure, Unavailable):
@@ -196,7 +206,7 @@ class Line:
             settlement.discarded.append((lane, skipped.position.seq, *lane.discard))
             lane = _moved(lane, skipped.position.seq + 1)
         wanted = [e for e in events if type(e.event) in self._subscription.wants]
-        refused = self._hand_over(wanted)
+        refused = self._hand_over(wanted, settlement)
         for logged in wanted:
             failure = refused.get(logged.id)
             if failure is None:
@@ -211,11 +221,11 @@ class Line:
         else:
             settlement.lanes[lane.key] = _moved(lane, events[-1].position.seq + 1)
 
-    def _hand_over(self, events: Sequence[EventEnvelope]) -> dict[str, Exception]:
+    def _hand_over(self, events: Sequence[EventEnvelope], settlement: Settlement) -> dict[str, Exception]:
         """What was not delivered, by event id."""
         if not events:
             return {}
-        outcomes = zip(events, self._subscription.deliver(events), strict=True)
+        outcomes = zip(events, self._subscription.deliver(events, settlement.read_models), strict=True)
         refused = {logged.id: failure for logged, failure in outcomes if failure is not None}
         if any(isinstance(failure, Unavailable) for failure in refused.values()):
             self._failures += 1
@@ -239,17 +249,19 @@ def _moved(lane: Lane, next_seq: int) -> Lane:
     return Lane(lane.subscription, lane.key, lane.partition, next_seq, 0, lane.due_at, lane.reason)
 
 
-def one_by_one(handle: Callable[[EventEnvelope], None]) -> Deliver:
+def one_by_one(handle: Callable[[EventEnvelope, ReadModels], None]) -> Deliver:
     """Deliver to a plain function, which raises `Unavailable` or anything else where it cannot do its work."""
 
-    def deliver(events: Sequence[EventEnvelope]) -> list[Exception | None]:
+    def deliver(events: Sequence[EventEnvelope], read_models: ReadModels) -> Outcomes:
         outcomes: list[Exception | None] = []
         refused: dict[str, Exception] = {}
         for logged in events:
             failure = refused.get(logged.key)
             if failure is None:
+                written = ReadModels()
                 try:
-                    handle(logged)
+                    handle(logged, written)
+                    read_models.take(written)
                 except Unavailable as away:
                     return outcomes + [away] * (len(events) - len(outcomes))
                 except Exception as refusal:  # noqa: BLE001  # parked in the key's lane, where it is seen
@@ -260,13 +272,27 @@ def one_by_one(handle: Callable[[EventEnvelope], None]) -> Deliver:
     return deliver
 
 
-def subscriptions_of(
-    handlers: Mapping[type[Event], Iterable[Callable[..., None]]],
-    bound: Callable[[Callable[..., None]], Callable[[EventEnvelope], None]],
-) -> list[Subscription]:
-    """One subscription a handler, named like it, wanting every event it stands beside."""
-    wants: dict[Callable[..., None], set[type[Event]]] = {}
-    for event, named in handlers.items():
-        for handler in named:
-            wants.setdefault(handler, set()).add(event)
-    return [Subscription(h.__name__, frozenset(events), one_by_one(bound(h))) for h, events in wants.items()]
+def all_together(handle: Callable[[Sequence[EventEnvelope], ReadModels], Outcomes | None]) -> Deliver:
+    """Deliver to a function of a page, which answers what became of each event, or None: all went well.
+
+    If it raises `Unavailable` none was delivered. For anything else that it raises the events are handed over one by
+    one, so that only those which cannot be handled are refused.
+    """
+
+    def one(logged: EventEnvelope, read_models: ReadModels) -> None:
+        for failure in handle([logged], read_models) or ():
+            if failure is not None:
+                raise failure
+
+    def deliver(events: Sequence[EventEnvelope], read_models: ReadModels) -> Outcomes:
+        written = ReadModels()
+        try:
+            outcomes = handle(events, written) or [None] * len(events)
+        except Unavailable as away:
+            return [away] * len(events)
+        except Exception:  # noqa: BLE001  # who is to blame shows when each is tried alone, and is parked with the reason
+            return one_by_one(one)(events, read_models)
+        read_models.take(written)
+        return outcomes
+
+    return deliver

@@ -6,7 +6,7 @@ Polling is the truth, and adapts: at once while there is work, then ever more se
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from threading import Event as Flag
 from threading import Thread
@@ -18,6 +18,21 @@ from allocation.service_layer.subscriptions import Backoff, Lease, Line, Subscri
 SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.005, 0.5
 
 _log = logging.getLogger(__name__)
+
+
+class Bell:
+    """Rung after each commit that added to the log: a hint to those who read it. Callers may not assume that anybody
+    hears it; ringing costs next to nothing and raises nothing."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[], None]] = []
+
+    def heard_by(self, listener: Callable[[], None]) -> None:
+        self._listeners.append(listener)
+
+    def ring(self) -> None:
+        for listener in self._listeners:
+            listener()
 
 
 class Worker:
@@ -67,6 +82,11 @@ class Worker:
             if run.is_alive():
                 run.join()
 
+    def pause(self, seconds: float) -> None:
+        """Let so much time pass, unless it is to stop."""
+        if seconds:
+            self._stopping.wait(seconds)
+
     def keep_running(self) -> bool:
         return not self._stopping.is_set()
 
@@ -94,7 +114,10 @@ class _Run(Thread):
         while self._worker.keep_running():
             self.flag.clear()
             moved = [self._round(partition, line) for partition, line in enumerate(self._lines)]
-            if any(moved) or self.flag.wait(wait_seconds):
+            if any(moved):
+                self._worker.pause(self.subscription.pause_seconds)
+                wait_seconds = SHORTEST_WAIT_SECONDS
+            elif self.flag.wait(wait_seconds):
                 wait_seconds = SHORTEST_WAIT_SECONDS
             else:
                 wait_seconds = min(wait_seconds * 2, LONGEST_WAIT_SECONDS)

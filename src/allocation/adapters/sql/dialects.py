@@ -65,6 +65,10 @@ class Dialect(ABC):
         """The first page of open batches, in order of preference, of each `v.sku`; `?` is the page size."""
 
     @abstractmethod
+    def open_batches_of(self, sku: str) -> str:
+        """An outer join to every open batch `b` of a sku."""
+
+    @abstractmethod
     def waiting_of_each_size(self, columns: str) -> str:
         """Of each quantity in `sizes`, the oldest waiting lines of `:sku` after `:after`, `:page` of them."""
 
@@ -120,6 +124,9 @@ class SqliteDialect(Dialect):
             f"SELECT {columns} FROM {rows} CROSS JOIN batches b ON b.rowid IN (SELECT o.rowid FROM batches o "
             "WHERE o.sku = v.sku AND o.is_open ORDER BY coalesce(o.eta, '0001-01-01'), o.reference LIMIT ?)"
         )
+
+    def open_batches_of(self, sku: str) -> str:
+        return f"LEFT JOIN batches b ON b.sku = {sku} AND b.is_open"
 
     def waiting_of_each_size(self, columns: str) -> str:
         return (
@@ -182,6 +189,9 @@ class PostgresDialect(Dialect):
             f"SELECT {columns} FROM {rows} CROSS JOIN LATERAL (SELECT * FROM batches o WHERE o.sku = v.sku "
             "AND o.is_open ORDER BY coalesce(o.eta, '0001-01-01'), o.reference LIMIT ?) b"
         )
+
+    def open_batches_of(self, sku: str) -> str:
+        return f"LEFT JOIN LATERAL (SELECT * FROM batches o WHERE o.sku = {sku} AND o.is_open) b ON true"
 
     def waiting_of_each_size(self, columns: str) -> str:
         return (

@@ -61,6 +61,10 @@ class Statements:
             "SELECT v.sku, (SELECT min(l.qty) FROM order_lines l WHERE l.sku = v.sku AND l.batchref IS NULL) "
             f"FROM {d.rows('v', 'sku')}"
         )
+        self._levels = sql(
+            f"SELECT p.sku, p.version_number, {_BATCH} FROM {d.rows('v', 'sku')} "
+            f"{d.one_of('products', 'p', 'p.sku = v.sku')} {d.open_batches_of('p.sku')} WHERE p.version_number > 0"
+        )
         self._inbox = sql(
             f"SELECT {_INBOX} FROM {d.rows('v', 'source', 'id')} "
             f"{d.one_of('inbox', 'i', 'i.source = v.source AND i.id = v.id')}"
@@ -111,6 +115,10 @@ class Statements:
     def logged(self, sku: str, version: int, event_id: str) -> Step:
         """The position of an event, if it is in the log."""
         return Step(self._logged, (sku, version, event_id))
+
+    def levels(self, skus: Collection[str]) -> Step:
+        """(sku, version, an open batch or NULLs) of each product that is there: one statement, so of one moment."""
+        return self.dialect.reading(self._levels, _column(skus))
 
     def inbox(self, keys: Collection[tuple[str, str]]) -> Step:
         """The rows of the inbox for (source, id)."""

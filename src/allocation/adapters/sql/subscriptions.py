@@ -11,7 +11,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine, and_, delete, insert, or_, select, update
 
 from allocation.adapters.serialization import text_of
+from allocation.adapters.sql.engine import dialect_of
 from allocation.adapters.sql.errors import translated
+from allocation.adapters.sql.read_models import write
 from allocation.adapters.sql.tables import dead_letters, discards, event_log, lanes, log_head, subscriptions
 from allocation.adapters.sql.views import logged_from
 from allocation.service_layer.envelope import Clock, EventEnvelope, Ids
@@ -23,6 +25,7 @@ from allocation.service_layer.subscriptions import Lane, Lease, Settlement, Subs
 class SqlSubscriptionStore(SubscriptionStore):
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine, self._clock = engine, clock
+        self._dialect = dialect_of(engine)
 
     def join(self, name: str, from_the_beginning: bool) -> None:
         now = self._clock.now()
@@ -126,6 +129,7 @@ class SqlSubscriptionStore(SubscriptionStore):
                     for key, lane in settlement.lanes.items()
                 ]
                 connection.execute(insert(lanes), rows)
+            write(settlement.read_models, self._dialect, connection)
         return replace(lease, seq=settlement.seq, until=until)
 
     def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None, seq: int | None = None) -> bool:

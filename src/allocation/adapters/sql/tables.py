@@ -34,7 +34,7 @@ from sqlalchemy.types import TypeEngine
 
 metadata = MetaData()
 
-REVISION = "0002"
+REVISION = "0003"
 """The migration that leads to these tables."""
 
 Bytewise = Text().with_variant(TEXT(collation="C"), "postgresql")
@@ -221,3 +221,28 @@ dead_letters = Table(
     Column("at", Moment, nullable=False),
 )
 """Messages that came in and could not be handled."""
+
+stock_levels = Table(
+    "stock_levels",
+    metadata,
+    Column("sku", Bytewise, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("log_partition", SmallInteger, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("available", Text, nullable=False),
+    Index("ix_stock_levels_by_position", "log_partition", "position"),
+)
+"""A read model: what is free of a sku by day, as JSON, in the order of the event that led to telling it."""
+
+movements = Table(
+    "movements",
+    metadata,
+    Column("sku", Bytewise, primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("received", BigInteger, nullable=False),
+    Column("allocated", BigInteger, nullable=False),
+    Column("deallocated", BigInteger, nullable=False),
+    Column("backordered", BigInteger, nullable=False),
+    Column("cancelled", BigInteger, nullable=False),
+)
+"""A read model: how many pieces moved on a day (UTC)."""

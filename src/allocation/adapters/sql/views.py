@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, Select, func, select
 
 from allocation.adapters.serialization import decode_event
 from allocation.adapters.sql.errors import translated
-from allocation.adapters.sql.tables import batches, event_log, log_head, order_lines, products
+from allocation.adapters.sql.read_models import level_from
+from allocation.adapters.sql.tables import (
+    batches,
+    event_log,
+    lanes,
+    log_head,
+    movements,
+    order_lines,
+    products,
+    stock_levels,
+    subscriptions,
+)
 from allocation.domain.model import Batch, Product
 from allocation.service_layer.answers import BatchState, Promise
 from allocation.service_layer.envelope import EventEnvelope, LogPosition, partition_of
-from allocation.views import EventPage, ProductView, Views
+from allocation.service_layer.read_models import Movements, StockLevel
+from allocation.views import STOCK_LEVELS, EventPage, ProductView, StockPage, Views
 
 _LINES = select(
     order_lines.c.orderid, order_lines.c.sku, order_lines.c.qty, order_lines.c.batchref, batches.c.eta
@@ -77,6 +90,47 @@ class SqlViews(Views):
                     cursor[partition] = page[-1].position.seq
                 found += page
         return EventPage(found, [LogPosition(p, seq) for p, seq in sorted(cursor.items())])
+
+    def stock(self, after: Sequence[LogPosition], limit: int) -> StockPage:
+        cursor = {p.partition: p.seq for p in after}
+        table = stock_levels.c
+        found: list[StockLevel] = []
+        with self._reading() as connection:
+            for partition in range(self._partitions):
+                query = (
+                    select(table.sku, table.version, table.log_partition, table.position, table.available)
+                    .where(table.log_partition == partition, table.position > cursor.get(partition, 0))
+                    .order_by(table.position)
+                    .limit(limit - len(found))
+                )
+                page = [level_from(*row) for row in connection.execute(query)]
+                if page:
+                    cursor[partition] = page[-1].position.seq
+                found += page
+        return StockPage(found, [LogPosition(p, seq) for p, seq in sorted(cursor.items())])
+
+    def movements(self, sku: str, limit: int = 100) -> list[tuple[date, Movements]]:
+        query = select(movements).where(movements.c.sku == sku).order_by(movements.c.day.desc()).limit(limit)
+        with self._reading() as connection:
+            return [(row.day, Movements(*row[2:])) for row in connection.execute(query)]
+
+    def reached(self, position: LogPosition) -> bool:
+        head = select(log_head.c.seq).where(log_head.c.log_partition == position.partition)
+        with self._reading() as connection:
+            return (connection.scalar(head) or 0) >= position.seq
+
+    def stock_reached(self, position: LogPosition) -> bool:
+        cursor = select(subscriptions.c.position).where(
+            subscriptions.c.name == STOCK_LEVELS, subscriptions.c.log_partition == position.partition
+        )
+        behind = select(func.min(lanes.c.next_position)).where(
+            lanes.c.subscription == STOCK_LEVELS, lanes.c.log_partition == position.partition
+        )
+        with self._reading() as connection:
+            if (connection.scalar(cursor) or 0) < position.seq:
+                return False
+            lagging = connection.scalar(behind)
+            return lagging is None or lagging > position.seq
 
     def ready(self) -> None:
         with self._reading() as connection:

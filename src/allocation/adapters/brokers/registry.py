@@ -1,0 +1,52 @@
+"""Which broker a URL names. One line a scheme; the module, and its client, are loaded when the scheme is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+
+from allocation.service_layer.broker import Publisher, Receiver
+from allocation.service_layer.errors import SetupError
+
+BROKERS: dict[str, tuple[str, str]] = {
+    # scheme: (module in this package, extra that brings its client)
+}
+
+
+def publishers(urls: str, namespace: str) -> dict[str, Publisher]:
+    """A publisher for each URL of a list, by its scheme. Nothing connects before it is used.
+
+    Raises `SetupError` for a scheme that is unknown or stands twice, or whose client is not installed.
+    """
+    found: dict[str, Publisher] = {}
+    for scheme, url in _each(urls):
+        found[scheme] = _module(scheme).publisher(url, namespace)
+    return found
+
+
+def receivers(urls: str, namespace: str, owner: str) -> dict[str, Receiver]:
+    """A receiver for each URL of a list, by its scheme; `owner` names this process to the broker. Raises as above."""
+    found: dict[str, Receiver] = {}
+    for scheme, url in _each(urls):
+        found[scheme] = _module(scheme).receiver(url, namespace, owner)
+    return found
+
+
+def _each(urls: str) -> Iterator[tuple[str, str]]:
+    seen: set[str] = set()
+    for url in urls.split():
+        scheme = url.partition(":")[0]
+        if scheme in seen:
+            raise SetupError(f"Two brokers of the scheme {scheme} are named; only one of each can be")
+        seen.add(scheme)
+        yield scheme, url
+
+
+def _module(scheme: str):  # type: ignore[no-untyped-def]  # a module with `publisher` and `receiver`
+    if scheme not in BROKERS:
+        raise SetupError(f"There is no broker {scheme!r}; known are {', '.join(sorted(BROKERS)) or 'none'}")
+    module, extra = BROKERS[scheme]
+    try:
+        return import_module(f"allocation.adapters.brokers.{module}")
+    except ModuleNotFoundError as missing:
+        raise SetupError(f"{scheme}: needs a client: install allocation[{extra}]") from missing

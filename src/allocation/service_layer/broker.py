@@ -1,0 +1,118 @@
+"""The two ports of every broker: what goes out (`Publisher`), what comes in (`Receiver`).
+
+On the wire a message is a CloudEvent (CloudEvents 1.0); adapters write it in the form that their broker likes. What a
+broker can do it says in its `Capabilities`, and one suite of tests asserts exactly what is declared.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What callers may rely on; everything else they may not.
+
+    durable: what was accepted outlives a restart of the broker. ordered_by_key: messages of one key arrive in the order
+    of publishing. acknowledged: a delivery comes again until it is accepted or rejected. replayable: a new reader may
+    begin with what was published before it came. scheduled: a delivery can be released for later. deduplicated: the
+    same version of a key published twice is delivered once. filtered: the broker itself leaves out what is not wanted.
+    """
+
+    durable: bool = False
+    ordered_by_key: bool = False
+    acknowledged: bool = False
+    replayable: bool = False
+    scheduled: bool = False
+    deduplicated: bool = False
+    filtered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is told to other programs, before it has a form on some wire.
+
+    `type` is that of a CloudEvent (`allocation.Allocated`), `key` its subject, the sku: what is ordered. `data` are the
+    fields, ready to become a JSON object. `version` is the product's after the event, gapless for a key on the facts.
+    `extensions` are further attributes of the CloudEvent: partition, sequence, correlationid, causationid, ...
+    """
+
+    id: str
+    type: str
+    key: str
+    time: datetime
+    data: object
+    version: int
+    extensions: Mapping[str, str | int] = field(default_factory=dict)
+
+
+class Publisher(ABC):
+    """Hands messages to a broker. Used by one thread at a time.
+
+    Callers may not assume that a message arrives once: what is not known to be accepted is published again, under the
+    same id, and consumers drop versions of a key that they have passed.
+    """
+
+    capabilities: Capabilities
+
+    @abstractmethod
+    def publish(self, topic: str, messages: Sequence[Message]) -> Sequence[Exception | None]:
+        """Returns when it is known of each message what became of it, in order: None, the broker has accepted it (for
+        good, if it is durable); `Unavailable`, the broker is away; `Rejected`, it will not have this one. Behind a
+        failure nothing later of the same key was sent."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the connection. What was accepted stays accepted."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """One message as a broker hands it over.
+
+    `source` names the queue it came from; under it the inbox knows `id`, which is the sender's, or else the broker's
+    own: the same each time it is delivered. `attempts` counts deliveries, this one included (1 where the broker does
+    not count). `token` is the adapter's own.
+    """
+
+    body: bytes
+    source: str
+    id: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    key: str | None = None
+    attempts: int = 1
+    token: object = None
+
+
+class Receiver(ABC):
+    """Takes messages from a broker. Used by one thread at a time.
+
+    Where the broker acknowledges, a delivery that is neither accepted, released nor rejected comes again, to this
+    receiver or to another; so does one whose acknowledgement was lost. Callers may not assume that it comes once. All
+    methods raise `Unavailable` when the broker cannot be reached; call again then.
+    """
+
+    capabilities: Capabilities
+
+    @abstractmethod
+    def receive(self, most: int, wait_seconds: float) -> Sequence[Delivery]:
+        """Up to `most` deliveries, in order for each key; waits up to `wait_seconds` for the first one."""
+
+    @abstractmethod
+    def accept(self, deliveries: Sequence[Delivery]) -> None:
+        """They are done with, after our commit: not to come again."""
+
+    @abstractmethod
+    def release(self, deliveries: Sequence[Delivery], delay_seconds: float = 0.0) -> None:
+        """Not handled: to come again, with all later ones of their keys behind them (where the broker orders)."""
+
+    @abstractmethod
+    def reject(self, delivery: Delivery, reason: str) -> None:
+        """Never to come again: the caller has parked it with the reason, or the broker keeps dead letters itself."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what is in hand, and let go of the connection."""

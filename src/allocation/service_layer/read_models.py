@@ -1,0 +1,79 @@
+"""Read models that live in our database beside the log, and how a projection writes them.
+
+A projection does not write at once: it records here what it wants written, and the store writes that in the transaction
+that moves the projection's cursor. So each event has its effect once, though it may be handled twice.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+from allocation.domain.errors import Available
+from allocation.service_layer.envelope import LogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class StockLevel:
+    """What is free of a sku, by the day it is there, at one version of the product; whoever has it needs no question.
+
+    `position` is that of the last event which led to telling it: levels are read in its order.
+    """
+
+    sku: str
+    version: int
+    position: LogPosition
+    available: tuple[Available, ...] = ()
+
+
+@dataclass(slots=True)
+class Movements:
+    """Pieces of a sku that were received, promised, taken off a batch, left waiting, cancelled: on one day (UTC)."""
+
+    received: int = 0
+    allocated: int = 0
+    deallocated: int = 0
+    backordered: int = 0
+    cancelled: int = 0
+
+    def add(self, other: Movements) -> None:
+        self.received += other.received
+        self.allocated += other.allocated
+        self.deallocated += other.deallocated
+        self.backordered += other.backordered
+        self.cancelled += other.cancelled
+
+
+@dataclass(slots=True)
+class ReadModels:
+    """What is to be written: levels newer than those that are there, and amounts to add."""
+
+    stock_levels: dict[str, StockLevel] = field(default_factory=dict)
+    movements: dict[tuple[str, date], Movements] = field(default_factory=dict)
+
+    def put_stock_level(self, level: StockLevel) -> None:
+        """The newest version wins; of two alike, the later position."""
+        known = self.stock_levels.get(level.sku)
+        if known is None or (level.version, level.position.seq) >= (known.version, known.position.seq):
+            self.stock_levels[level.sku] = level
+
+    def add_movements(self, sku: str, day: date, movements: Movements) -> None:
+        self.movements.setdefault((sku, day), Movements()).add(movements)
+
+    def take(self, other: ReadModels) -> None:
+        """Add what another one holds."""
+        for level in other.stock_levels.values():
+            self.put_stock_level(level)
+        for (sku, day), movements in other.movements.items():
+            self.add_movements(sku, day, movements)
+
+
+class Stock(ABC):
+    """The present state of products, for those who tell of it. Raises `Unavailable` if the store cannot be reached."""
+
+    @abstractmethod
+    def levels(self, positions: Mapping[str, LogPosition]) -> list[StockLevel]:
+        """The levels of these skus, each to be told at the position beside it; all of one moment, which is that of the
+        call or later, never earlier."""
