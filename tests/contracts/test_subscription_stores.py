@@ -162,3 +162,23 @@ def test_dead_letters_are_kept_whatever_they_hold(kept: Kept) -> None:
         ("redis y", "ü", "unknown"),
         ("redis x", "\\x00\\xff{", "not JSON"),
     ]
+
+
+def test_workers_count_each_other_until_they_leave_or_fall_silent(kept: Kept) -> None:
+    assert kept.store.live("worker-1", 15) == 1
+    assert kept.store.live("worker-2", 15) == 2
+    kept.clock.step(10)
+    assert kept.store.live("worker-1", 15) == 2
+    kept.clock.step(6)
+    assert kept.store.live("worker-1", 15) == 1, "worker-2 has been silent for too long"
+    assert kept.store.live("worker-2", 15) == 2
+    kept.store.leave("worker-2")
+    assert kept.store.live("worker-1", 15) == 1
+
+
+def test_a_patient_worker_takes_only_what_nobody_has_had_for_a_while(kept: Kept) -> None:
+    kept.store.release(kept.take("worker-1"))
+    assert kept.store.lease("mail", 0, "worker-2", 15, patience_seconds=15) is None
+    assert kept.store.lease("mail", 0, "worker-1", 15, patience_seconds=15) is None, "it was given back"
+    kept.clock.step(15)
+    assert kept.store.lease("mail", 0, "worker-2", 15, patience_seconds=15) is not None

@@ -28,6 +28,7 @@ class MemorySubscriptionStore(SubscriptionStore):
         self._lock = Lock()
         self._cursors: dict[tuple[str, int], _Cursor] = {}
         self._lanes: dict[tuple[str, str], Lane] = {}
+        self._live: dict[str, datetime] = {}
         self.discarded: list[tuple[Lane, int, str, str]] = []
 
     def join(self, name: str, from_the_beginning: bool) -> None:
@@ -37,14 +38,27 @@ class MemorySubscriptionStore(SubscriptionStore):
                 start = 0 if from_the_beginning else len(log)
                 self._cursors.setdefault((name, partition), _Cursor(start, "", 0, now))
 
-    def lease(self, name: str, partition: int, owner: str, seconds: float) -> Lease | None:
+    def live(self, owner: str, seconds: float) -> int:
+        now = self._store.clock.now()
+        with self._lock:
+            self._live[owner] = now + timedelta(seconds=seconds)
+            return sum(until > now for until in self._live.values())
+
+    def leave(self, owner: str) -> None:
+        with self._lock:
+            self._live.pop(owner, None)
+
+    def lease(
+        self, name: str, partition: int, owner: str, seconds: float, patience_seconds: float = 0.0
+    ) -> Lease | None:
         now = self._store.clock.now()
         with self._lock:
             cursor = self._cursors[name, partition]
-            if cursor.owner != owner:
-                if cursor.leased_until > now:
+            if cursor.owner != owner or cursor.leased_until <= now:
+                if cursor.leased_until > now - timedelta(seconds=patience_seconds):
                     return None
-                cursor.owner, cursor.epoch = owner, cursor.epoch + 1
+                cursor.epoch += cursor.owner != owner
+                cursor.owner = owner
             cursor.leased_until = now + timedelta(seconds=seconds)
             return Lease(name, partition, owner, cursor.epoch, cursor.seq, cursor.leased_until)
 

@@ -95,15 +95,27 @@ def heeding(lane: Lane, seen: Lane | None, current: Lane | None) -> Lane:
 
 class SubscriptionStore(ABC):
     """Cursors, leases and lanes, beside the log. Callers may not assume that a lease outlives its time, nor that they
-    still hold it: `settle` says. Raises `Unavailable` when the store cannot be reached."""
+    still hold it: `settle` says, by the epoch; clocks only decide how soon another may take over. Raises `Unavailable`
+    when the store cannot be reached."""
 
     @abstractmethod
     def join(self, name: str, from_the_beginning: bool) -> None:
         """Make the subscription's cursors, unless it has them."""
 
     @abstractmethod
-    def lease(self, name: str, partition: int, owner: str, seconds: float) -> Lease | None:
-        """Take or prolong the lease; None if another owner has it. A change of owner raises the epoch."""
+    def live(self, owner: str, seconds: float) -> int:
+        """Say that this worker lives, and will for so long; answers how many do, this one included."""
+
+    @abstractmethod
+    def leave(self, owner: str) -> None:
+        """This worker has stopped."""
+
+    @abstractmethod
+    def lease(
+        self, name: str, partition: int, owner: str, seconds: float, patience_seconds: float = 0.0
+    ) -> Lease | None:
+        """Take or prolong the lease; None if another owner has it, or it has been free for less than
+        `patience_seconds`. A change of owner raises the epoch."""
 
     @abstractmethod
     def release(self, lease: Lease) -> None:

@@ -13,6 +13,7 @@ from threading import Thread
 
 from allocation.service_layer.envelope import Clock
 from allocation.service_layer.errors import LeaseLost, Unavailable
+from allocation.service_layer.sharing import FairShare
 from allocation.service_layer.subscriptions import Backoff, Lease, Line, Subscription, SubscriptionStore
 
 SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.005, 0.5
@@ -36,7 +37,7 @@ class Bell:
 
 
 class Worker:
-    """Delivers for every subscription in every log partition that no other worker has.
+    """Delivers for its fair share of the subscriptions' partitions, and for those that no other worker takes.
 
     `owner` is this worker's own name. `start` returns at once; `stop` waits for the deliveries under way and gives
     back the leases.
@@ -54,6 +55,7 @@ class Worker:
     ) -> None:
         self._store, self._clock, self._owner, self._lease_seconds = store, clock, owner, lease_seconds
         self._stopping = Flag()
+        self._share = FairShare(len(subscriptions) * partitions, self._live_workers, clock, lease_seconds)
         self._runs = [
             _Run(self, s, [Line(s, store, clock, backoff, lease_seconds=lease_seconds) for _ in range(partitions)])
             for s in subscriptions
@@ -81,6 +83,8 @@ class Worker:
         for run in self._runs:
             if run.is_alive():
                 run.join()
+        if any(run.ident for run in self._runs):
+            self._leave()
 
     def pause(self, seconds: float) -> None:
         """Let so much time pass, unless it is to stop."""
@@ -91,13 +95,30 @@ class Worker:
         return not self._stopping.is_set()
 
     def lease(self, subscription: Subscription, partition: int, held: Lease | None) -> Lease | None:
-        """The lease in hand while more than half its time is left, else one taken anew; None: others have it."""
+        """The lease in hand while more than half its time is left, else one taken anew; None: others have it, or are
+        to have it."""
+        if held is not None and self._share.is_too_much(subscription.name, partition):
+            self.release(held)
+            held = None
         if held is not None and held.until - self._clock.now() > timedelta(seconds=self._lease_seconds / 2):
             return held
-        return self._store.lease(subscription.name, partition, self._owner, self._lease_seconds)
+        patience_seconds = 0.0 if held is not None else self._share.patience_seconds()
+        lease = self._store.lease(subscription.name, partition, self._owner, self._lease_seconds, patience_seconds)
+        (self._share.lost if lease is None else self._share.took)(subscription.name, partition)
+        return lease
 
     def release(self, lease: Lease) -> None:
+        self._share.lost(lease.subscription, lease.partition)
         self._store.release(lease)
+
+    def _live_workers(self) -> int:
+        return self._store.live(self._owner, self._lease_seconds)
+
+    def _leave(self) -> None:
+        try:
+            self._store.leave(self._owner)
+        except Unavailable as away:
+            _log.warning("the others find out by themselves that this worker has left: %s", away)
 
 
 class _Run(Thread):
@@ -135,6 +156,9 @@ class _Run(Thread):
             return False
         except Unavailable as away:
             _log.warning("%s, partition %d: %s", self.subscription.name, partition, away)
+            return False
+        except Exception:  # noqa: BLE001  # said aloud; a thread that ended here would leave its subscription to nobody
+            _log.exception("%s, partition %d: it cannot go on", self.subscription.name, partition)
             return False
         return moved
 

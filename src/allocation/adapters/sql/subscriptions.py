@@ -8,13 +8,21 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
 
 from allocation.adapters.serialization import text_of
 from allocation.adapters.sql.engine import dialect_of
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.read_models import write
-from allocation.adapters.sql.tables import dead_letters, discards, event_log, lanes, log_head, subscriptions
+from allocation.adapters.sql.tables import (
+    dead_letters,
+    discards,
+    event_log,
+    lanes,
+    log_head,
+    subscriptions,
+    workers,
+)
 from allocation.adapters.sql.views import logged_from
 from allocation.service_layer.envelope import Clock, EventEnvelope, Ids
 from allocation.service_layer.errors import LeaseLost
@@ -47,10 +55,24 @@ class SqlSubscriptionStore(SubscriptionStore):
             if new:
                 connection.execute(insert(subscriptions), new)
 
-    def lease(self, name: str, partition: int, owner: str, seconds: float) -> Lease | None:
+    def live(self, owner: str, seconds: float) -> int:
+        now = self._clock.now()
+        with self._writing() as connection:
+            connection.execute(delete(workers).where(or_(workers.c.owner == owner, workers.c.lives_until <= now)))
+            connection.execute(insert(workers).values(owner=owner, lives_until=now + timedelta(seconds=seconds)))
+            return connection.scalar(select(func.count()).select_from(workers)) or 1
+
+    def leave(self, owner: str) -> None:
+        with self._writing() as connection:
+            connection.execute(delete(workers).where(workers.c.owner == owner))
+
+    def lease(
+        self, name: str, partition: int, owner: str, seconds: float, patience_seconds: float = 0.0
+    ) -> Lease | None:
         now = self._clock.now()
         row = and_(subscriptions.c.name == name, subscriptions.c.log_partition == partition)
-        free = or_(subscriptions.c.owner == owner, subscriptions.c.leased_until <= now)
+        ours = and_(subscriptions.c.owner == owner, subscriptions.c.leased_until > now)
+        free = or_(ours, subscriptions.c.leased_until <= now - timedelta(seconds=patience_seconds))
         with self._writing() as connection:
             held = connection.execute(select(subscriptions).where(row, free).with_for_update()).one_or_none()
             if held is None:

@@ -182,6 +182,14 @@ subscriptions = Table(
 )
 """The cursor of each subscription in each partition, and who may move it until when."""
 
+workers = Table(
+    "workers",
+    metadata,
+    Column("owner", Bytewise, primary_key=True),
+    Column("lives_until", Moment, nullable=False),
+)
+"""Who delivers now, so that they can share out the leases."""
+
 lanes = Table(
     "lanes",
     metadata,

@@ -1,4 +1,4 @@
-"""Read models that projections write: stock levels by position, movements by day."""
+"""Read models that projections write: stock levels by position, movements by day; and who delivers now."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,8 +11,15 @@ depends_on = None
 
 Bytewise = sa.Text().with_variant(TEXT(collation="C"), "postgresql")
 
+Moment = sa.String(32).with_variant(sa.DateTime(timezone=True), "postgresql")
+
 
 def upgrade() -> None:
+    op.create_table(
+        "workers",
+        sa.Column("owner", Bytewise, primary_key=True),
+        sa.Column("lives_until", Moment, nullable=False),
+    )
     op.create_table(
         "stock_levels",
         sa.Column("sku", Bytewise, primary_key=True),
@@ -35,5 +42,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_table("workers")
     op.drop_table("movements")
     op.drop_table("stock_levels")
