@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -40,7 +41,7 @@ from allocation.service_layer.subscriptions import (
     one_by_one,
 )
 from allocation.service_layer.unit_of_work import UnitOfWork
-from allocation.service_layer.worker import Bell, Worker
+from allocation.service_layer.worker import Bell, WakeUp, Worker
 from allocation.views import Views
 
 
@@ -98,13 +99,24 @@ def bootstrap(
     # Each delivery goes through the bus, as each command does.
     subscriptions = [replace(reaction, deliver=partial(bus.react, reaction.name)) for reaction in reactions]
     backoff = Backoff(random.random)
-    worker = Worker(subscriptions, store.subscriptions, clock, backoff, owner or ids.new(), settings.log_partitions)
+    wake_up = _wake_up(settings)
+    worker = Worker(
+        subscriptions,
+        store.subscriptions,
+        clock,
+        backoff,
+        owner or ids.new(),
+        settings.log_partitions,
+        wake_up=wake_up,
+    )
     bell.heard_by(worker.wake)
+    if wake_up is not None:
+        bell.heard_by(wake_up.ring)
 
     def close() -> None:
         worker.stop()
-        for publisher in publishers.values():
-            publisher.close()
+        for closing in (*publishers.values(), *([wake_up] if wake_up else ())):
+            closing.close()
         store.close()
 
     return Application(settings, bus, store.views, clock, ids, store.subscriptions, store.dead_letters, worker, close)
@@ -162,13 +174,28 @@ def _delivering(handler: Callable[..., Any], dependencies: Mapping[str, Any]) ->
 
 
 def _redis_channel(settings: Settings) -> Channel:
-    try:
+    with _redis_is_installed():
         from allocation.adapters.brokers.redis_pubsub import RedisChannel, connect
+    return RedisChannel(connect(settings.redis_url))
+
+
+def _wake_up(settings: Settings) -> WakeUp | None:
+    """Between processes only: within one the bell is enough."""
+    if not settings.redis_url or not settings.database_url.startswith("postgresql"):
+        return None
+    with _redis_is_installed():
+        from allocation.adapters.brokers.redis_wake_up import RedisWakeUp
+    return RedisWakeUp(settings.redis_url, settings.namespace)
+
+
+@contextmanager
+def _redis_is_installed() -> Iterator[None]:
+    try:
+        yield
     except ModuleNotFoundError as missing:
         raise SetupError(
             "ALLOCATION_REDIS_URL is set, but Redis needs a client: install allocation[redis]"
         ) from missing
-    return RedisChannel(connect(settings.redis_url))
 
 
 def migrate(settings: Settings) -> tuple[str | None, str]:

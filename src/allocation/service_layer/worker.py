@@ -6,6 +6,7 @@ Polling is the truth, and adapts: at once while there is work, then ever more se
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from threading import Event as Flag
@@ -36,11 +37,27 @@ class Bell:
             listener()
 
 
+class WakeUp(ABC):
+    """The bell across processes. A hint, no more: callers may not assume that it is heard, or heard once."""
+
+    @abstractmethod
+    def ring(self) -> None:
+        """The log grew. Returns at once, raises nothing, and may be called from any thread."""
+
+    @abstractmethod
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Call `heard`, in a thread of its own, whenever another process rings, until `close`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ring and hear no more."""
+
+
 class Worker:
     """Delivers for its fair share of the subscriptions' partitions, and for those that no other worker takes.
 
-    `owner` is this worker's own name. `start` returns at once; `stop` waits for the deliveries under way and gives
-    back the leases.
+    `owner` is this worker's own name; `wake_up` tells of commits in other processes. `start` returns at once; `stop`
+    waits for the deliveries under way and gives back the leases.
     """
 
     def __init__(
@@ -52,7 +69,9 @@ class Worker:
         owner: str,
         partitions: int = 1,
         lease_seconds: float = 15.0,
+        wake_up: WakeUp | None = None,
     ) -> None:
+        self._wake_up = wake_up
         self._store, self._clock, self._owner, self._lease_seconds = store, clock, owner, lease_seconds
         self._stopping = Flag()
         self._share = FairShare(len(subscriptions) * partitions, self._live_workers, clock, lease_seconds)
@@ -71,6 +90,8 @@ class Worker:
             self._store.join(run.subscription.name, run.subscription.from_the_beginning)
         for run in self._runs:
             run.start()
+        if self._wake_up is not None:
+            self._wake_up.listen(self.wake)
 
     def wake(self) -> None:
         """There may be something to read. Costs next to nothing, and may be called from any thread."""
