@@ -14,6 +14,7 @@ from allocation.adapters.sql.migrate import migrate
 from allocation.adapters.sql.subscriptions import SqlDeadLetters, SqlSubscriptionStore
 from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
 from allocation.domain.commands import Allocate, CreateBatch
+from allocation.service_layer.envelope import LogPosition
 from allocation.service_layer.errors import LeaseLost
 from allocation.service_layer.handlers import COMMAND_HANDLERS
 from allocation.service_layer.messagebus import MessageBus
@@ -182,3 +183,26 @@ def test_a_patient_worker_takes_only_what_nobody_has_had_for_a_while(kept: Kept)
     assert kept.store.lease("mail", 0, "worker-1", 15, patience_seconds=15) is None, "it was given back"
     kept.clock.step(15)
     assert kept.store.lease("mail", 0, "worker-2", 15, patience_seconds=15) is not None
+
+
+def test_a_subscription_goes_back_and_its_owner_moves_the_cursor_no_more(kept: Kept) -> None:
+    lease = kept.store.settle(kept.take(), Settlement(9, lanes={"A": lane("A", next_seq=7)}), 15)
+    assert kept.store.rewind("mail", [LogPosition(0, 20), LogPosition(1, 0)]) == 0
+    assert kept.store.rewind("mail", [LogPosition(0, 4)]) == 1
+    with pytest.raises(LeaseLost):
+        kept.store.settle(lease, Settlement(10), 15)
+    assert kept.take().seq == 4
+    assert [x.next_seq for x in kept.store.lanes()] == [5], "else its key would be passed over from 5 to 6"
+
+
+def test_cursors_tell_how_far_each_has_come(kept: Kept) -> None:
+    kept.bus.handle(CreateBatch("b1", "SKU-0", 10))
+    heads = [len(kept.store.read(partition, 0, 10)) for partition in range(PARTITIONS)]
+    lease = kept.take()
+    cursors = kept.store.cursors()
+    assert [(c.subscription, c.partition, c.seq, c.head) for c in cursors] == [
+        ("mail", 0, 0, heads[0]),
+        ("mail", 1, 0, heads[1]),
+    ]
+    assert (cursors[0].owner, cursors[0].leased_until, cursors[1].owner) == ("worker-1", lease.until, "")
+    assert sum(c.lag_events for c in cursors) == 1

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from threading import Lock
 
 from allocation.adapters.memory import MemoryStore
 from allocation.adapters.serialization import text_of
-from allocation.service_layer.envelope import EventEnvelope
+from allocation.service_layer.envelope import EventEnvelope, LogPosition
 from allocation.service_layer.errors import LeaseLost
 from allocation.service_layer.ports import DeadLetter, DeadLetters
-from allocation.service_layer.subscriptions import Lane, Lease, Settlement, SubscriptionStore, heeding
+from allocation.service_layer.subscriptions import Cursor, Lane, Lease, Settlement, SubscriptionStore, heeding
 
 
 @dataclass(slots=True)
@@ -37,6 +38,29 @@ class MemorySubscriptionStore(SubscriptionStore):
             for partition, log in enumerate(self._store.log):
                 start = 0 if from_the_beginning else len(log)
                 self._cursors.setdefault((name, partition), _Cursor(start, "", 0, now))
+
+    def cursors(self) -> list[Cursor]:
+        with self._lock, self._store.lock:
+            return [
+                Cursor(name, partition, c.seq, len(self._store.log[partition]), c.owner, c.leased_until)
+                for (name, partition), c in sorted(self._cursors.items())
+            ]
+
+    def rewind(self, name: str, after: Sequence[LogPosition]) -> int:
+        start = {position.partition: position.seq for position in after}
+        moved = 0
+        with self._lock:
+            for (of, partition), cursor in self._cursors.items():
+                seq = start.get(partition, 0)
+                if of != name or cursor.seq <= seq:
+                    continue
+                cursor.seq, cursor.owner, cursor.epoch = seq, "", cursor.epoch + 1
+                cursor.leased_until = self._store.clock.now()
+                moved += 1
+                for place, lane in self._lanes.items():
+                    if lane.subscription == name and lane.partition == partition:
+                        self._lanes[place] = replace(lane, next_seq=min(lane.next_seq, seq + 1))
+        return moved
 
     def live(self, owner: str, seconds: float) -> int:
         now = self._store.clock.now()

@@ -18,6 +18,7 @@ from allocation.entrypoints.importing.rows import UnreadableFile
 from allocation.entrypoints.lanes import lanes
 from allocation.entrypoints.reading import print_order, print_product, print_settings, product_json
 from allocation.entrypoints.settings_table import explain
+from allocation.entrypoints.subscriptions import subscriptions
 from allocation.service_layer.errors import SetupError, Unavailable
 
 _STDIN = "-"
@@ -78,15 +79,29 @@ def serve() -> None:
 
 
 @main.command()
-def worker() -> None:
-    """Run what reacts to events: mail, Redis. Stops on SIGTERM or Ctrl-C, deliveries under way finished.
+@click.option(
+    "--from",
+    "starts",
+    multiple=True,
+    metavar="NAME=beginning",
+    help="A new subscription of this name starts at the beginning of the log. May stand several times.",
+)
+def worker(starts: tuple[str, ...]) -> None:
+    """Run what reacts to events: mail, brokers, read models. Stops on SIGTERM or Ctrl-C, deliveries under way finished.
 
     On SQLite `allocation serve` does it by itself. On PostgreSQL start one or more of these beside it; they share the
-    work.
+    work. A new subscription that tells the world outside starts with what happens from now on; one that keeps a read
+    model starts at the beginning.
+
+    \b
+    Example:
+      allocation worker --from publish_facts:redis+streams=beginning
     """
     from allocation.entrypoints.worker import run_worker
 
-    run_worker(load_settings())
+    if unclear := [start for start in starts if not start.endswith("=beginning")]:
+        raise click.BadParameter(f"write NAME=beginning, not {unclear[0]!r}.", param_hint="--from")
+    run_worker(load_settings(), {start.removesuffix("=beginning") for start in starts})
 
 
 @main.command()
@@ -266,6 +281,7 @@ def settings(as_json: bool) -> None:
     load_settings()
 
 
+main.add_command(subscriptions)
 main.add_command(lanes)
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def show(subscription: str, key: str, as_json: bool) -> None:
     facts: list[tuple[str, object]] = [("reason", lane.reason), ("attempts", lane.attempts), ("next try", _due(lane))]
     if event is not None:
         facts += [("event", event.event), ("event id", event.id), ("caused by", event.causation_id)]
-        facts += [("correlation", event.correlation_id), ("time", event.time)]
+        facts += [("correlation", event.correlation_id), ("trace", event.traceparent or ""), ("time", event.time)]
     console().print(table("what", "is", rows=facts))
 
 

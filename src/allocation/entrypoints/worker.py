@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from collections.abc import Collection
 from threading import Event as Flag
 from types import FrameType
 
 from allocation.bootstrap import bootstrap
 from allocation.config import Settings
+from allocation.service_layer.errors import SetupError
 
 _log = logging.getLogger(__name__)
 
 
-def run_worker(settings: Settings) -> None:
-    """Deliver until SIGTERM or SIGINT; deliveries under way are finished, leases given back.
+def run_worker(settings: Settings, from_the_beginning: Collection[str] = ()) -> None:
+    """Deliver until SIGTERM or SIGINT; deliveries under way are finished, leases given back. `from_the_beginning` names
+    subscriptions that start there if they are new.
 
     Raises `SetupError`, `Unavailable` as `bootstrap` does.
     """
@@ -30,7 +33,13 @@ def run_worker(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     application = bootstrap(settings)
-    application.worker.start()
+    if unknown := set(from_the_beginning) - set(application.worker.names()):
+        application.close()
+        raise SetupError(
+            f"There is no subscription {', '.join(sorted(unknown))} with these settings; there are "
+            f"{', '.join(application.worker.names())}"
+        )
+    application.worker.start(from_the_beginning)
     _log.info("delivering for: %s", ", ".join(application.worker.names()) or "nobody; no mail or Redis is set")
     stopping.wait()
     application.close()

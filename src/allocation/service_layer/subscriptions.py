@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from allocation.domain.events import Event
-from allocation.service_layer.envelope import Clock, EventEnvelope
+from allocation.service_layer.envelope import Clock, EventEnvelope, LogPosition
 from allocation.service_layer.errors import Unavailable
 from allocation.service_layer.read_models import ReadModels
 
@@ -72,6 +72,23 @@ class Lease:
     until: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a subscription has come in a partition (`seq`), how far the log has (`head`), and who delivers until
+    when (`owner` empty: nobody ever did)."""
+
+    subscription: str
+    partition: int
+    seq: int
+    head: int
+    owner: str
+    leased_until: datetime
+
+    @property
+    def lag_events(self) -> int:
+        return self.head - self.seq
+
+
 @dataclass(slots=True)
 class Settlement:
     """What a round of deliveries comes to: the cursor's new place, lanes opened or moved, lanes that caught up, events
@@ -101,6 +118,15 @@ class SubscriptionStore(ABC):
     @abstractmethod
     def join(self, name: str, from_the_beginning: bool) -> None:
         """Make the subscription's cursors, unless it has them."""
+
+    @abstractmethod
+    def cursors(self) -> list[Cursor]:
+        """Every cursor, by subscription and partition."""
+
+    @abstractmethod
+    def rewind(self, name: str, after: Sequence[LogPosition]) -> int:
+        """Deliver again what stands behind `after` (a position for each partition; missing: from its start). A cursor
+        only goes back, never on; whoever delivers loses the lease. Answers how many cursors went back."""
 
     @abstractmethod
     def live(self, owner: str, seconds: float) -> int:

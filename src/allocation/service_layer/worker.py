@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from threading import Event as Flag
 from threading import Thread
@@ -80,14 +80,20 @@ class Worker:
             for s in subscriptions
         ]
 
-    def names(self) -> list[str]:
-        """The subscriptions it delivers for."""
-        return [run.subscription.name for run in self._runs]
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """Those it delivers for."""
+        return [run.subscription for run in self._runs]
 
-    def start(self) -> None:
-        """Raises `Unavailable` if the store cannot be reached."""
-        for run in self._runs:
-            self._store.join(run.subscription.name, run.subscription.from_the_beginning)
+    def names(self) -> list[str]:
+        return [subscription.name for subscription in self.subscriptions]
+
+    def start(self, from_the_beginning: Collection[str] = ()) -> None:
+        """`from_the_beginning` names subscriptions that begin there if they are new. Raises `Unavailable` if the store
+        cannot be reached."""
+        for subscription in self.subscriptions:
+            early = subscription.from_the_beginning or subscription.name in from_the_beginning
+            self._store.join(subscription.name, early)
         for run in self._runs:
             run.start()
         if self._wake_up is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -24,10 +24,10 @@ from allocation.adapters.sql.tables import (
     workers,
 )
 from allocation.adapters.sql.views import logged_from
-from allocation.service_layer.envelope import Clock, EventEnvelope, Ids
+from allocation.service_layer.envelope import Clock, EventEnvelope, Ids, LogPosition
 from allocation.service_layer.errors import LeaseLost
 from allocation.service_layer.ports import DeadLetter, DeadLetters
-from allocation.service_layer.subscriptions import Lane, Lease, Settlement, SubscriptionStore, heeding
+from allocation.service_layer.subscriptions import Cursor, Lane, Lease, Settlement, SubscriptionStore, heeding
 
 
 class SqlSubscriptionStore(SubscriptionStore):
@@ -54,6 +54,32 @@ class SqlSubscriptionStore(SubscriptionStore):
             ]
             if new:
                 connection.execute(insert(subscriptions), new)
+
+    def cursors(self) -> list[Cursor]:
+        s = subscriptions.c
+        query = (
+            select(s.name, s.log_partition, s.position, log_head.c.seq, s.owner, s.leased_until)
+            .join(log_head, log_head.c.log_partition == s.log_partition)
+            .order_by(s.name, s.log_partition)
+        )
+        with translated(), self._engine.connect() as connection:
+            return [Cursor(*row) for row in connection.execute(query)]
+
+    def rewind(self, name: str, after: Sequence[LogPosition]) -> int:
+        start, moved = {position.partition: position.seq for position in after}, 0
+        with self._writing() as connection:
+            for partition in connection.scalars(select(log_head.c.log_partition).order_by(log_head.c.log_partition)):
+                seq, c = start.get(partition, 0), subscriptions.c
+                here = and_(c.name == name, c.log_partition == partition, c.position > seq)
+                back = {"position": seq, "owner": "", "epoch": c.epoch + 1, "leased_until": self._clock.now()}
+                if not connection.execute(update(subscriptions).where(here).values(back)).rowcount:
+                    continue
+                moved += 1
+                ahead = and_(lanes.c.subscription == name, lanes.c.log_partition == partition)
+                connection.execute(
+                    update(lanes).where(ahead, lanes.c.next_position > seq + 1).values(next_position=seq + 1)
+                )
+        return moved
 
     def live(self, owner: str, seconds: float) -> int:
         now = self._clock.now()
