@@ -1,9 +1,12 @@
+from collections.abc import Generator
+
 import pytest
 
+from tests.contracts.brokers import count_check, table_of_scores
 from tests.contracts.harness import MakeStore, Opened, SharedStore, Store
 
 # The contract is in modules that pytest does not take for tests: their asserts are to tell as much.
-for _module in ("transactions", "logs", "inboxes", "reading", "concurrency", "decisions"):
+for _module in ("transactions", "logs", "inboxes", "reading", "concurrency", "decisions", "broker_contract"):
     pytest.register_assert_rewrite(f"tests.contracts.{_module}")
 
 
@@ -21,3 +24,17 @@ def opened(store: Store) -> Opened:
 @pytest.fixture
 def shared(store: Store) -> SharedStore:
     return SharedStore(store)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    count_check(item, report)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if told := table_of_scores(config):
+        terminalreporter.section("the contract of brokers")
+        for line in told:
+            terminalreporter.write_line(line)

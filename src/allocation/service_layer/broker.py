@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+FACTS, STOCK_LEVEL, COMMANDS = "facts", "stock_level", "commands"
+"""The topics: every event as it happened; what is free of a sku, the last word only; what others ask of us."""
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
@@ -36,8 +39,9 @@ class Message:
     """What is told to other programs, before it has a form on some wire.
 
     `type` is that of a CloudEvent (`allocation.Allocated`), `key` its subject, the sku: what is ordered. `data` are the
-    fields, ready to become a JSON object. `version` is the product's after the event, gapless for a key on the facts.
-    `extensions` are further attributes of the CloudEvent: partition, sequence, correlationid, causationid, ...
+    fields, ready to become a JSON object. `version` is the product's after the event, gapless for a key on the facts;
+    0: it has none (a command), and no broker takes it for a duplicate. `extensions` are further attributes of the
+    CloudEvent: partition, sequence, productversion, correlationid, causationid, ...
     """
 
     id: str
@@ -45,12 +49,13 @@ class Message:
     key: str
     time: datetime
     data: object
-    version: int
+    version: int = 0
     extensions: Mapping[str, str | int] = field(default_factory=dict)
 
 
 class Publisher(ABC):
-    """Hands messages to a broker. Used by one thread at a time.
+    """Hands messages to a broker: facts and stock levels, and commands for one who sends them. Used by one thread at a
+    time.
 
     Callers may not assume that a message arrives once: what is not known to be accepted is published again, under the
     same id, and consumers drop versions of a key that they have passed.
@@ -73,9 +78,11 @@ class Publisher(ABC):
 class Delivery:
     """One message as a broker hands it over.
 
-    `source` names the queue it came from; under it the inbox knows `id`, which is the sender's, or else the broker's
-    own: the same each time it is delivered. `attempts` counts deliveries, this one included (1 where the broker does
-    not count). `token` is the adapter's own.
+    `source` names the queue it came from, and `id` is the broker's name for it there: printable ASCII, the same each
+    time it is delivered, and never that of another message. (A sender's own id stands in the message.) An empty `id`:
+    the broker has none. `headers` are those of a CloudEvent in binary mode, `content-type` and names that begin with
+    `ce-`, in lower case. `attempts` counts deliveries, this one included (1 where the broker does not count). `token`
+    is the adapter's own.
     """
 
     body: bytes
@@ -88,7 +95,7 @@ class Delivery:
 
 
 class Receiver(ABC):
-    """Takes messages from a broker. Used by one thread at a time.
+    """Takes the messages of the topic `commands` from a broker. Used by one thread at a time.
 
     Where the broker acknowledges, a delivery that is neither accepted, released nor rejected comes again, to this
     receiver or to another; so does one whose acknowledgement was lost. Callers may not assume that it comes once. All
@@ -99,7 +106,10 @@ class Receiver(ABC):
 
     @abstractmethod
     def receive(self, most: int, wait_seconds: float) -> Sequence[Delivery]:
-        """Up to `most` deliveries, in order for each key; waits up to `wait_seconds` for the first one."""
+        """Up to `most` deliveries, in order for each key; waits up to `wait_seconds` for the first one.
+
+        What was handed over before and is not settled yet does not come again, nor need what is behind it of its key
+        come before it is settled."""
 
     @abstractmethod
     def accept(self, deliveries: Sequence[Delivery]) -> None:
@@ -107,7 +117,9 @@ class Receiver(ABC):
 
     @abstractmethod
     def release(self, deliveries: Sequence[Delivery], delay_seconds: float = 0.0) -> None:
-        """Not handled: to come again, with all later ones of their keys behind them (where the broker orders)."""
+        """Not handled: to come again, after `delay_seconds` where the broker schedules.
+
+        Where it orders, callers release a key's later deliveries along with the first; they come again in order."""
 
     @abstractmethod
     def reject(self, delivery: Delivery, reason: str) -> None:

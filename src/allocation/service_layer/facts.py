@@ -18,14 +18,13 @@ def fact_of(logged: EventEnvelope) -> Message:
         logged.time,
         logged.event,
         logged.version,
-        _extensions(logged) | {"schemaversion": logged.schema_version},
+        _extensions(logged, logged.schema_version, logged.version),
     )
 
 
 def level_message(level: StockLevel, logged: EventEnvelope) -> Message:
     """A stock level, told because of an event; its id is the same for the same version of the product."""
     data = {"sku": level.sku, "version": level.version, "available": level.available}
-    extensions = _extensions(logged) | {"schemaversion": 1}
     return Message(
         f"stock-level:{level.sku}:{level.version}",
         f"{TYPE_PREFIX}StockLevel",
@@ -33,17 +32,21 @@ def level_message(level: StockLevel, logged: EventEnvelope) -> Message:
         logged.time,
         data,
         level.version,
-        extensions,
+        _extensions(logged, 1, level.version),
     )
 
 
-def _extensions(logged: EventEnvelope) -> dict[str, str | int]:
+def _extensions(logged: EventEnvelope, schema_version: int, version: int) -> dict[str, str | int]:
     """Attributes beyond those of CloudEvents 1.0; `sequence` is the documented extension of that name."""
-    found: dict[str, str | int | None] = {
+    found: dict[str, str | int] = {
+        "schemaversion": schema_version,
         "partition": logged.position.partition,
         "sequence": f"{logged.position.seq:020d}",
+        "productversion": version,
         "correlationid": logged.correlation_id,
-        "causationid": logged.causation_id,
-        "traceparent": logged.traceparent,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    if logged.causation_id is not None:
+        found["causationid"] = logged.causation_id
+    if logged.traceparent is not None:
+        found["traceparent"] = logged.traceparent
+    return found

@@ -15,7 +15,7 @@ from allocation.domain.errors import BatchExists, InvalidSku, UnknownBatch, Unkn
 from allocation.domain.events import Event
 from allocation.domain.model import OrderLine, Product
 from allocation.service_layer.answers import BatchState, Promise, promise_of, state_of
-from allocation.service_layer.broker import Publisher
+from allocation.service_layer.broker import FACTS, STOCK_LEVEL, Publisher
 from allocation.service_layer.envelope import EventEnvelope, message_of
 from allocation.service_layer.facts import fact_of, level_message
 from allocation.service_layer.ports import Channel, Notifications
@@ -118,7 +118,7 @@ def send_out_of_stock_notification(logged: EventEnvelope, notifications: Notific
 
 def publish_facts(page: Sequence[EventEnvelope], publisher: Publisher) -> Sequence[Exception | None]:
     """Tell other programs everything that happens, unfiltered: event notification."""
-    return publisher.publish("facts", [fact_of(logged) for logged in page])
+    return publisher.publish(FACTS, [fact_of(logged) for logged in page])
 
 
 def publish_stock_levels(
@@ -130,7 +130,7 @@ def publish_stock_levels(
         level_message(level, last[level.sku])
         for level in stock.levels({key: logged.position for key, logged in last.items()})
     ]
-    told = {m.key: outcome for m, outcome in zip(messages, publisher.publish("stock_level", messages), strict=True)}
+    told = {m.key: outcome for m, outcome in zip(messages, publisher.publish(STOCK_LEVEL, messages), strict=True)}
     return [told.get(logged.key) for logged in page]
 
 

@@ -9,7 +9,8 @@ from allocation.service_layer.broker import Publisher, Receiver
 from allocation.service_layer.errors import SetupError
 
 BROKERS: dict[str, tuple[str, str]] = {
-    # scheme: (module in this package, extra that brings its client)
+    # scheme: (module in this package, extra that brings its client; empty: it needs none)
+    "memory": ("memory", ""),
 }
 
 
