@@ -184,8 +184,36 @@ class Backoff:
         return min(self.first_seconds * 2.0 ** (attempt - 1), self.most_seconds) * (1 + self.jitter() / 2)
 
 
+LONGEST_ABSENCE_SECONDS = 15.0
+
+
+class Destination:
+    """Where a subscription delivers, in whichever partition: left alone for a while after it was away, but never for
+    longer than `LONGEST_ABSENCE_SECONDS`, so that it is soon noticed to be back."""
+
+    def __init__(self, clock: Clock, backoff: Backoff) -> None:
+        self._clock, self._backoff = clock, backoff
+        self._failures = 0
+        self._away_until: datetime | None = None
+
+    def is_away(self) -> bool:
+        """Whether it was away a moment ago; it is left alone until it may be back."""
+        return self._away_until is not None and self._clock.now() < self._away_until
+
+    def was_away(self) -> None:
+        self._failures += 1
+        pause_seconds = min(self._backoff.seconds(self._failures), LONGEST_ABSENCE_SECONDS)
+        self._away_until = self._clock.now() + timedelta(seconds=pause_seconds)
+
+    def was_there(self) -> None:
+        self._failures = 0
+
+
 class Line:
-    """One subscription on one partition: reads, delivers, settles. Used by one thread, the holder of the lease."""
+    """One subscription on one partition: reads, delivers, settles. Used by one thread, the holder of the lease.
+
+    `destination` is shared by the lines of a subscription.
+    """
 
     def __init__(
         self,
@@ -195,32 +223,28 @@ class Line:
         backoff: Backoff,
         page: int = 200,
         lease_seconds: float = 15.0,
+        destination: Destination | None = None,
     ) -> None:
         self._subscription, self._store, self._clock = subscription, store, clock
+        self._destination = destination or Destination(clock, backoff)
         self._backoff, self._page, self._lease_seconds = backoff, page, lease_seconds
-        self._failures = 0
-        self._away_until: datetime | None = None
 
     def round(self, lease: Lease) -> tuple[Lease, bool]:
         """Deliver what is there, up to a page, and what is due of the lanes. Answers whether anything moved.
 
         Raises `LeaseLost`; then what was delivered may be delivered again by the new owner.
         """
-        if self._is_away():
+        if self._destination.is_away():
             return lease, False
         now = self._clock.now()
         lanes = {lane.key: lane for lane in self._store.lanes(lease.subscription, lease.partition)}
         settlement = Settlement(lease.seq, lanes)
         self._go_on(lease, lanes, settlement)
         for lane in lanes.values():
-            if lane.due_at is not None and lane.due_at <= now and not self._is_away():
+            if lane.due_at is not None and lane.due_at <= now and not self._destination.is_away():
                 self._drain(lane, settlement)
         moved = settlement != Settlement(lease.seq, lanes)
         return (self._store.settle(lease, settlement, self._lease_seconds) if moved else lease), moved
-
-    def _is_away(self) -> bool:
-        """Whether the destination was away a moment ago; it is left alone until it may be back."""
-        return self._away_until is not None and self._clock.now() < self._away_until
 
     def _go_on(self, lease: Lease, lanes: Mapping[str, Lane], settlement: Settlement) -> None:
         events = self._store.read(lease.partition, lease.seq, self._page)
@@ -266,10 +290,9 @@ class Line:
         outcomes = zip(events, self._subscription.deliver(events, settlement.read_models), strict=True)
         refused = {logged.id: failure for logged, failure in outcomes if failure is not None}
         if any(isinstance(failure, Unavailable) for failure in refused.values()):
-            self._failures += 1
-            self._away_until = self._clock.now() + timedelta(seconds=self._backoff.seconds(self._failures))
+            self._destination.was_away()
         else:
-            self._failures = 0
+            self._destination.was_there()
         return refused
 
     def _failed(self, lane: Lane, failure: Exception) -> Lane:

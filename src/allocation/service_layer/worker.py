@@ -15,7 +15,7 @@ from threading import Thread
 from allocation.service_layer.envelope import Clock
 from allocation.service_layer.errors import LeaseLost, Unavailable
 from allocation.service_layer.sharing import FairShare
-from allocation.service_layer.subscriptions import Backoff, Lease, Line, Subscription, SubscriptionStore
+from allocation.service_layer.subscriptions import Backoff, Destination, Lease, Line, Subscription, SubscriptionStore
 
 SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.005, 0.5
 
@@ -75,10 +75,14 @@ class Worker:
         self._store, self._clock, self._owner, self._lease_seconds = store, clock, owner, lease_seconds
         self._stopping = Flag()
         self._share = FairShare(len(subscriptions) * partitions, self._live_workers, clock, lease_seconds)
-        self._runs = [
-            _Run(self, s, [Line(s, store, clock, backoff, lease_seconds=lease_seconds) for _ in range(partitions)])
-            for s in subscriptions
-        ]
+        self._runs = []
+        for s in subscriptions:
+            destination = Destination(clock, backoff)
+            lines = [
+                Line(s, store, clock, backoff, lease_seconds=lease_seconds, destination=destination)
+                for _ in range(partitions)
+            ]
+            self._runs.append(_Run(self, s, lines))
 
     @property
     def subscriptions(self) -> list[Subscription]:
