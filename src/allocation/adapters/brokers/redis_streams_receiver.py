@@ -145,7 +145,7 @@ class RedisStreamsReceiver(Receiver):
     def _hold_shards(self) -> None:
         now = time.monotonic()
         if now >= self._renew_at:
-            in_hand = ["1" if shard.in_hand or shard.read else "0" for shard in self._shards]
+            in_hand = ["1" if shard.in_hand else "0" for shard in self._shards]
             answers = self._lease.run(self._leases, [self._owner, int(self._lease_seconds * 1000), *in_hand])
             for shard, answer in zip(self._shards, answers, strict=True):
                 if answer != 1 and shard.is_held:
