@@ -25,7 +25,7 @@ from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
 from allocation.adapters.sql.views import SqlViews
 from allocation.config import Settings, load_settings
 from allocation.domain.events import Event
-from allocation.service_layer.broker import Publisher
+from allocation.service_layer.broker import Publisher, Receiver
 from allocation.service_layer.envelope import Clock, Ids
 from allocation.service_layer.errors import SetupError
 from allocation.service_layer.handlers import COMMAND_HANDLERS, EVENT_HANDLERS
@@ -196,6 +196,12 @@ def _redis_is_installed() -> Iterator[None]:
         raise SetupError(
             "ALLOCATION_REDIS_URL is set, but Redis needs a client: install allocation[redis]"
         ) from missing
+
+
+def receivers_of(application: Application) -> dict[str, Receiver]:
+    """What `ALLOCATION_RECEIVE_FROM` names, by scheme; nothing connects before it is used. Raises `SetupError`."""
+    settings = application.settings
+    return registry.receivers(settings.receive_from, settings.namespace, application.ids.new())
 
 
 def migrate(settings: Settings) -> tuple[str | None, str]:

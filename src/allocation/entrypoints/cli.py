@@ -105,6 +105,22 @@ def worker(starts: tuple[str, ...]) -> None:
 
 
 @main.command()
+def consumer() -> None:
+    """Take in commands from the brokers that ALLOCATION_RECEIVE_FROM names. Stops on SIGTERM or Ctrl-C.
+
+    A message is acknowledged once its command is committed. One that cannot be handled is kept among the dead letters,
+    and the next one is served. Start several: they share the work, in order for each key.
+
+    \b
+    Example:
+      ALLOCATION_RECEIVE_FROM=redis+streams://localhost/0 allocation consumer
+    """
+    from allocation.entrypoints.consumer import run_consumer
+
+    run_consumer(load_settings())
+
+
+@main.command()
 @as_json
 def migrate(as_json: bool) -> None:
     """Bring the database to the tables of this version.

@@ -5,7 +5,7 @@ URL is that of Redis with `+streams` behind its scheme: `redis+streams://HOST/0?
 the same for all who use the namespace, for good: another number moves keys to other streams.
 
 What Redis accepted it keeps as well as it is told to: with `appendfsync everysec` a crash may lose the last second.
-`allocation republish` says it again; the versions that Redis still has are not appended twice.
+`allocation subscriptions rewind` has it said again; what Redis still has is not appended twice.
 """
 
 from __future__ import annotations

@@ -68,7 +68,10 @@ class Call:
 
     def ask(self, command: Command) -> Answer:
         """Hand a command to the bus. Raises what it was refused or failed with, `BadHeader` for a bad key."""
-        bus, context = self.application.bus, {"source": self.source, "traceparent": valid_traceparent(self.environ.get("HTTP_TRACEPARENT"))}
+        bus, context = (
+            self.application.bus,
+            {"source": self.source, "traceparent": valid_traceparent(self.environ.get("HTTP_TRACEPARENT"))},
+        )
         if self._correlation_id is not None:
             context["correlation_id"] = self._correlation_id
         envelope = bus.envelope(command, self._idempotency_key(), **context)
