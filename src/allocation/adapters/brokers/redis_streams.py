@@ -20,7 +20,7 @@ import redis
 
 from allocation.adapters.brokers.redis_client import Script, connect, plain_url
 from allocation.adapters.cloudevents import structured
-from allocation.service_layer.broker import Capabilities, Message, Publisher, Receiver
+from allocation.service_layer.broker import FACTS, Capabilities, Message, Publisher, Receiver
 from allocation.service_layer.envelope import partition_of
 from allocation.service_layer.errors import SetupError, Unavailable
 
@@ -86,7 +86,10 @@ class RedisStreamsPublisher(Publisher):
             shards.setdefault(shard_of(message.key, self._address.shards), []).append(number)
         streams = {shard: stream_of(self._namespace, topic, shard) for shard in shards}
         calls = [
-            ((streams[shard], f"{streams[shard]}:versions"), _arguments([messages[number] for number in numbers]))
+            (
+                (streams[shard], f"{streams[shard]}:versions"),
+                _arguments(topic, [messages[number] for number in numbers]),
+            )
             for shard, numbers in shards.items()
         ]
         try:
@@ -105,8 +108,11 @@ class RedisStreamsPublisher(Publisher):
         self._client.close()
 
 
-def _arguments(messages: Sequence[Message]) -> list[str | int | bytes]:
-    return [argument for message in messages for argument in (message.key, message.version, structured(message))]
+def _arguments(topic: str, messages: Sequence[Message]) -> list[str | int | bytes]:
+    found: list[str | int | bytes] = [int(topic == FACTS)]  # only their versions are gapless
+    for message in messages:
+        found += (message.key, message.version, structured(message))
+    return found
 
 
 def _text(failure: object) -> str:
