@@ -80,7 +80,7 @@ class CachedViews(Views):
         if waiting_limit != WAITING_LIMIT:
             return self._views.product(sku, waiting_limit)
         partition, thing = partition_of(sku, self._partitions), product_thing(sku)
-        question = _Question[ProductView | None](
+        question: _Question[ProductView | None] = _Question(
             thing,
             [partition],
             lambda views: views.product(sku, WAITING_LIMIT),

@@ -44,12 +44,15 @@ class AtLeast(Body):
     )
 
     def wait(self, call: Call, reached: Callable[[LogPosition], bool]) -> None:
-        """Returns when `reached` says so. Raises `NotReached` if it does not in time, `Invalid` for a position that
-        this log cannot have."""
-        position = self.at_least
+        """Returns when `reached` says so. Raises `NotReached` if it does not in time, and at once if the log itself
+        has not come so far (a write is in the log before it is answered); `Invalid` for a partition there is not."""
+        position, application = self.at_least, call.application
         if position is None:
             return
-        if position.partition >= call.application.settings.log_partitions:
+        if position.partition >= application.settings.log_partitions:
             raise Invalid([Fault(MEANING, parameter="at_least")])
-        if not wait_until(lambda: reached(position), call.application.timer, PATIENCE_SECONDS):
+        if reached(position):
+            return
+        is_there = application.views.log_reached(position)
+        if not is_there or not wait_until(lambda: reached(position), application.timer, PATIENCE_SECONDS):
             raise NotReached(position)
