@@ -13,7 +13,9 @@ from typing import Any
 from sqlalchemy import Engine
 
 from allocation.adapters.brokers import registry
-from allocation.adapters.clock import SystemClock, TimeOrderedIds
+from allocation.adapters.cache import MemoryCache
+from allocation.adapters.cached_views import CacheCounters, CachedViews
+from allocation.adapters.clock import SystemClock, SystemTimer, TimeOrderedIds
 from allocation.adapters.memory import MemoryStock, MemoryStore, MemoryUnitOfWork, MemoryViews
 from allocation.adapters.memory_subscriptions import MemoryDeadLetters, MemorySubscriptionStore
 from allocation.adapters.notifications import SmtpNotifications
@@ -26,9 +28,10 @@ from allocation.adapters.sql.views import SqlViews
 from allocation.config import Settings, load_settings
 from allocation.domain.events import Event
 from allocation.service_layer.broker import Publisher, Receiver
+from allocation.service_layer.cache import Cache
 from allocation.service_layer.envelope import Clock, Ids
 from allocation.service_layer.errors import SetupError
-from allocation.service_layer.handlers import COMMAND_HANDLERS, EVENT_HANDLERS
+from allocation.service_layer.handlers import COMMAND_HANDLERS, EVENT_HANDLERS, WHEN_IDLE
 from allocation.service_layer.messagebus import Handler, MessageBus
 from allocation.service_layer.ports import Channel, DeadLetters, Notifications
 from allocation.service_layer.read_models import ReadModels, Stock
@@ -41,6 +44,7 @@ from allocation.service_layer.subscriptions import (
     one_by_one,
 )
 from allocation.service_layer.unit_of_work import UnitOfWork
+from allocation.service_layer.waiting import Timer
 from allocation.service_layer.worker import Bell, WakeUp, Worker
 from allocation.views import Views
 
@@ -49,7 +53,8 @@ from allocation.views import Views
 class Application:
     """What an entry point needs: commands go to `bus`, questions to `views`, what cannot be handled to `dead_letters`.
 
-    `worker` runs the subscriptions once it is started. `close` stops it and lets go of connections.
+    `worker` runs the subscriptions once it is started. `close` stops it and lets go of connections. `cache_counters`
+    stay at zero where there is no cache.
     """
 
     settings: Settings
@@ -61,6 +66,8 @@ class Application:
     dead_letters: DeadLetters
     worker: Worker
     close: Callable[[], None]
+    timer: Timer
+    cache_counters: CacheCounters
 
 
 def bootstrap(
@@ -72,6 +79,7 @@ def bootstrap(
     channel: Channel | None = None,
     publishers: Mapping[str, Publisher] | None = None,
     owner: str = "",
+    timer: Timer | None = None,
 ) -> Application:
     """Build an application; several may live in one process. Migrates the database if it has to.
 
@@ -81,11 +89,13 @@ def bootstrap(
     Raises `SetupError` if a setting is wrong or contradicts the database, `Unavailable` if that cannot be reached.
     """
     settings = settings or load_settings()
-    clock, ids = clock or SystemClock(), ids or TimeOrderedIds()
+    clock, ids, timer = clock or SystemClock(), ids or TimeOrderedIds(), timer or SystemTimer()
+    cache = _cache(settings, ids, timer)
     store = _store(settings, clock, ids)
+    views, cache_counters = _views(store, cache, settings.log_partitions)
     if publishers is None:
         publishers = registry.publishers(settings.publish_to, settings.namespace)
-    reactions = list(_reactions(_destinations(settings, store, notifications, channel), publishers))
+    reactions = list(_reactions(_destinations(settings, store, cache, notifications, channel), publishers))
     bell = Bell()
     bus = MessageBus(
         store.unit_of_work,
@@ -115,11 +125,23 @@ def bootstrap(
 
     def close() -> None:
         worker.stop()
-        for closing in (*publishers.values(), *([wake_up] if wake_up else ())):
+        for closing in (*publishers.values(), *([wake_up] if wake_up else ()), *([cache] if cache else ())):
             closing.close()
         store.close()
 
-    return Application(settings, bus, store.views, clock, ids, store.subscriptions, store.dead_letters, worker, close)
+    return Application(
+        settings,
+        bus,
+        views,
+        clock,
+        ids,
+        store.subscriptions,
+        store.dead_letters,
+        worker,
+        close,
+        timer,
+        cache_counters,
+    )
 
 
 PAUSES_SECONDS = {"project_stock_levels": 0.05, "publish_stock_levels": 0.05}
@@ -127,10 +149,16 @@ PAUSES_SECONDS = {"project_stock_levels": 0.05, "publish_stock_levels": 0.05}
 
 
 def _destinations(
-    settings: Settings, store: _Store, notifications: Notifications | None, channel: Channel | None
+    settings: Settings,
+    store: _Store,
+    cache: Cache | None,
+    notifications: Notifications | None,
+    channel: Channel | None,
 ) -> dict[str, Any]:
     """What reactions may name among their parameters, as far as the settings name it."""
     there: dict[str, Any] = {"stock_mail": settings.stock_mail, "stock": store.stock}
+    if cache is not None:
+        there["cache"] = cache
     if notifications or settings.smtp_url:
         there["notifications"] = notifications or SmtpNotifications(settings.smtp_url, settings.mail_sender)
     if channel or settings.redis_url:
@@ -152,12 +180,14 @@ def _reactions(there: Mapping[str, Any], publishers: Mapping[str, Publisher]) ->
         for name, destination in destinations.items():
             chosen = {**there, "read_models": None, **destination}
             if set(needed) <= chosen.keys():
+                idle = WHEN_IDLE.get(handler)
                 yield Subscription(
                     name,
                     frozenset(wanted),
                     _delivering(handler, chosen),
                     from_the_beginning="read_models" in needed,
                     pause_seconds=PAUSES_SECONDS.get(handler.__name__, 0.0),
+                    idle=None if idle is None else _bound(idle, chosen, 1),
                 )
 
 
@@ -171,6 +201,30 @@ def _delivering(handler: Callable[..., Any], dependencies: Mapping[str, Any]) ->
         return handler(events, **chosen, **({"read_models": read_models} if projects else {}))
 
     return one_by_one(handle) if first == "logged" else all_together(handle)
+
+
+def _cache(settings: Settings, ids: Ids, timer: Timer) -> Cache | None:
+    if settings.cache == "none":
+        return None
+    if settings.cache == "memory":
+        if settings.database_url.startswith("postgresql") or settings.workers > 1:
+            raise SetupError(
+                "ALLOCATION_CACHE is memory, which lives in one process that does everything; several would not hear "
+                "of each other's changes. Set it to redis, or to none"
+            )
+        return MemoryCache(timer)
+    if not settings.redis_url:
+        raise SetupError("ALLOCATION_CACHE is redis, but nobody says where that is: set ALLOCATION_REDIS_URL")
+    with _redis_is_installed():
+        from allocation.adapters.redis_cache import RedisCache, connect
+    return RedisCache(connect(settings.redis_url), settings.namespace, ids, timer)
+
+
+def _views(store: _Store, cache: Cache | None, partitions: int) -> tuple[Views, CacheCounters]:
+    if cache is None:
+        return store.views, CacheCounters()
+    cached = CachedViews(store.views, cache, partitions)
+    return cached, cached.counters
 
 
 def _redis_channel(settings: Settings) -> Channel:

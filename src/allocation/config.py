@@ -44,6 +44,11 @@ class Settings(BaseSettings):
         description="Redis for channels, as redis://[:PASSWORD@]HOST/0; empty: none",
         json_schema_extra={"secret": True},
     )
+    cache: Literal["none", "memory", "redis"] = Field(
+        "none",
+        description="Where orders and products are read: none, the database; memory, a cache in the one process that "
+        "serves; redis, one that all share (at ALLOCATION_REDIS_URL). A cache is a moment behind: see `at_least`",
+    )
     publish_to: str = Field(
         "",
         description="Brokers that are told of everything, separated by spaces, as in redis+streams://HOST/0; "

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import TypeVar
 
 from allocation.domain.errors import Available
 from allocation.service_layer.answers import BatchState, Promise
+from allocation.service_layer.cache import Places
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
 from allocation.service_layer.read_models import Movements, StockLevel
+
+Answer = TypeVar("Answer")
 
 STOCK_LEVELS = "project_stock_levels"
 """The subscription that keeps the read model behind `Views.stock`."""
@@ -23,7 +27,7 @@ class ProductView:
     sku: str
     version: int
     batches: Sequence[BatchState]
-    available: Sequence[Available]
+    available: tuple[Available, ...]
     waiting: Sequence[Promise]
     waiting_lines: int
     waiting_qty: int
@@ -92,8 +96,17 @@ class Views(ABC):
         `position`."""
 
     @abstractmethod
+    def log_reached(self, position: LogPosition) -> bool:
+        """Whether the log has come to `position`. Every answer of `batch` and `events` knows the whole log."""
+
+    @abstractmethod
     def stock_reached(self, position: LogPosition) -> bool:
         """The same for `stock`."""
+
+    @abstractmethod
+    def with_heads(self, ask: Callable[[Views], Answer]) -> tuple[Answer, Places]:
+        """The answer to questions asked of these views in one snapshot, and the heads of the log in the same snapshot:
+        it knows everything up to there, and nothing behind."""
 
     @abstractmethod
     def ready(self) -> None:

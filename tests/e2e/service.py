@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import allocation
 from tests.servers.process import LOOPBACK, PrivateServer
@@ -83,6 +83,25 @@ class Service(PrivateServer):
                     return
             time.sleep(0.002)
         raise TimeoutError(f"somebody still listens on port {self.port}")
+
+
+class WorkerProcess(Service):
+    """`allocation worker` beside a service, with the same settings."""
+
+    name = "worker"
+
+    def __init__(self, database_url: str, **settings: object) -> None:
+        super().__init__(database_url, **settings | {"log_level": "info"})
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "allocation.entrypoints.cli", "worker"]
+
+    def is_ready(self) -> bool:
+        return self.words().count("delivering for:") > self._lives
+
+    def start(self) -> Self:
+        self._lives = self.words().count("delivering for:") if self.log.exists() else 0
+        return super().start()
 
 
 def ask(connection: http.client.HTTPConnection, method: str, path: str, body: object = None) -> tuple[int, Any]:

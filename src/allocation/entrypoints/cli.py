@@ -66,7 +66,12 @@ def demo() -> None:
 
 
 @main.command()
-def serve() -> None:
+@click.option(
+    "--cache",
+    type=click.Choice(["none", "memory", "redis"]),
+    help="Where orders and products are read: in place of ALLOCATION_CACHE, which `allocation worker` is to know too.",
+)
+def serve(cache: str | None) -> None:
     """Serve HTTP until stopped, with documentation at /docs.
 
     \b
@@ -75,7 +80,7 @@ def serve() -> None:
     """
     from allocation.entrypoints.server import serve as serve_http
 
-    serve_http(load_settings())
+    serve_http(load_settings() if cache is None else load_settings(cache=cache))
 
 
 @main.command()

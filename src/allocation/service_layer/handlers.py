@@ -16,7 +16,8 @@ from allocation.domain.events import Event
 from allocation.domain.model import OrderLine, Product
 from allocation.service_layer.answers import BatchState, Promise, promise_of, state_of
 from allocation.service_layer.broker import FACTS, STOCK_LEVEL, Publisher
-from allocation.service_layer.envelope import EventEnvelope, message_of
+from allocation.service_layer.cache import Cache, touched_by, unbroken
+from allocation.service_layer.envelope import EventEnvelope, LogPosition, message_of
 from allocation.service_layer.facts import fact_of, level_message
 from allocation.service_layer.ports import Channel, Notifications
 from allocation.service_layer.read_models import Movements, ReadModels, Stock
@@ -158,11 +159,25 @@ def count_movements(logged: EventEnvelope, read_models: ReadModels) -> None:
     read_models.add_movements(logged.key, logged.time.date(), moved)
 
 
+def keep_cache(page: Sequence[EventEnvelope], cache: Cache) -> None:
+    """Tell the cache what was touched, and how far that goes: both at once."""
+    for events_in_turn in unbroken(page):
+        touched = {thing: e.position.seq for e in events_in_turn for thing in touched_by(e.event)}
+        first, last = events_in_turn[0].position, events_in_turn[-1].position
+        cache.mark(first.partition, first.seq - 1, last.seq, touched)
+
+
+def confirm_cache(position: LogPosition, cache: Cache) -> None:
+    """Tell a cache that has nothing to hear where the log is, so that it notices if it has lost something."""
+    cache.confirm(position)
+
+
 OF_EVERY_EVENT: list[Callable[..., Any]] = [
     project_stock_levels,
     count_movements,
     publish_facts,
     publish_stock_levels,
+    keep_cache,
 ]
 
 OF_ONE_EVENT: dict[type[Event], list[Callable[..., Any]]] = {
@@ -174,3 +189,6 @@ EVENT_HANDLERS: dict[type[Event], list[Callable[..., Any]]] = {
     event: [*OF_ONE_EVENT.get(event, []), *OF_EVERY_EVENT] for event in get_args(Event)
 }
 """Each handler is one subscription, named like it (see `subscriptions`)."""
+
+WHEN_IDLE: dict[Callable[..., Any], Callable[..., Any]] = {keep_cache: confirm_cache}
+"""What a subscription does whenever it finds itself at the head of the log, by its handler."""

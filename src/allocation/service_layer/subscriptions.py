@@ -33,6 +33,7 @@ class Subscription:
     """A named reader of the log: `wants` is its rule. A new one starts at the log's head, or where it began.
 
     `pause_seconds`: how long it lets events gather after a round, for one to whom the last word on a key is enough.
+    `idle` is called with its place whenever it has nothing to deliver; it may raise `Unavailable`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Subscription:
     deliver: Deliver
     from_the_beginning: bool = False
     pause_seconds: float = 0.0
+    idle: Callable[[LogPosition], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +246,18 @@ class Line:
             if lane.due_at is not None and lane.due_at <= now and not self._destination.is_away():
                 self._drain(lane, settlement)
         moved = settlement != Settlement(lease.seq, lanes)
+        if not moved and not self._destination.is_away():
+            self._be_idle(lease)
         return (self._store.settle(lease, settlement, self._lease_seconds) if moved else lease), moved
+
+    def _be_idle(self, lease: Lease) -> None:
+        if self._subscription.idle is not None:
+            try:
+                self._subscription.idle(LogPosition(lease.partition, lease.seq))
+            except Unavailable:
+                self._destination.was_away()
+            else:
+                self._destination.was_there()
 
     def _go_on(self, lease: Lease, lanes: Mapping[str, Lane], settlement: Settlement) -> None:
         events = self._store.read(lease.partition, lease.seq, self._page)

@@ -9,6 +9,8 @@ from typing import Literal
 import msgspec
 
 from allocation.entrypoints.http.allocations import PromisedEta
+from allocation.entrypoints.http.at_least import EXAMPLE as NOT_REACHED
+from allocation.entrypoints.http.at_least import AtLeast
 from allocation.entrypoints.http.call import Call, Reply, json_reply
 from allocation.entrypoints.http.errors import UnknownOrder
 from allocation.entrypoints.http.routes import Given, Routes
@@ -46,10 +48,12 @@ EXAMPLE = OrderRead(
 @routes.get(
     "/v1/orders/<orderid>",
     gives={200: Given("the order", EXAMPLE)},
-    refuses=[UnknownOrder("order-9")],
+    asks=AtLeast,
+    refuses=[UnknownOrder("order-9"), NOT_REACHED],
 )
-def read_order(call: Call, orderid: str) -> Reply:
+def read_order(call: Call, query: AtLeast, orderid: str) -> Reply:
     """An order: each line with its batch and day, or waiting."""
+    query.wait(call, call.application.views.reached)
     promises = call.application.views.order(orderid)
     if not promises:
         raise UnknownOrder(orderid)

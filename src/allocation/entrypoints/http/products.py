@@ -9,6 +9,8 @@ from typing import Annotated
 import msgspec
 
 from allocation.domain.errors import Available, InvalidSku
+from allocation.entrypoints.http.at_least import EXAMPLE as NOT_REACHED
+from allocation.entrypoints.http.at_least import AtLeast
 from allocation.entrypoints.http.batches import ArrivalEta, Version
 from allocation.entrypoints.http.call import Call, Reply
 from allocation.entrypoints.http.routes import Given, Routes
@@ -66,11 +68,13 @@ EXAMPLE = ProductRead(
         200: Given("the product", EXAMPLE, headers=["ETag"]),
         304: Given("it is as `If-None-Match` has it", headers=["ETag"]),
     },
-    refuses=[InvalidSku("RED-CHIAR")],
+    asks=AtLeast,
+    refuses=[InvalidSku("RED-CHIAR"), NOT_REACHED],
     heeds=["If-None-Match"],
 )
-def read_product(call: Call, sku: str) -> Reply:
+def read_product(call: Call, query: AtLeast, sku: str) -> Reply:
     """What there is of a product, when, and who waits."""
+    query.wait(call, call.application.views.reached)
     product = call.application.views.product(sku)
     if product is None:
         raise InvalidSku(sku)
