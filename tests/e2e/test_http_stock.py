@@ -14,16 +14,16 @@ from tests.e2e.conforming import ConformingClient
 PATIENT_LOOKS = 2000
 
 
-def counted(application: Application, position: str) -> None:
-    """Returns when the read models know what the log has up to a position."""
-    partition, seq = map(int, position.split("-"))
+def counted(application: Application, *positions: str) -> None:
+    """Starts the worker. Returns when the read models know what the log has up to these positions."""
     application.worker.start()
+    projections = {s.name for s in application.worker.subscriptions if s.from_the_beginning}
+    awaited = {int(partition): int(seq) for partition, _, seq in (p.partition("-") for p in positions)}
     pause = threading.Event()
     for _ in range(PATIENT_LOOKS):
-        cursors = [c for c in application.subscriptions.cursors() if c.partition == partition]
-        projections = {s.name for s in application.worker.subscriptions if s.from_the_beginning}
-        if all(c.seq >= seq for c in cursors if c.subscription in projections):
-            assert application.views.stock_reached(LogPosition(partition, seq))
+        cursors = [c for c in application.subscriptions.cursors() if c.subscription in projections]
+        if all(c.seq >= awaited.get(c.partition, 0) for c in cursors):
+            assert all(application.views.stock_reached(LogPosition(*place)) for place in awaited.items())
             return
         pause.wait(0.005)
     raise AssertionError("the worker does not come so far")
@@ -94,8 +94,7 @@ def test_one_cursor_follows_all_partitions() -> None:
     for n in range(20):
         answer = client.has_batch(f"batch-{n}", f"SKU-{n}", 10)
         last[answer.json["position"].partition("-")[0]] = answer.json["position"]
-    for position in last.values():
-        counted(application, position)
+    counted(application, *last.values())
     seen, after = [], ""
     while levels := (page := client.get(f"/v1/stock?limit=7{after}").json)["levels"]:
         seen += [level["sku"] for level in levels]
