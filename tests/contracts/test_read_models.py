@@ -15,7 +15,7 @@ from allocation.domain.errors import Available, Refused
 from allocation.service_layer.envelope import EventEnvelope, LogPosition, partition_of
 from allocation.service_layer.errors import LeaseLost
 from allocation.service_layer.read_models import Movements, ReadModels, StockLevel
-from allocation.service_layer.subscriptions import Backoff, Lease, Line, Outcomes
+from allocation.service_layer.subscriptions import Backoff, Lease, Line, Outcomes, Settlement
 from tests.fakes import NOON, SetClock
 
 PARTITIONS = 2
@@ -204,6 +204,21 @@ def test_who_has_lost_the_lease_writes_nothing(projected: Projected) -> None:
     reader = Reader(projected, 3)
     reader.read_on()
     assert reader.copy[CHAIR].version == 1
+
+
+def test_an_older_level_never_wins(projected: Projected) -> None:
+    def level(version: int, seq: int) -> StockLevel:
+        return StockLevel(CHAIR, version, LogPosition(0, seq), (Available(None, version, 1),))
+
+    lease = projected.take(LEVELS, 0)
+    for told in (level(4, 9), level(3, 12), level(4, 8)):
+        lease = projected.store.settle(lease, Settlement(20, read_models=ReadModels({CHAIR: told})), LEASE_SECONDS)
+        assert list(projected.application.views.stock((), 5).levels) == [level(4, 9)]
+    newer = ReadModels()
+    for told in (level(5, 13), level(6, 14), level(5, 15)):
+        newer.put_stock_level(told)
+    projected.store.settle(lease, Settlement(20, read_models=newer), LEASE_SECONDS)
+    assert list(projected.application.views.stock((), 5).levels) == [level(6, 14)]
 
 
 # --- paging -------------------------------------------------------------------------------------------------------
