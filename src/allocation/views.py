@@ -82,9 +82,14 @@ class Views(ABC):
         start), partition by partition, each in order and without a gap. With `sku`, only that product's."""
 
     @abstractmethod
+    def position_at(self, sku: str, version: int) -> LogPosition | None:
+        """Where the log has a product's last event up to this version; None: there is none."""
+
+    @abstractmethod
     def stock(self, after: Sequence[LogPosition], limit: int) -> StockPage:
         """Stock levels that changed behind `after` (as in `events`), up to `limit`: each sku once, at its last change.
-        From the start it is every level there is. A read model: it follows the log by a moment."""
+        From the start it is every level there is. A read model: it follows the log by a moment. Nothing is shown
+        behind a product whose level could not be told (it has a lane), so that no cursor passes it."""
 
     @abstractmethod
     def movements(self, sku: str, limit: int = 100) -> list[tuple[date, Movements]]:

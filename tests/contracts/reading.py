@@ -182,6 +182,15 @@ class ReadingContract:
         assert sorted(e.ref for e in seen if isinstance(e, BatchCreated)) == sorted(f"b{n}" for n in range(40))
         assert self.paged(opened, 1, "CHAIR-7") == ["b7"]
 
+    def test_a_version_of_a_product_stands_at_a_position(self, make_store: MakeStore) -> None:
+        opened = make_store(3).open()
+        opened.group(*(CreateBatch(f"{sku}-{n}", sku, 1) for n in range(3) for sku in ("RED-CHAIR", "B", "C")))
+        for sku in ("RED-CHAIR", "B", "C"):
+            logged = opened.log(sku)
+            found = [opened.views.position_at(sku, version) for version in range(5)]
+            assert found == [None, *(e.position for e in logged), logged[-1].position]
+        assert opened.views.position_at("NOBODYS", 1) is None
+
     def rest(self, opened: Opened, cursor: object) -> list[EventEnvelope]:
         found: list[EventEnvelope] = []
         page = opened.views.events(cursor, 7)  # type: ignore[arg-type]  # as the page before gave it

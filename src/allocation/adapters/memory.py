@@ -75,6 +75,11 @@ class MemoryStore:
         self.sku_of_batch |= owners
         self.inbox |= inbox
 
+    def history(self, sku: str, version: int) -> list[EventEnvelope]:
+        """A product's events up to a version."""
+        with self.lock:
+            return self._history[sku][:version] if sku in self._history else []
+
     def forget_changes(self, product: Product) -> None:
         """Fold the product from the log again, if it went beyond: what was not logged has not happened."""
         history = self._history[product.sku]
@@ -223,11 +228,16 @@ class MemoryViews(Views):
                         found.append(logged)
         return EventPage(found, [LogPosition(p, seq) for p, seq in sorted(cursor.items())])
 
+    def position_at(self, sku: str, version: int) -> LogPosition | None:
+        history = self._store.history(sku, version)
+        return history[-1].position if history else None
+
     def stock(self, after: Sequence[LogPosition], limit: int) -> StockPage:
         cursor = {p.partition: p.seq for p in after}
         with self._reading():
             levels = sorted(self._store.read_models.stock_levels.values(), key=lambda x: _place(x.position))
-        found = [x for x in levels if x.position.seq > cursor.get(x.position.partition, 0)][:limit]
+            there = [x for x in levels if self.stock_reached(x.position)]
+        found = [x for x in there if x.position.seq > cursor.get(x.position.partition, 0)][:limit]
         cursor.update((x.position.partition, x.position.seq) for x in found)
         return StockPage(found, [LogPosition(p, seq) for p, seq in sorted(cursor.items())])
 

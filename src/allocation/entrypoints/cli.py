@@ -16,7 +16,14 @@ from allocation.entrypoints import opened
 from allocation.entrypoints.console import print_json
 from allocation.entrypoints.importing.rows import UnreadableFile
 from allocation.entrypoints.lanes import lanes
-from allocation.entrypoints.reading import print_order, print_product, print_settings, product_json
+from allocation.entrypoints.reading import (
+    movements_json,
+    print_movements,
+    print_order,
+    print_product,
+    print_settings,
+    product_json,
+)
 from allocation.entrypoints.settings_table import explain
 from allocation.entrypoints.subscriptions import subscriptions
 from allocation.service_layer.errors import SetupError, Unavailable
@@ -239,6 +246,29 @@ def stock(sku: str, as_json: bool) -> None:
         print_json(product_json(product))
     else:
         print_product(product)
+
+
+@main.command(short_help="What moved of a product, day by day.")
+@click.argument("sku")
+@click.option("--days", type=click.IntRange(1), default=30, show_default=True, help="The latest so many days.")
+@as_json
+def movements(sku: str, days: int, as_json: bool) -> None:
+    """What moved of a product, by day (UTC): pieces received, promised, taken off a batch, left waiting, cancelled.
+
+    The worker counts them, a moment after they happen.
+
+    \b
+    Example:
+      allocation movements RED-CHAIR
+    """
+    with opened.application() as application:
+        moved = application.views.movements(sku, days)
+        if not moved and application.views.product(sku) is None:
+            raise click.ClickException(f"No batch of {sku} was ever bought.")
+    if as_json:
+        print_json(movements_json(sku, moved))
+    else:
+        print_movements(sku, moved)
 
 
 @main.command(short_help="What an order was promised, line by line.")

@@ -92,6 +92,17 @@ class SqlViews(Views):
                 found += page
         return EventPage(found, [LogPosition(p, seq) for p, seq in sorted(cursor.items())])
 
+    def position_at(self, sku: str, version: int) -> LogPosition | None:
+        last = (
+            select(event_log.c.log_partition, event_log.c.position)
+            .where(event_log.c.sku == sku, event_log.c.version <= version)
+            .order_by(event_log.c.version.desc())
+            .limit(1)
+        )
+        with self._reading() as connection:
+            row = connection.execute(last).one_or_none()
+        return None if row is None else LogPosition(row.log_partition, row.position)
+
     def stock(self, after: Sequence[LogPosition], limit: int) -> StockPage:
         cursor = {p.partition: p.seq for p in after}
         table = stock_levels.c
@@ -104,6 +115,9 @@ class SqlViews(Views):
                     .order_by(table.position)
                     .limit(limit - len(found))
                 )
+                lagging = connection.scalar(_lagging_behind(partition))
+                if lagging is not None:
+                    query = query.where(table.position < lagging)
                 page = [level_from(*row) for row in connection.execute(query)]
                 if page:
                     cursor[partition] = page[-1].position.seq
@@ -127,13 +141,10 @@ class SqlViews(Views):
         cursor = select(subscriptions.c.position).where(
             subscriptions.c.name == STOCK_LEVELS, subscriptions.c.log_partition == position.partition
         )
-        behind = select(func.min(lanes.c.next_position)).where(
-            lanes.c.subscription == STOCK_LEVELS, lanes.c.log_partition == position.partition
-        )
         with self._reading() as connection:
             if (connection.scalar(cursor) or 0) < position.seq:
                 return False
-            lagging = connection.scalar(behind)
+            lagging = connection.scalar(_lagging_behind(position.partition))
             return lagging is None or lagging > position.seq
 
     def with_heads(self, ask: Callable[[Views], Answer]) -> tuple[Answer, Places]:
@@ -180,6 +191,13 @@ class _Inside(SqlViews):
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         yield self._connection
+
+
+def _lagging_behind(partition: int) -> Select[Any]:
+    """The position of the first event whose stock level could not be told."""
+    return select(func.min(lanes.c.next_position)).where(
+        lanes.c.subscription == STOCK_LEVELS, lanes.c.log_partition == partition
+    )
 
 
 def _promise(row: Any) -> Promise:
