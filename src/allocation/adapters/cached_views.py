@@ -181,6 +181,9 @@ class CachedViews(Views):
     def log_reached(self, position: LogPosition) -> bool:
         return self._views.log_reached(position)
 
+    def position_at(self, sku: str, version: int) -> LogPosition | None:
+        return self._views.position_at(sku, version)
+
     def stock_reached(self, position: LogPosition) -> bool:
         return self._views.stock_reached(position)
 
