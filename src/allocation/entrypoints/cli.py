@@ -19,6 +19,7 @@ from allocation.entrypoints.lanes import lanes
 from allocation.entrypoints.reading import print_order, print_product, print_settings, product_json
 from allocation.entrypoints.settings_table import explain
 from allocation.entrypoints.subscriptions import subscriptions
+from allocation.entrypoints.verifying import rebuild, verify
 from allocation.service_layer.errors import SetupError, Unavailable
 
 _STDIN = "-"
@@ -281,8 +282,8 @@ def settings(as_json: bool) -> None:
     load_settings()
 
 
-main.add_command(subscriptions)
-main.add_command(lanes)
+for further in (subscriptions, lanes, verify, rebuild):
+    main.add_command(further)
 
 if __name__ == "__main__":
     main()
