@@ -77,9 +77,7 @@ def _walk(command: str, place: str, as_json: bool) -> None:
             try:
                 for step in walk.run(begin):
                     done = report.take(step)
-                    advanced(
-                        _TITLES[step.part], report.done[step.part], report.size.get(step.part), report.done[step.part]
-                    )
+                    advanced(_TITLES[step.part], done, report.size.get(step.part), done)
             except KeyboardInterrupt:
                 report.stopped = "interrupted"
             except Unavailable as away:
