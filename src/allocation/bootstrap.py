@@ -264,7 +264,7 @@ def _store(settings: Settings, clock: Clock, ids: Ids) -> _Store:
         SqlStock(engine, database.statements),
         SqlSubscriptionStore(engine, clock),
         SqlDeadLetters(engine, ids, clock),
-        SqlBooks(engine),
+        SqlBooks(engine, partitions),
         SqlAuditStore(engine, clock),
         engine.dispose,
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from allocation.adapters.memory import MemoryStore
-from allocation.domain.events import Event
 from allocation.domain.model import Product
 from allocation.service_layer.audit import Audit, AuditStore
 from allocation.service_layer.books import (
@@ -17,16 +16,19 @@ from allocation.service_layer.books import (
     Found,
     LineFields,
     Locked,
+    Logged,
     LogPage,
     LogRow,
+    Projecting,
     Stored,
-    Unreadable,
 )
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
 from allocation.service_layer.errors import Conflict
 
 
 class MemoryBooks(Books):
+    """Read models end with the process that keeps them: they are not looked at."""
+
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
 
@@ -47,7 +49,7 @@ class MemoryBooks(Books):
             log = self._store.log[partition]
             kept = {(done.envelope.id, done.position) for done in self._store.inbox.values()}
             rows: list[LogRow] = [
-                (e.position.seq, e.key, e.id, e.time, e.causation_id, (e.causation_id, e.position) in kept)
+                (e.position.seq, e.key, e.time, e.causation_id, (e.causation_id, e.position) in kept)
                 for e in log[after : after + limit]
             ]
             return LogPage(rows, None if len(rows) == limit else (len(log), log[-1].time if log else None))
@@ -92,6 +94,9 @@ class MemoryBooks(Books):
         finally:
             self._store.lock.release()
 
+    def projecting(self, sku: str) -> AbstractContextManager[Projecting]:
+        raise NotImplementedError("the read models of a memory store are not looked at")
+
 
 class _LockedProduct(Locked):
     def __init__(self, store: MemoryStore, sku: str, after_version: int) -> None:
@@ -110,7 +115,7 @@ class _LockedProduct(Locked):
 
 def stored_of(sku: str, product: Product | None, history: Iterable[EventEnvelope]) -> Stored:
     """A product as rows."""
-    events: list[tuple[int, Event | Unreadable]] = [(logged.version, logged.event) for logged in history]
+    events: list[Logged] = [(x.version, x.event, x.position.seq, x.time.date().isoformat()) for x in history]
     if product is None:
         return Stored(sku, None, events)
     batches: list[BatchFields] = [

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+from allocation.domain.errors import Available
 from allocation.domain.events import Event
 from allocation.domain.model import Batch, OrderLine
+from allocation.service_layer.read_models import Movements, StockLevel
 
 BatchFields = tuple[str, str, int, int, date | None, int, date | None]
 """reference, sku, purchased quantity, allocated quantity, ETA, and the quantity and ETA it was created with."""
@@ -26,19 +28,35 @@ class Unreadable:
     reason: str
 
 
+Logged = tuple[int, Event | Unreadable, int, str]
+"""version, event, its position in the partition, and its day (UTC, ISO 8601)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """What the read models hold of a product: the stock level (version, availability) and what moved, by day; each
+    with the position up to which its projection has seen the product's events."""
+
+    level: tuple[int, tuple[Available, ...]] | None = None
+    levels_until: int = 0
+    movements: Mapping[str, Movements] = field(default_factory=dict)
+    movements_until: int = 0
+
+
 @dataclass(slots=True)
 class Stored:
     """A product as log and tables have it. `version` is that of its row; None: there is no row.
 
-    `events` are (version, event) in order, to be gone through once. `lines` are those of the sku, and those of any
-    sku that are on one of its batches.
+    `events` come in order, to be gone through once. `lines` are those of the sku, and those of any sku that are on one
+    of its batches. `projected` None: nobody looks at its read models now.
     """
 
     sku: str
     version: int | None
-    events: Iterable[tuple[int, Event | Unreadable]]
+    events: Iterable[Logged]
     batches: Sequence[BatchFields] = ()
     lines: Sequence[LineFields] = ()
+    projected: Projected | None = None
 
 
 @dataclass(slots=True)
@@ -62,8 +80,19 @@ class Locked(ABC):
         """Write it with the end of the context."""
 
 
-LogRow = tuple[int, str, str, Any, str | None, bool]
-"""seq, sku, event id, time (to be compared with others only), id of the command that led to it, and whether the
+class Projecting(ABC):
+    """A product whose read models nobody else writes until the context ends. `stored` holds its events and read models,
+    and no rows of state."""
+
+    stored: Stored
+
+    @abstractmethod
+    def correct(self, level: StockLevel | None, movements: Mapping[str, Movements]) -> None:
+        """Write exactly this with the end of the context."""
+
+
+LogRow = tuple[int, str, Any, str | None, bool]
+"""seq, sku, time (to be compared with others only), id of the command that led to it, and whether the
 inbox holds that command with this place."""
 
 
@@ -127,3 +156,8 @@ class Books(ABC):
     def locked(self, sku: str, after_version: int, orderids: Collection[str]) -> AbstractContextManager[Locked]:
         """Lock a product and read it: its events behind a version, its rows, and among the lines those of these orders
         wherever they are. Raises `Conflict` if the lock cannot be had in time."""
+
+    @abstractmethod
+    def projecting(self, sku: str) -> AbstractContextManager[Projecting]:
+        """Hold the projections of a product's partition, and read what they wrote of it. Asked only where `projected`
+        was told. Raises `Conflict` if they cannot be held in time."""

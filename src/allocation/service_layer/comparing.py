@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from allocation.domain.errors import CorruptLog
+from allocation.domain.errors import Available, CorruptLog
 from allocation.domain.model import Batch, Product
-from allocation.service_layer.books import BatchFields, Correction, LineFields, LogPage, LogRow, Stored, Unreadable
-from allocation.service_layer.envelope import partition_of
+from allocation.service_layer.books import BatchFields, Correction, LineFields, Projected, Stored, Unreadable
+from allocation.service_layer.read_models import Movements, movements_of
 
 _NOTHING = "has no such row"
 _NOWHERE = "the table has it neither on a batch of this sku nor waiting"
@@ -40,19 +40,73 @@ class Comparison:
     strangers: list[tuple[str, str]] = field(default_factory=list)
 
 
-def fold(product: Product, stored: Stored) -> Difference | None:
-    """Apply the events to the product, as far as they can have happened. Answers what stopped it, if anything."""
-    for version, event in stored.events:
-        place = f"{stored.sku}, version {version}"
+@dataclass(slots=True)
+class Folded:
+    """What a product's events say: the product, what stopped it (None: nothing), and of the read models the level at
+    the version that was asked for, the movements, the last event, and the last that the projection of levels saw."""
+
+    product: Product
+    corrupt: Difference | None = None
+    level: tuple[Available, ...] | None = None
+    movements: dict[str, Movements] = field(default_factory=dict)
+    last_seq: int = 0
+    last_seq_seen: int = 0
+
+
+def fold(product: Product, stored: Stored) -> Folded:
+    """Apply the events to the product, as far as they can have happened."""
+    projected = stored.projected or Projected()
+    level_version = projected.level[0] if projected.level is not None else 0
+    folded = Folded(product)
+    for version, event, seq, day in stored.events:
         if version != product.version_number + 1:
-            return Difference("event_log", place, f"version {product.version_number + 1} is missing before it")
+            folded.corrupt = _corrupt(stored, version, f"version {product.version_number + 1} is missing before it")
+            break
         if isinstance(event, Unreadable):
-            return Difference("event_log", place, event.reason)
+            folded.corrupt = _corrupt(stored, version, event.reason)
+            break
         try:
             product.apply(event)
         except CorruptLog as corrupt:
-            return Difference("event_log", place, str(corrupt))
-    return None
+            folded.corrupt = _corrupt(stored, version, str(corrupt))
+            break
+        folded.last_seq = seq
+        if version == level_version:
+            folded.level = product.availability()
+        if seq <= projected.levels_until:
+            folded.last_seq_seen = seq
+        if seq <= projected.movements_until and (moved := movements_of(event)) is not None:
+            if (known := folded.movements.get(day)) is None:
+                folded.movements[day] = moved
+            else:
+                known.add(moved)
+    return folded
+
+
+def _corrupt(stored: Stored, version: int, problem: str) -> Difference:
+    return Difference("event_log", f"{stored.sku}, version {version}", problem)
+
+
+def read_model_faults(folded: Folded, projected: Projected) -> Iterator[Difference]:
+    """The read models of a product beside what its events say, as far as the projections have seen them."""
+    product = folded.product
+    if projected.level is None:
+        if 0 < folded.last_seq <= projected.levels_until:
+            yield Difference("stock_levels", product.sku, f"its projection has passed it, and the table {_NOTHING}")
+    elif projected.level[0] > product.version_number:
+        problem = f"it is of version {projected.level[0]}, the log ends at {product.version_number}"
+        yield Difference("stock_levels", product.sku, problem)
+    elif projected.level[1] != folded.level:
+        problem = f"at version {projected.level[0]} the log says {folded.level}, the table has {projected.level[1]}"
+        yield Difference("stock_levels", product.sku, problem)
+    elif projected.level[0] < product.version_number and folded.last_seq <= projected.levels_until:
+        problem = f"it is of version {projected.level[0]}, its projection has passed {product.version_number}"
+        yield Difference("stock_levels", product.sku, problem)
+    if folded.movements != projected.movements:
+        for day in sorted(folded.movements.keys() | projected.movements.keys()):
+            says, has = folded.movements.get(day), projected.movements.get(day)
+            if says != has:
+                yield Difference("movements", f"{product.sku} {day}", f"the log says {says}, the table has {has}")
 
 
 def compare(product: Product, stored: Stored) -> Comparison:
@@ -135,46 +189,6 @@ def stock_faults(sku: str, batches: Sequence[BatchFields], lines: Sequence[LineF
             place, free = f"{least_waiting[0]} {sku}", bought - max(taken, allocated)
             yield Difference("order_lines", place, f"it waits for {least_waiting[2]}, and {ref} has {free} free")
             least_waiting = None
-
-
-def log_faults(partition: int, partitions: int, after: int, anchor: bool, page: LogPage) -> Iterator[Difference]:
-    """A page of a log partition. Behind `after` it has to go on; `anchor`: its first row is that of `after` itself,
-    already looked at, but for what the next row says about it."""
-    before: LogRow | None = None
-    due = after if anchor else after + 1
-    ids: set[str] = set()
-    for row in page.rows:
-        seq, sku, event_id, at, _, _ = row
-        place = f"{partition}-{seq}"
-        if seq != due:
-            missing = f"position {due} is" if seq == due + 1 else f"positions {due} to {seq - 1} are"
-            yield Difference("event_log", place, f"{missing} missing before it")
-        if before is not None:
-            yield from _end_of_command(partition, before, row)
-            if at < before[3]:
-                yield Difference("event_log", place, "its time is before that of the event before it")
-        if not (anchor and before is None) and partition_of(sku, partitions) != partition:
-            yield Difference("event_log", place, f"{sku} belongs into partition {partition_of(sku, partitions)}")
-        if event_id in ids:
-            yield Difference("event_log", place, f"its id {event_id} is that of an event before it")
-        ids.add(event_id)
-        before, due = row, seq + 1
-    if page.head is None:
-        return
-    if before is not None:
-        yield from _end_of_command(partition, before, None)
-        if page.head[1] != before[3]:
-            yield Difference("log_head", str(partition), "its time is not that of the last event")
-    if page.head[0] != due - 1:
-        yield Difference("log_head", str(partition), f"it says {page.head[0]}, the log ends at {due - 1}")
-
-
-def _end_of_command(partition: int, row: LogRow, behind: LogRow | None) -> Iterator[Difference]:
-    """The last event of a command stands where the inbox says."""
-    command, is_kept = row[4], row[5]
-    if not is_kept and (behind is None or behind[4] != command):
-        place = f"{partition}-{row[0]}"
-        yield Difference("inbox", str(command), f"it led to the event at {place}, and the inbox does not say so")
 
 
 def suspects(differences: Collection[Difference]) -> list[str]:

@@ -16,9 +16,19 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from allocation.domain.model import Product
 from allocation.service_layer.books import Books, Stored
-from allocation.service_layer.comparing import Difference, compare, fold, log_faults, stock_faults, suspects
-from allocation.service_layer.envelope import partition_of
+from allocation.service_layer.comparing import (
+    Difference,
+    Folded,
+    compare,
+    fold,
+    read_model_faults,
+    stock_faults,
+    suspects,
+)
+from allocation.service_layer.envelope import LogPosition, partition_of
 from allocation.service_layer.errors import Conflict, ConnectionLost
+from allocation.service_layer.log_checks import log_faults
+from allocation.service_layer.read_models import StockLevel
 
 PARTS = ("log", "products", "commands", "strays", "ids")
 """What is walked, in this order: positions; folded products beside their rows; the inbox against the log; order lines
@@ -124,37 +134,31 @@ class Walk:
         with self._books.products(place.after, self._steps.products, self._steps.events) as page:
             unequal = []
             for stored in page:
-                product = Product(stored.sku)
-                faults, mended, strangers = self._look_at(product, stored)
-                looked_at += product.version_number
-                if faults:
-                    unequal.append((product, faults, mended, strangers))
-        for product, faults, mendable, strangers in unequal:
-            found += self._mended(product, faults, mendable)
-            self._mend_lines(strangers)
+                look = _look_at(stored)
+                looked_at += look.folded.product.version_number
+                if look.faults or look.read_model_faults:
+                    unequal.append(look)
+        for look in unequal:
+            found += self._mended(look)
+            self._mend_lines(look.strangers)
         goes_on = Place("products", 0, page[-1].sku) if page else Place("commands")
         return Step("products", looked_at, found, goes_on, len(page))
 
-    def _look_at(self, product: Product, stored: Stored) -> tuple[list[Difference], bool, list[tuple[str, str]]]:
-        """What is wrong with a product, whether its rows can be made right, and the strangers on its batches."""
-        corrupt = fold(product, stored)
-        faults = list(stock_faults(stored.sku, stored.batches, stored.lines))
-        if corrupt is not None:
-            return [corrupt, *faults], False, []
-        compared = compare(product, stored)
-        return compared.differences + faults, compared.correction is not None, compared.strangers
+    def _mended(self, look: _Look) -> Iterator[Difference]:
+        """What is wrong with a product, mended if it may be and can be."""
+        product = look.folded.product
+        state = look.is_mendable and self._mend(product, suspects(look.faults))
+        yield from (replace(fault, repaired=state) for fault in look.faults)
+        shown = bool(look.read_model_faults) and self._mend_read_models(product.sku)
+        yield from (replace(fault, repaired=shown) for fault in look.read_model_faults)
 
-    def _mended(self, product: Product, faults: list[Difference], mendable: bool) -> list[Difference]:
-        if not (self._repair and mendable):
-            return faults
-        if not self._mend(product, suspects(faults)):
-            return faults
-        return [replace(fault, repaired=True) for fault in faults]
+    def _may_mend(self, sku: str) -> bool:
+        if self._repair and self._holes is None:
+            self._holes = self._books.holes()
+        return self._holes is not None and partition_of(sku, self._partitions) not in self._holes
 
     def _mend_lines(self, lines: Sequence[tuple[str, str]]) -> set[str]:
         """Make lines (orderid, sku) right, wherever their rows say they are. Answers the skus that are right now."""
-        if not self._repair:
-            return set()
         by_sku: dict[str, list[str]] = {}
         for orderid, sku in lines:
             by_sku.setdefault(sku, []).append(orderid)
@@ -162,19 +166,34 @@ class Walk:
 
     def _mend(self, product: Product, orderids: Collection[str]) -> bool:
         """Under the product's lock: fold what came meanwhile, compare again, correct. Answers whether it is right."""
-        if self._holes is None:
-            self._holes = self._books.holes()
-        if partition_of(product.sku, self._partitions) in self._holes:
-            return False
-        return self._retrying(self._mend_once, product, orderids)
+        return self._may_mend(product.sku) and self._retrying(self._mend_once, product, orderids)
 
     def _mend_once(self, product: Product, orderids: Collection[str]) -> bool:
         with self._books.locked(product.sku, product.version_number, orderids) as locked:
-            if fold(product, locked.stored) is not None:
+            if fold(product, locked.stored).corrupt is not None:
                 return False
             correction = compare(product, locked.stored).correction
             if correction is not None:
                 locked.correct(correction)
+        return True
+
+    def _mend_read_models(self, sku: str) -> bool:
+        return self._may_mend(sku) and self._retrying(self._mend_read_models_once, sku)
+
+    def _mend_read_models_once(self, sku: str) -> bool:
+        """While the projections hold still: fold anew, and write what they would have written by now.
+
+        A level is told at its event's place, not at a later one: those who read levels in order would pass over others.
+        """
+        with self._books.projecting(sku) as projecting:
+            folded = fold(Product(sku), projecting.stored)
+            if folded.corrupt is not None:
+                return False
+            product, level = folded.product, None
+            if folded.last_seq_seen:
+                position = LogPosition(partition_of(sku, self._partitions), folded.last_seq_seen)
+                level = StockLevel(sku, product.version_number, position, product.availability())
+            projecting.correct(level, folded.movements)
         return True
 
     def _commands(self, place: Place) -> Step:
@@ -199,3 +218,26 @@ class Walk:
     def _ids(self, place: Place) -> Step:
         problem = "more than one event has this id"
         return Step("ids", 0, [Difference("event_log", x, problem) for x in self._books.doubled_ids()], None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What is wrong with a product and with its read models, whether its rows can be made right, and the lines
+    (orderid, sku) of others on its batches."""
+
+    folded: Folded
+    faults: Sequence[Difference]
+    read_model_faults: Sequence[Difference] = ()
+    is_mendable: bool = False
+    strangers: Sequence[tuple[str, str]] = ()
+
+
+def _look_at(stored: Stored) -> _Look:
+    folded = fold(Product(stored.sku), stored)
+    of_stock = list(stock_faults(stored.sku, stored.batches, stored.lines))
+    if folded.corrupt is not None:
+        return _Look(folded, [folded.corrupt, *of_stock])
+    compared = compare(folded.product, stored)
+    of_read_models = list(read_model_faults(folded, stored.projected)) if stored.projected is not None else []
+    faults = compared.differences + of_stock
+    return _Look(folded, faults, of_read_models, compared.correction is not None, compared.strangers)

@@ -30,15 +30,15 @@ class SqlAuditStore(AuditStore):
 
     def take(self, owner: str, seconds: float) -> Audit | None:
         now = self._clock.now()
+        until = now + timedelta(seconds=seconds)
         with self._writing() as connection:
             row = connection.execute(select(self_audit).with_for_update()).one_or_none()
             if row is None:
-                fresh = {"id": _ROW, "owner": owner, "leased_until": now, "place": ""}
+                fresh = {"id": _ROW, "owner": owner, "leased_until": until, "place": ""}
                 connection.execute(insert(self_audit).values(fresh))
                 return Audit(owner=owner)
             if row.owner != owner and row.leased_until > now:
                 return None
-            until = now + timedelta(seconds=seconds)
             connection.execute(update(self_audit).values(owner=owner, leased_until=until))
         return _audit(row)
 

@@ -1,33 +1,19 @@
-"""What reads and corrects the rows of one product, for `verification`."""
+"""What corrects the rows of one product, under its lock."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from allocation.adapters.serialization import BadMessage, decode_event, to_date
+from allocation.adapters.sql.asking import BATCH, LINE, Ask, batches_from, history_of
 from allocation.adapters.sql.tables import batches, order_lines, products
-from allocation.domain.events import Event
-from allocation.service_layer.books import BatchFields, Correction, LineFields, Locked, Stored, Unreadable
+from allocation.service_layer.books import Correction, LineFields, Locked, Stored
 
-BATCH = "reference, sku, purchased_quantity, allocated_quantity, eta, created_quantity, created_eta"
-LINE = "l.orderid, l.sku, l.qty, l.batchref, l.since"
-EVENT = "version, type, schema_version, data"
 PAGE = 20_000
 _KEYS_AT_ONCE = 500
-
-
-class Ask:
-    """Runs a SELECT, whose parameters are `?`, and answers its rows."""
-
-    def __init__(self, connection: Connection, sql: Any) -> None:
-        self._connection, self._sql = connection, sql
-
-    def __call__(self, statement: str, *parameters: Any) -> Sequence[Any]:
-        return self._connection.exec_driver_sql(self._sql(statement), parameters).fetchall()
 
 
 class LockedProduct(Locked):
@@ -92,30 +78,3 @@ class LockedProduct(Locked):
         else:
             statement = statement.on_conflict_do_nothing()
         self._connection.execute(statement, list(rows))
-
-
-def history_of(ask: Ask, sku: str, after: int, page: int) -> Iterator[tuple[int, Event | Unreadable]]:
-    """The events of one product, so many at a time."""
-    while True:
-        rows = ask(
-            f"SELECT {EVENT} FROM event_log WHERE sku = ? AND version > ? ORDER BY version LIMIT ?", sku, after, page
-        )
-        yield from decoded(rows)
-        if len(rows) < page:
-            return
-        after = rows[-1][0]
-
-
-def decoded(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[int, Event | Unreadable]]:
-    for version, kind, _schema_version, data in rows:
-        try:
-            yield version, decode_event(kind, data)
-        except BadMessage as bad:
-            yield version, Unreadable(str(bad))
-
-
-def batches_from(rows: Iterable[Sequence[Any]]) -> list[BatchFields]:
-    return [
-        (ref, sku, bought, allocated, to_date(eta), created, to_date(created_eta))
-        for ref, sku, bought, allocated, eta, created, created_eta in rows
-    ]

@@ -8,29 +8,28 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from allocation.adapters.sql.bookkeeping import (
-    BATCH,
-    EVENT,
-    LINE,
-    Ask,
-    LockedProduct,
-    batches_from,
-    decoded,
-    history_of,
-)
+from allocation.adapters.sql.asking import BATCH, LINE, Ask, batches_from, decoded, history_of
+from allocation.adapters.sql.bookkeeping import LockedProduct
 from allocation.adapters.sql.engine import dialect_of
 from allocation.adapters.sql.errors import translated
-from allocation.domain.events import Event
-from allocation.service_layer.books import Books, Found, Locked, LogPage, Stored, Unreadable
+from allocation.adapters.sql.projections import HeldProjections, Projections
+from allocation.service_layer.books import Books, Found, Locked, Logged, LogPage, Projecting, Stored
 
 MOST_DOUBLED = 100
+_SKUS_ELSEWHERE = (
+    "products WHERE",
+    "batches WHERE",
+    "order_lines WHERE batchref IS NULL AND",
+    "stock_levels WHERE",
+    "movements WHERE",
+)
 
 
 class SqlBooks(Books):
     """On SQLite a snapshot is that of its WAL, on PostgreSQL a transaction that reads repeatably."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine, self._dialect = engine, dialect_of(engine)
+    def __init__(self, engine: Engine, partitions: int) -> None:
+        self._engine, self._dialect, self._partitions = engine, dialect_of(engine), partitions
 
     def heads(self) -> dict[int, int]:
         with self._snapshot() as ask:
@@ -48,7 +47,7 @@ class SqlBooks(Books):
     def log(self, partition: int, after: int, limit: int) -> LogPage:
         with self._snapshot() as ask:
             rows = ask(
-                "SELECT e.position, e.sku, e.id, e.at, e.causation_id, EXISTS (SELECT 1 FROM inbox i WHERE "
+                "SELECT e.position, e.sku, e.at, e.causation_id, EXISTS (SELECT 1 FROM inbox i WHERE "
                 "i.id = e.causation_id AND i.log_partition = e.log_partition AND i.position = e.position) "
                 "FROM event_log e WHERE e.log_partition = ? AND e.position > ? ORDER BY e.position LIMIT ?",
                 *(partition, after, limit),
@@ -61,7 +60,7 @@ class SqlBooks(Books):
     @contextmanager
     def products(self, after: str, most: int, most_events: int) -> Iterator[Sequence[Stored]]:
         with self._snapshot() as ask:
-            chosen, events = self._next_skus(ask, after, most, most_events)
+            chosen = self._next_skus(ask, after, most, most_events)
             if not chosen:
                 yield []
                 return
@@ -78,22 +77,27 @@ class SqlBooks(Books):
                 *bounds,
             )
             lines = _by_sku(on_batches, waiting)
-            history = self._histories(ask, chosen, events, bounds, most_events)
+            history = self._histories(ask, chosen, bounds, most_events)
+            projected = Projections(ask, self._partitions, "{0} > ? AND {0} <= ?", *bounds)
             yield [
-                Stored(sku, versions.get(sku), history[sku], batches_from(kept.get(sku, ())), lines.get(sku, ()))
+                Stored(
+                    sku,
+                    versions.get(sku),
+                    history[sku],
+                    batches_from(kept.get(sku, ())),
+                    lines.get(sku, ()),
+                    projected.of(sku),
+                )
                 for sku in chosen
             ]
 
-    def _next_skus(self, ask: Ask, after: str, most: int, most_events: int) -> tuple[list[str], dict[str, int]]:
-        """The next skus that anything names, and how many events each of them has."""
-        counted = ask(
-            "SELECT sku, count(*) FROM event_log WHERE sku > ? GROUP BY sku ORDER BY sku LIMIT ?", after, most
-        )
-        events: dict[str, int] = dict(counted)
+    def _next_skus(self, ask: Ask, after: str, most: int, most_events: int) -> list[str]:
+        """The next skus that anything names."""
+        counting = "SELECT sku, count(*) FROM event_log WHERE sku > ? GROUP BY sku ORDER BY sku LIMIT ?"
+        events: dict[str, int] = dict(ask(counting, after, most))
         named = set(events)
-        for source in ("products", "batches", "order_lines WHERE batchref IS NULL"):
-            where = "AND" if "WHERE" in source else "WHERE"
-            found = ask(f"SELECT DISTINCT sku FROM {source} {where} sku > ? ORDER BY sku LIMIT ?", after, most)
+        for source in _SKUS_ELSEWHERE:
+            found = ask(f"SELECT DISTINCT sku FROM {source} sku > ? ORDER BY sku LIMIT ?", after, most)
             named.update(sku for (sku,) in found)
         chosen: list[str] = []
         total = 0
@@ -102,14 +106,14 @@ class SqlBooks(Books):
             if chosen and total > most_events:
                 break
             chosen.append(sku)
-        return chosen, events
+        return chosen
 
     def _histories(
-        self, ask: Ask, chosen: Sequence[str], events: dict[str, int], bounds: tuple[str, str], most_events: int
-    ) -> dict[str, Iterable[tuple[int, Event | Unreadable]]]:
+        self, ask: Ask, chosen: Sequence[str], bounds: tuple[str, str], most_events: int
+    ) -> dict[str, Iterable[Logged]]:
         if len(chosen) == 1:
             return {chosen[0]: history_of(ask, chosen[0], 0, most_events)}
-        rows = ask(f"SELECT sku, {EVENT} FROM event_log WHERE sku > ? AND sku <= ? ORDER BY sku, version", *bounds)
+        rows = ask(f"SELECT sku, {ask.event} FROM event_log WHERE sku > ? AND sku <= ? ORDER BY sku, version", *bounds)
         by_sku = _by_sku(rows)
         return {sku: decoded(by_sku.get(sku, ())) for sku in chosen}
 
@@ -143,12 +147,22 @@ class SqlBooks(Books):
 
     @contextmanager
     def locked(self, sku: str, after_version: int, orderids: Collection[str]) -> Iterator[Locked]:
+        with self._writing() as connection:
+            locked = LockedProduct(connection, self._asking(connection), sku, after_version, orderids)
+            yield locked
+            locked.end()
+
+    @contextmanager
+    def projecting(self, sku: str) -> Iterator[Projecting]:
+        with self._writing() as connection:
+            yield HeldProjections(connection, self._asking(connection), self._partitions, sku)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
         with translated(), self._engine.connect() as connection:
             connection.exec_driver_sql(self._dialect.begin)
             try:
-                locked = LockedProduct(connection, self._asking(connection), sku, after_version, orderids)
-                yield locked
-                locked.end()
+                yield connection
             except BaseException:
                 if not connection.invalidated:
                     connection.exec_driver_sql("ROLLBACK")
@@ -171,7 +185,7 @@ class SqlBooks(Books):
                     connection.exec_driver_sql("ROLLBACK")
 
     def _asking(self, connection: Connection) -> Ask:
-        return Ask(connection, self._dialect.sql)
+        return Ask(connection, self._dialect)
 
 
 def _by_sku(*answers: Sequence[Any]) -> dict[str, list[Any]]:
