@@ -18,15 +18,20 @@ from allocation.adapters.cached_views import CacheCounters, CachedViews
 from allocation.adapters.clock import SystemClock, SystemTimer, TimeOrderedIds
 from allocation.adapters.memory import MemoryStock, MemoryStore, MemoryUnitOfWork, MemoryViews
 from allocation.adapters.memory_subscriptions import MemoryDeadLetters, MemorySubscriptionStore
+from allocation.adapters.memory_verification import MemoryAuditStore, MemoryBooks
 from allocation.adapters.notifications import SmtpNotifications
+from allocation.adapters.sql.audits import SqlAuditStore
 from allocation.adapters.sql.engine import make_engine
 from allocation.adapters.sql.migrate import migrate as migrate_database
 from allocation.adapters.sql.read_models import SqlStock
 from allocation.adapters.sql.subscriptions import SqlDeadLetters, SqlSubscriptionStore
 from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
+from allocation.adapters.sql.verification import SqlBooks
 from allocation.adapters.sql.views import SqlViews
 from allocation.config import Settings, load_settings
 from allocation.domain.events import Event
+from allocation.service_layer.audit import SMALL_STEPS, AuditStore, SelfAudit
+from allocation.service_layer.books import Books
 from allocation.service_layer.broker import Publisher, Receiver
 from allocation.service_layer.cache import Cache
 from allocation.service_layer.envelope import Clock, Ids
@@ -44,6 +49,7 @@ from allocation.service_layer.subscriptions import (
     one_by_one,
 )
 from allocation.service_layer.unit_of_work import UnitOfWork
+from allocation.service_layer.verify import Walk
 from allocation.service_layer.waiting import Timer
 from allocation.service_layer.worker import Bell, WakeUp, Worker
 from allocation.views import Views
@@ -53,8 +59,9 @@ from allocation.views import Views
 class Application:
     """What an entry point needs: commands go to `bus`, questions to `views`, what cannot be handled to `dead_letters`.
 
-    `worker` runs the subscriptions once it is started. `close` stops it and lets go of connections. `cache_counters`
-    stay at zero where there is no cache.
+    `books` are what `verify` and `rebuild` walk over; `audits` tells what the self-audit found. `worker` runs the
+    subscriptions and `self_audit` walks, once they are started. `close` stops them and lets go of connections.
+    `cache_counters` stay at zero where there is no cache.
     """
 
     settings: Settings
@@ -64,7 +71,10 @@ class Application:
     ids: Ids
     subscriptions: SubscriptionStore
     dead_letters: DeadLetters
+    books: Books
+    audits: AuditStore
     worker: Worker
+    self_audit: SelfAudit
     close: Callable[[], None]
     timer: Timer
     cache_counters: CacheCounters
@@ -97,6 +107,9 @@ def bootstrap(
         publishers = registry.publishers(settings.publish_to, settings.namespace)
     reactions = list(_reactions(_destinations(settings, store, cache, notifications, channel), publishers))
     bell = Bell()
+    owner = owner or ids.new()
+    walk = Walk(store.books, settings.log_partitions, SMALL_STEPS)
+    self_audit = SelfAudit(walk, store.audits, clock, owner, settings.audit_pause_seconds)
     bus = MessageBus(
         store.unit_of_work,
         inject(handlers, {}),
@@ -115,7 +128,7 @@ def bootstrap(
         store.subscriptions,
         clock,
         backoff,
-        owner or ids.new(),
+        owner,
         settings.log_partitions,
         wake_up=wake_up,
     )
@@ -124,6 +137,7 @@ def bootstrap(
         bell.heard_by(wake_up.ring)
 
     def close() -> None:
+        self_audit.stop()
         worker.stop()
         for closing in (*publishers.values(), *([wake_up] if wake_up else ()), *([cache] if cache else ())):
             closing.close()
@@ -137,7 +151,10 @@ def bootstrap(
         ids,
         store.subscriptions,
         store.dead_letters,
+        store.books,
+        store.audits,
         worker,
+        self_audit,
         close,
         timer,
         cache_counters,
@@ -274,6 +291,8 @@ class _Store:
     stock: Stock
     subscriptions: SubscriptionStore
     dead_letters: DeadLetters
+    books: Books
+    audits: AuditStore
     close: Callable[[], None] = lambda: None
 
 
@@ -283,7 +302,9 @@ def _store(settings: Settings, clock: Clock, ids: Ids) -> _Store:
         store = MemoryStore(ids, clock, partitions)
         subscriptions = MemorySubscriptionStore(store)
         views, stock = MemoryViews(store), MemoryStock(store)
-        return _Store(lambda: MemoryUnitOfWork(store), views, stock, subscriptions, MemoryDeadLetters())
+        books, audits = MemoryBooks(store), MemoryAuditStore()
+        uow = partial(MemoryUnitOfWork, store)
+        return _Store(uow, views, stock, subscriptions, MemoryDeadLetters(), books, audits)
     engine = _engine(settings)
     migrate_database(engine, partitions)
     database = Database.of(engine, ids, clock, partitions, patience_seconds=settings.commit_patience_seconds)
@@ -293,6 +314,8 @@ def _store(settings: Settings, clock: Clock, ids: Ids) -> _Store:
         SqlStock(engine, database.statements),
         SqlSubscriptionStore(engine, clock),
         SqlDeadLetters(engine, ids, clock),
+        SqlBooks(engine, partitions),
+        SqlAuditStore(engine, clock),
         engine.dispose,
     )
 

@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     stock_mail: str = Field("stock@made.com", description="Who is told when a product is out of stock")
     mail_sender: str = Field("allocation@made.com", description="In whose name mail is sent")
     body_limit_bytes: int = Field(1_048_576, ge=1024, le=104_857_600, description="Largest request body taken in")
+    audit_pause_seconds: float = Field(
+        1.0, ge=0, le=3600, description="Pause of the self-audit between two small steps; 0: none is done"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is written to the log")
 
     @field_validator("database_url")

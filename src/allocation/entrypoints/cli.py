@@ -26,6 +26,7 @@ from allocation.entrypoints.reading import (
 )
 from allocation.entrypoints.settings_table import explain
 from allocation.entrypoints.subscriptions import subscriptions
+from allocation.entrypoints.verifying import rebuild, verify
 from allocation.service_layer.errors import SetupError, Unavailable
 
 _STDIN = "-"
@@ -332,8 +333,8 @@ def settings(as_json: bool) -> None:
     load_settings()
 
 
-main.add_command(subscriptions)
-main.add_command(lanes)
+for further in (subscriptions, lanes, verify, rebuild):
+    main.add_command(further)
 
 if __name__ == "__main__":
     main()

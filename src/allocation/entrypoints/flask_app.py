@@ -11,14 +11,25 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
 from allocation.bootstrap import Application
-from allocation.entrypoints.http import allocations, batches, book, events, health, lanes, orders, products, stock
+from allocation.entrypoints.http import (
+    allocations,
+    audit,
+    batches,
+    book,
+    events,
+    health,
+    lanes,
+    orders,
+    products,
+    stock,
+)
 from allocation.entrypoints.http.call import Call, Reply
 from allocation.entrypoints.http.docs import docs_routes
 from allocation.entrypoints.http.openapi import openapi_routes
 from allocation.entrypoints.http.problems import problem_reply
 from allocation.entrypoints.http.routes import Route
 
-RESOURCES = (batches, allocations, orders, products, stock, events, lanes, book, health)
+RESOURCES = (batches, allocations, orders, products, stock, events, lanes, audit, book, health)
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]

@@ -8,6 +8,7 @@ holds it (`logged`), or a page of them in order (`page`), after the commit, at l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from typing import Any, get_args
 
 from allocation.domain import commands, events
@@ -20,7 +21,7 @@ from allocation.service_layer.cache import Cache, touched_by, unbroken
 from allocation.service_layer.envelope import EventEnvelope, LogPosition, message_of
 from allocation.service_layer.facts import fact_of, level_message
 from allocation.service_layer.ports import Channel, Notifications
-from allocation.service_layer.read_models import Movements, ReadModels, Stock
+from allocation.service_layer.read_models import ReadModels, Stock, movements_of
 from allocation.service_layer.unit_of_work import UnitOfWork
 
 
@@ -143,20 +144,9 @@ def project_stock_levels(page: Sequence[EventEnvelope], stock: Stock, read_model
 
 def count_movements(logged: EventEnvelope, read_models: ReadModels) -> None:
     """Count what moved on a day. Counting is no way to do a thing twice: this needs the cursor's transaction."""
-    match logged.event:
-        case events.BatchCreated(qty=qty):
-            moved = Movements(received=qty)
-        case events.Allocated(qty=qty):
-            moved = Movements(allocated=qty)
-        case events.Deallocated(qty=qty):
-            moved = Movements(deallocated=qty)
-        case events.Backordered(qty=qty):
-            moved = Movements(backordered=qty)
-        case events.Cancelled(qty=qty):
-            moved = Movements(cancelled=qty)
-        case _:
-            return
-    read_models.add_movements(logged.key, logged.time.date(), moved)
+    moved = movements_of(logged.event)
+    if moved is not None:
+        read_models.add_movements(logged.key, logged.time.astimezone(UTC).date(), moved)
 
 
 def keep_cache(page: Sequence[EventEnvelope], cache: Cache) -> None:

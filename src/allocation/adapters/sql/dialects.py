@@ -76,6 +76,14 @@ class Dialect(ABC):
     def for_update(self, alias: str) -> str: ...
 
     @abstractmethod
+    def day_of(self, moment: str) -> str:
+        """The day (UTC, ISO 8601 text) of a column that holds a moment."""
+
+    @abstractmethod
+    def text_of_day(self, day: str) -> str:
+        """A column that holds a day as ISO 8601 text."""
+
+    @abstractmethod
     def sql(self, statement: str) -> str:
         """The statement with the driver's own marks for parameters."""
 
@@ -139,6 +147,12 @@ class SqliteDialect(Dialect):
     def for_update(self, alias: str) -> str:
         return ""
 
+    def day_of(self, moment: str) -> str:
+        return f"substr({moment}, 1, 10)"
+
+    def text_of_day(self, day: str) -> str:
+        return day
+
     def sql(self, statement: str) -> str:
         return statement
 
@@ -201,6 +215,12 @@ class PostgresDialect(Dialect):
 
     def for_update(self, alias: str) -> str:
         return f"FOR UPDATE OF {alias}"
+
+    def day_of(self, moment: str) -> str:
+        return f"to_char({moment} AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
+
+    def text_of_day(self, day: str) -> str:
+        return f"to_char({day}, 'YYYY-MM-DD')"
 
     def sql(self, statement: str) -> str:
         return statement.replace("?", "%s")
