@@ -98,7 +98,8 @@ def apply_rules(rules: Iterable[Rule], properties: Properties) -> list[Propertie
 
     All rules without an action together give one copy, unchanged, if one of them matches. Each rule with an action that
     matches gives one more, changed by that action alone, with the rule's name as its property RuleName. No match: no
-    copy. Raises `RuleFailed`, with the rule's name, if one of them cannot be worked out.
+    copy. Raises `RuleFailed`, with the rule's name, if one that is looked at cannot be worked out; a rule without an
+    action is not, once another has matched.
     """
     plain, copies = False, []
     for rule in rules:
@@ -118,6 +119,8 @@ def correlation_filter(user: Mapping[str, Value], system: Mapping[str, str] | No
 
     Raises `BadRule` if there is nothing to be equal to, or a system property that such a filter cannot have.
     """
+    if null := [name for name, value in {**user, **(system or {})}.items() if value is None]:
+        raise BadRule(f"a correlation filter wants {null[0]} to equal NULL", "Nothing does: use a text with IS NULL")
     wanted = [Term(f"sys.{n} = {literal(v)}", _equals(_correlated(n), v, True)) for n, v in (system or {}).items()]
     wanted += [Term(f"[{n.replace(']', ']]')}] = {literal(v)}", _equals(n.lower(), v, False)) for n, v in user.items()]
     if not wanted:
@@ -152,8 +155,17 @@ class Finding:
 
 
 def explain(filter: Filter, properties: Properties) -> Sequence[Finding]:
-    """The truth of each term, for somebody who wonders about a filter. Raises `RuleFailed`."""
-    return [Finding(term.text, truth := term.test(properties), _why(term, truth, properties)) for term in filter.terms]
+    """The truth of each term, for somebody who wonders about a filter. One that cannot be worked out says so: perhaps
+    the filter does not look at it."""
+    return [_found(term, properties) for term in filter.terms]
+
+
+def _found(term: Term, properties: Properties) -> Finding:
+    try:
+        truth = term.test(properties)
+    except RuleFailed as failure:
+        return Finding(term.text, None, f"it cannot be worked out: {failure}")
+    return Finding(term.text, truth, _why(term, truth, properties))
 
 
 def _why(term: Term, truth: Truth, properties: Properties) -> str:

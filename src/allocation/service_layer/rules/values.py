@@ -89,10 +89,10 @@ class Properties:
         nobody could tell which is meant."""
         self.user: dict[str, Value] = {name.lower(): value for name, value in user.items()}
         self.system: dict[str, Value] = dict(system or {})
-        self._spelled = {name.lower(): name for name in user}
+        self._spelled = {} if self.user.keys() == user.keys() else {name.lower(): name for name in user}
         if len(self.user) < len(user):
-            twice = sorted(name for name in user if name not in self._spelled.values())
-            raise RuleFailed(f"The property {twice[0]} is there twice, in other cases")
+            twice = next(name for name in user if name not in self._spelled.values())
+            raise RuleFailed(f"The property {twice} is there twice, in other cases")
 
     def copy(self) -> Properties:
         """The same, to be changed apart."""
@@ -100,12 +100,14 @@ class Properties:
 
     def named(self) -> dict[str, Value]:
         """The user properties under the names they were given."""
-        return {self._spelled[name]: value for name, value in self.user.items()}
+        return {self._spelled.get(name, name): value for name, value in self.user.items()}
 
     def set(self, name: str, value: Value) -> None:
         """Add or replace a user property; one that is there keeps its spelling."""
-        self._spelled.setdefault(name.lower(), name)
-        self.user[name.lower()] = value
+        key = name.lower()
+        if key not in self.user:
+            self._spelled[key] = name
+        self.user[key] = value
 
     def remove(self, name: str) -> None:
         """Without a user property; there need be none."""
