@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from allocation.bootstrap import rule_parser
 from allocation.domain.events import Allocated
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
-from allocation.service_layer.rules.of_events import properties_of
+from allocation.service_layer.facts import fact_of
+from allocation.service_layer.rules.of_messages import properties_of
 from allocation.service_layer.rules.rule import Rule, apply_rules
 from allocation.service_layer.rules.values import Properties, Truth
 from benchmarks.measure import Table, median, spread_of, take_turns
@@ -40,14 +41,14 @@ class Size:
 def tables(size: Size) -> list[Table]:
     """Runs everything; answers one table."""
     parser, less, few = rule_parser(), size.evaluations // 10, size.evaluations // 200
-    filter, properties = parser.filter(FILTER), properties_of(EVENT)
+    filter, properties = parser.filter(FILTER), properties_of(fact_of(EVENT))
     rules = [Rule("plain", filter), Rule("large", filter, parser.action(ACTION))]
     if filter(properties) is not by_hand(properties):
         raise RuntimeError("rules: the filter and the hand-written function differ")
     per_second: dict[str, Callable[[int], float]] = {
         "filter": lambda _: _rate(size.evaluations, lambda: filter(properties)),
         "the same by hand": lambda _: _rate(size.evaluations, lambda: by_hand(properties)),
-        "event to properties": lambda _: _rate(less, lambda: properties_of(EVENT)),
+        "event to properties": lambda _: _rate(less, lambda: properties_of(fact_of(EVENT))),
         "two rules, one with an action": lambda _: _rate(
             size.evaluations // 10, lambda: apply_rules(rules, properties)
         ),

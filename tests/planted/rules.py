@@ -164,9 +164,9 @@ PLANTS: list[Plant] = [
     plant(
         "stock on hand has an eta of NULL",
         "unit/test_rules.py::test_stock_on_hand_has_no_eta",
-        "service_layer/rules/of_events.py",
-        "    user = {name: _plain(value) for name, value in fields.items() if value is not None}\n",
-        "    user = {name: None if value is None else _plain(value) for name, value in fields.items()}\n",
+        "service_layer/rules/of_messages.py",
+        "for name, value in fields.items() if isinstance(value, str | int | float | date)}",
+        "for name, value in fields.items() if not isinstance(value, tuple)}",
     ),
     plant(
         "SET in a double leaves an integer",

@@ -1,13 +1,17 @@
 """The copies that rules make: which, how many, and what is changed on them."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
 
 from allocation.adapters.rule_parser import LarkRuleParser
+from allocation.domain.errors import Available
 from allocation.domain.events import Allocated, BatchCreated
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
-from allocation.service_layer.rules.of_events import properties_of
+from allocation.service_layer.facts import fact_of, level_message
+from allocation.service_layer.read_models import StockLevel
+from allocation.service_layer.rules.of_messages import properties_of
 from allocation.service_layer.rules.rule import DEFAULT, Rule, apply_rules, correlation_filter, explain
 from allocation.service_layer.rules.values import BadRule, Properties, RuleFailed, Value
 from tests.fakes import NOON, CountingIds
@@ -253,12 +257,17 @@ def test_a_text_in_double_quotes_is_seen_to_be_a_name() -> None:
 # --- properties -------------------------------------------------------------------------------------------------------
 
 
-def envelope(event: Allocated | BatchCreated) -> EventEnvelope:
-    return EventEnvelope(event, "id-1", NOON, LogPosition(2, 7), 5, "flow-1", "command-1")
+LOGGED = EventEnvelope(
+    Allocated("o-1", "RED-CHAIR", 3, "b-1"), "id-1", NOON, LogPosition(2, 7), 5, "flow-1", "command-1"
+)
+
+
+def of_batch(eta: date | None) -> Properties:
+    return properties_of(fact_of(replace(LOGGED, event=BatchCreated("b-1", "RED-CHAIR", 3, eta))))
 
 
 def test_an_event_has_its_fields_and_those_of_its_envelope() -> None:
-    properties = properties_of(envelope(Allocated("o-1", "RED-CHAIR", 3, "b-1")))
+    properties = properties_of(fact_of(LOGGED))
     assert properties.named() == {
         "orderid": "o-1",
         "sku": "RED-CHAIR",
@@ -296,8 +305,20 @@ def test_an_event_has_its_fields_and_those_of_its_envelope() -> None:
 )
 def test_stock_on_hand_has_no_eta(filter: str, here: bool | None, underway: bool | None) -> None:
     test = PARSER.filter(filter)
-    assert test(properties_of(envelope(BatchCreated("b-1", "RED-CHAIR", 3)))) is here
-    assert test(properties_of(envelope(BatchCreated("b-1", "RED-CHAIR", 3, date(2031, 3, 9))))) is underway
+    assert test(of_batch(None)) is here
+    assert test(of_batch(date(2031, 3, 9))) is underway
+
+
+def test_a_stock_level_has_the_properties_that_rules_can_read() -> None:
+    level = StockLevel("RED-CHAIR", 5, LOGGED.position, (Available(None, 3, 3),))
+    properties = properties_of(level_message(level, LOGGED))
+    assert (properties.user["sku"], properties.user["version"], properties.user["type"]) == (
+        "RED-CHAIR",
+        5,
+        "StockLevel",
+    )
+    assert "available" not in properties.user
+    assert properties.system["MessageId"] == "stock-level:RED-CHAIR:5"
 
 
 def test_two_properties_that_differ_in_case_only_are_refused() -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from allocation.adapters.serialization import BadMessage, decode_event
-from allocation.entrypoints.http.events import TYPE_PREFIX, CloudEvent
-from allocation.service_layer.envelope import EventEnvelope, LogPosition
+from allocation.adapters import cloudevents
+from allocation.adapters.serialization import BadMessage
+from allocation.service_layer.broker import Message
 from allocation.service_layer.rules.arithmetic import LEAST, MOST
-from allocation.service_layer.rules.of_events import properties_of
+from allocation.service_layer.rules.of_messages import properties_of
 from allocation.service_layer.rules.values import Properties, RuleFailed, Value, system_name
 
 
@@ -29,31 +29,24 @@ def read_properties(body: bytes) -> Properties:
         raise UnreadableEvent("stdin holds JSON, but no object: give a CloudEvent, or an object of properties")
     if isinstance(read.get("events"), list):
         raise UnreadableEvent("this is a page of events: give one of them, as `allocation events --json` prints them")
-    if "specversion" in read:
-        return properties_of(_envelope(read))
-    return _plain(read)
-
-
-def _envelope(read: dict[str, Any]) -> EventEnvelope:
-    """The event as the log holds it. Raises `UnreadableEvent`."""
+    if "specversion" not in read:
+        return _plain(read)
     try:
-        cloud = msgspec.convert(read, CloudEvent)
-        event = decode_event(cloud.type.removeprefix(TYPE_PREFIX), msgspec.json.encode(cloud.data))
-    except (msgspec.ValidationError, BadMessage) as error:
-        raise UnreadableEvent(f"this CloudEvent is none of ours: {error}") from error
-    time = cloud.time if cloud.time.tzinfo else cloud.time.replace(tzinfo=UTC)
-    position = LogPosition(cloud.partition, int(cloud.sequence))
-    return EventEnvelope(
-        event,
-        cloud.id,
-        time,
-        position,
-        cloud.productversion,
-        cloud.correlationid,
-        cloud.causationid,
-        cloud.traceparent,
-        cloud.schemaversion,
-    )
+        return properties_of(_message(body))
+    except (BadMessage, ValueError, RuleFailed) as error:
+        raise UnreadableEvent(f"this CloudEvent cannot be read: {error}") from error
+
+
+def _message(body: bytes) -> Message:
+    """The event as a broker carries it. Raises `BadMessage`, `ValueError`."""
+    cloud = cloudevents.read(body)
+    data = msgspec.json.decode(cloud.data) if cloud else None
+    if cloud is None or not isinstance(data, dict):
+        raise BadMessage("its data is no object")
+    told = cloud.attributes
+    time = datetime.fromisoformat(told.get("time", ""))
+    version = int(told.get("productversion", "0"))
+    return Message(cloud.id, cloud.type, told.get("subject", ""), time, data, version, told)
 
 
 def _plain(read: dict[str, Any]) -> Properties:
