@@ -55,6 +55,7 @@ setup(
             "**/*.lua",
             "**/*.csv",
             "**/*.sql",
+            "**/*.lark",  # the grammar of rules
         ]
     },
     install_requires=[
@@ -62,6 +63,7 @@ setup(
         "click>=8.1",
         "flask>=3.1",
         "granian>=2",
+        "lark>=1.2",
         "msgspec>=0.19",
         "pydantic>=2.10",
         "pydantic-settings>=2.7",

@@ -40,6 +40,7 @@ from allocation.service_layer.handlers import COMMAND_HANDLERS, EVENT_HANDLERS, 
 from allocation.service_layer.messagebus import Handler, MessageBus
 from allocation.service_layer.ports import Channel, DeadLetters, Notifications
 from allocation.service_layer.read_models import ReadModels, Stock
+from allocation.service_layer.rules.rule import RuleParser
 from allocation.service_layer.subscriptions import (
     Backoff,
     Deliver,
@@ -273,6 +274,13 @@ def receivers_of(application: Application) -> dict[str, Receiver]:
     """What `ALLOCATION_RECEIVE_FROM` names, by scheme; nothing connects before it is used. Raises `SetupError`."""
     settings = application.settings
     return registry.receivers(settings.receive_from, settings.namespace, application.ids.new())
+
+
+def rule_parser(ids: Ids | None = None) -> RuleParser:
+    """What reads the text of rules; it needs no application, nor settings. `ids` are what newid() gives."""
+    from allocation.adapters.rule_parser import LarkRuleParser
+
+    return LarkRuleParser(ids or TimeOrderedIds())
 
 
 def migrate(settings: Settings) -> tuple[str | None, str]:

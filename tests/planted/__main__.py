@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.planted import Plant, domain, pitfalls, reactions, replica, service, stores
+from tests.planted import Plant, domain, pitfalls, reactions, replica, rules, service, stores
 from tests.servers.postgres import VARIABLE, postgres
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +74,9 @@ def main(words: Sequence[str]) -> int:
         "service": service,
         "stores": stores,
         "reactions": reactions,
-    } | {"replica": replica}
+        "replica": replica,
+        "rules": rules,
+    }
     plants = [(name, x) for name, register in registers.items() for x in register.PLANTS]
     chosen = [x for name, x in plants if not words or any(w == name or w in x.name or w in x.test for w in words)]
     with postgres() as server, tempfile.TemporaryDirectory(prefix="planted-") as folder:

@@ -24,6 +24,7 @@ from allocation.entrypoints.reading import (
     print_settings,
     product_json,
 )
+from allocation.entrypoints.rules import rules
 from allocation.entrypoints.settings_table import explain
 from allocation.entrypoints.subscriptions import subscriptions
 from allocation.entrypoints.verifying import rebuild, verify
@@ -333,7 +334,7 @@ def settings(as_json: bool) -> None:
     load_settings()
 
 
-for further in (subscriptions, lanes, verify, rebuild):
+for further in (subscriptions, lanes, rules, verify, rebuild):
     main.add_command(further)
 
 if __name__ == "__main__":
