@@ -54,6 +54,7 @@ setup(
             "**/*.js",
             "**/*.csv",
             "**/*.sql",
+            "**/*.lua",
         ]
     },
     install_requires=[

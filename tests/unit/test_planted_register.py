@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from tests.planted import domain, pitfalls, reactions, service, stores
+from tests.planted import cache, domain, pitfalls, reactions, service, stores
 
 TESTS = Path(__file__).parents[1]
 SOURCE = TESTS.parent / "src" / "allocation"
-PLANTS = [*pitfalls.PLANTS, *domain.PLANTS, *service.PLANTS, *stores.PLANTS, *reactions.PLANTS]
+REGISTERS = [pitfalls, domain, service, stores, reactions, cache]
+PLANTS = [plant for register in REGISTERS for plant in register.PLANTS]
 
 
 def test_every_planted_bug_fits_the_source() -> None:
