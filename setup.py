@@ -55,7 +55,11 @@ setup(
             "**/*.lua",
             "**/*.csv",
             "**/*.sql",
+<<<<<<< HEAD
             "**/*.lark",  # the grammar of rules
+=======
+            "**/*.lua",
+>>>>>>> cache
         ]
     },
     install_requires=[

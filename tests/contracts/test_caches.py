@@ -135,8 +135,7 @@ def test_a_cache_that_forgot_everything_gives_nothing_until_its_keeper_speaks(ca
 def test_a_cache_forgets_its_place_if_its_keeper_falls_silent(make_cache: MakeCache) -> None:
     cache = make_cache(keeper_seconds=0.0)
     cache.confirm(LogPosition(0, 10))
-    while cache.places([0]):  # Redis tells time by itself
-        """It is gone within a millisecond."""
+    assert any(not cache.places([0]) for _ in range(1000)), "within a millisecond or so: Redis tells time by itself"
     assert not cache.fill("order:o1", entry(b"o1", 10))
 
 

@@ -43,11 +43,16 @@ def test_what_is_no_position_of_this_log_is_422(memory_client: ConformingClient,
     ]
 
 
-def test_a_position_that_the_log_does_not_have_is_not_waited_for(client: ConformingClient) -> None:
+def test_a_position_that_the_log_does_not_have_is_not_waited_for(database_url: str) -> None:
+    timer = SetTimer()
+    application = bootstrap(Settings(database_url=database_url), timer=timer)
+    client = ConformingClient(create_app(application).test_client())
     client.has_batch("b1", CHAIR, 10)
     for path in READS:
         answer = client.get(f"{path}?at_least=0-999999999999999999")
         assert (answer.status_code, answer.json["type"]) == (503, "/docs#problem-not-reached")
+    assert timer.pauses == []
+    application.close()
 
 
 # Behind a cache

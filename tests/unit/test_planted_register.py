@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from tests.planted import domain, pitfalls, reactions, replica, rules, service, stores
+from tests.planted import registers
 
 TESTS = Path(__file__).parents[1]
 SOURCE = TESTS.parent / "src" / "allocation"
 REGISTERS = (pitfalls, domain, service, stores, reactions, replica, rules)
-PLANTS = [plant for register in REGISTERS for plant in register.PLANTS]
+PLANTS = [plant for register in registers().values() for plant in register]
 
 
 def test_every_planted_bug_fits_the_source() -> None:
