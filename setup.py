@@ -55,11 +55,7 @@ setup(
             "**/*.lua",
             "**/*.csv",
             "**/*.sql",
-<<<<<<< HEAD
             "**/*.lark",  # the grammar of rules
-=======
-            "**/*.lua",
->>>>>>> cache
         ]
     },
     install_requires=[

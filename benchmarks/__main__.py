@@ -4,11 +4,11 @@ import argparse
 import sys
 from dataclasses import replace
 
-from benchmarks import bulk, domain_speed, flat, over_http, report, rules_speed, streams, variants
+from benchmarks import bulk, domain_speed, flat, over_http, report, rules_speed, streams, variants, verifying
 from benchmarks.databases import KINDS, Databases, Kind
 from benchmarks.measure import Table, machine
 
-PARTS = ("http", "bulk", "flat", "domain", "streams", "rules")
+PARTS = ("http", "bulk", "flat", "domain", "streams", "rules", "verify")
 
 
 def main() -> None:
@@ -41,6 +41,7 @@ def _options() -> argparse.Namespace:
 
 
 def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argparse.Namespace) -> list[Table]:
+    verified = verifying.Size()
     http, in_bulk, one, alone = over_http.Size(), bulk.Size(), flat.Size(), domain_speed.Size()
     over_streams = streams.Size()
     ruled = rules_speed.Size()
@@ -49,6 +50,7 @@ def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argp
         one, alone = flat.Size(1_000, 500, 5), domain_speed.Size(2, 2_000)
         over_streams = streams.Size(1, 0.5, 100.0, 2_000)
         ruled = rules_speed.Size(2, 1_000)
+        verified = verifying.Size((1_000,), 1)
     if options.rounds:
         http, in_bulk = replace(http, rounds=options.rounds), replace(in_bulk, rounds=options.rounds)
         over_streams = replace(over_streams, rounds=options.rounds)
@@ -67,6 +69,8 @@ def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argp
             return streams.tables(databases, kinds, over_streams)
         case "rules":
             return rules_speed.tables(ruled)
+        case "verify":
+            return verifying.tables(databases, kinds, verified)
         case _:
             return variants.tables(databases, kinds, http, in_bulk)
 

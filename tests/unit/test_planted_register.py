@@ -6,7 +6,6 @@ from tests.planted import registers
 
 TESTS = Path(__file__).parents[1]
 SOURCE = TESTS.parent / "src" / "allocation"
-REGISTERS = (pitfalls, domain, service, stores, reactions, replica, rules)
 PLANTS = [plant for register in registers().values() for plant in register]
 
 
