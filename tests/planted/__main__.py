@@ -74,7 +74,8 @@ def main(words: Sequence[str]) -> int:
         "service": service,
         "stores": stores,
         "reactions": reactions,
-    } | {"replica": replica}
+        "replica": replica,
+    }
     plants = [(name, x) for name, register in registers.items() for x in register.PLANTS]
     chosen = [x for name, x in plants if not words or any(w == name or w in x.name or w in x.test for w in words)]
     with postgres() as server, tempfile.TemporaryDirectory(prefix="planted-") as folder:
