@@ -103,7 +103,7 @@ class SqlSubscriptionStore(SubscriptionStore):
             held = connection.execute(select(subscriptions).where(row, free).with_for_update()).one_or_none()
             if held is None:
                 return None
-            epoch = held.epoch if held.owner == owner else held.epoch + 1
+            epoch = held.epoch + 1
             until = now + timedelta(seconds=seconds)
             connection.execute(update(subscriptions).where(row).values(owner=owner, epoch=epoch, leased_until=until))
         return Lease(name, partition, owner, epoch, held.position, until)
