@@ -5,6 +5,7 @@ To be asked once everything has drained. What the log and the state tables hold 
 
 import json
 import sqlite3
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ QUERIES = {
     "movements": "SELECT sku, day, received, allocated, deallocated, backordered, cancelled FROM movements",
     "stock_levels": "SELECT sku, version, log_partition, position, available FROM stock_levels",
 }
+PATIENCE_SECONDS = 90.0
 COUNTED = {
     "BatchCreated": "received",
     "Allocated": "allocated",
@@ -73,6 +75,15 @@ def lagging(url: str) -> list[str]:
         if row["position"] != row["seq"]
     ]
     return behind + [f"{row['subscription']}, {row['key']}: {row['reason']}" for row in rows(url, QUERIES["lanes"])]
+
+
+def await_head(url: str, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    """Until every event has been delivered to every subscription. Raises `TimeoutError` with who lags behind."""
+    deadline = time.monotonic() + patience_seconds
+    while behind := lagging(url):
+        if time.monotonic() > deadline:
+            raise TimeoutError("; ".join(behind))
+        time.sleep(0.02)
 
 
 def faults_after_the_commit(tables: Tables, after: AfterTheCommit) -> list[str]:
@@ -164,6 +175,24 @@ def faults_of_mail(message_ids: Iterable[str], tables: Tables) -> list[str]:
     due = {row["id"] for row in tables.log if row["type"] == "OutOfStock"}
     sent = set(message_ids)
     return [f"never mailed: {id}" for id in due - sent] + [f"mailed without cause: {id}" for id in sent - due]
+
+
+def faults_of_told_lines(heard: Sequence[Mapping[str, Any]], tables: Tables) -> list[str]:
+    """What was heard on `line_allocated` is what happened, and without duplicates in order. That something is missing
+    is no fault: pub/sub forgets what it says to nobody."""
+    logged = {row["id"]: row for row in tables.log if row["type"] == "Allocated"}
+    passed: dict[str, int] = defaultdict(int)
+    told: set[str] = set()
+    faults = []
+    for message in heard:
+        row = logged.get(message["id"])
+        if row is None or json.loads(row["data"]).items() - message.items() or row["version"] != message["version"]:
+            faults.append(f"told {message}, the log has {row}")
+        elif message["id"] not in told and message["version"] <= passed[message["sku"]]:
+            faults.append(f"{message['sku']}: version {message['version']} came for the first time after a later one")
+        told.add(message["id"])
+        passed[message["sku"]] = max(passed[message["sku"]], message["version"])
+    return faults
 
 
 def _differences(what: str, expected: Mapping[Any, Any], stored: Mapping[Any, Any]) -> Iterator[str]:

@@ -41,40 +41,40 @@ class Trigger:
     """`arm` and `await_strike` are for the campaign, the others for the process that is to be struck."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def arm(self, name: str, sign: signal.Signals = signal.SIGKILL) -> None:
         """The next to pass this point is sent the signal there: SIGKILL with its whole process group, or SIGSTOP."""
-        (self._folder / _STRUCK).unlink(missing_ok=True)
-        waiting = self._folder / f"{name}.new"
+        (self.folder / _STRUCK).unlink(missing_ok=True)
+        waiting = self.folder / f"{name}.new"
         waiting.write_text(str(int(sign)))
-        waiting.rename(self._folder / name)
+        waiting.rename(self.folder / name)
 
     def await_strike(self, patience_seconds: float = PATIENCE_SECONDS) -> Strike:
         """Raises `TimeoutError` if nobody passes the point in that time."""
         deadline = time.monotonic() + patience_seconds
-        struck = self._folder / _STRUCK
+        struck = self.folder / _STRUCK
         while not struck.exists():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"nobody came by: {', '.join(path.name for path in self._folder.iterdir())}")
+                raise TimeoutError(f"nobody came by: {', '.join(path.name for path in self.folder.iterdir())}")
             time.sleep(_LOOK_SECONDS)
         return Strike(**json.loads(struck.read_text()))
 
     def is_armed(self, name: str) -> bool:
-        return (self._folder / name).exists()
+        return (self.folder / name).exists()
 
     def pass_by(self, name: str) -> None:
         """Go on, unless the point is armed: then this is where it happens."""
         if not self.is_armed(name):
             return
-        claimed = self._folder / "claimed"
+        claimed = self.folder / "claimed"
         try:
-            (self._folder / name).rename(claimed)
+            (self.folder / name).rename(claimed)
         except FileNotFoundError:
             return  # another thread was faster
         sign = signal.Signals(int(claimed.read_text()))
         claimed.write_text(json.dumps({"at": time.monotonic(), "pid": os.getpid(), "group": os.getpgrp()}))
-        claimed.rename(self._folder / _STRUCK)
+        claimed.rename(self.folder / _STRUCK)
         if sign == signal.SIGKILL:
             os.killpg(os.getpgrp(), sign)
         os.kill(os.getpid(), sign)
