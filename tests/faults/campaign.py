@@ -218,21 +218,6 @@ class Campaign:
         return "\n".join(lines)
 
 
-def await_overtaken(url: str, subscription: str) -> None:
-    """Until another worker has the lease, and has delivered all that there was when it was asked first. Raises
-    `TimeoutError`."""
-    query = f"{QUERIES['cursors'].partition('ORDER')[0]} WHERE s.name = '{subscription}'"
-    [before] = rows(url, query)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        [now] = rows(url, query)
-        if now["owner"] != before["owner"] and now["position"] >= before["seq"]:
-            return
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"nobody took over {subscription}: {now}")
-        time.sleep(_LOOK_SECONDS)
-
-
 @contextmanager
 def embedded(folder: Path, seed: int) -> Iterator[Campaign]:
     """One process on SQLite, which serves and delivers."""

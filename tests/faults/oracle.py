@@ -29,6 +29,7 @@ QUERIES = {
     "stock_levels": "SELECT sku, version, log_partition, position, available FROM stock_levels",
 }
 PATIENCE_SECONDS = 90.0
+_LOOK_SECONDS = 0.02
 COUNTED = {
     "BatchCreated": "received",
     "Allocated": "allocated",
@@ -83,7 +84,22 @@ def await_head(url: str, patience_seconds: float = PATIENCE_SECONDS) -> None:
     while behind := lagging(url):
         if time.monotonic() > deadline:
             raise TimeoutError("; ".join(behind))
-        time.sleep(0.02)
+        time.sleep(_LOOK_SECONDS)
+
+
+def await_overtaken(url: str, subscription: str) -> None:
+    """Until another worker has the lease, and has delivered all that there was when it was asked first. Raises
+    `TimeoutError`."""
+    query = f"{QUERIES['cursors'].partition('ORDER')[0]} WHERE s.name = '{subscription}'"
+    [before] = rows(url, query)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        [now] = rows(url, query)
+        if now["owner"] != before["owner"] and now["position"] >= before["seq"]:
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nobody took over {subscription}: {now}")
+        time.sleep(_LOOK_SECONDS)
 
 
 def faults_after_the_commit(tables: Tables, after: AfterTheCommit) -> list[str]:

@@ -66,6 +66,12 @@ class Web(Service):
         self.kill()
         self._wait_until_nobody_listens()
 
+    def close(self) -> None:
+        """It is not asked to finish anything."""
+        if self.is_running():
+            self.kill_all()
+        super().close()
+
     def go_on(self) -> None:
         """SIGCONT, after a SIGSTOP."""
         os.killpg(self.group, signal.SIGCONT)
