@@ -1,1 +1,0 @@
-from tests.e2e.conftest import measured, pytest_terminal_summary

@@ -14,12 +14,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
+from allocation.adapters.brokers.redis_streams_receiver import RedisStreamsReceiver
 from allocation.adapters.sql.dialects import Outcome, PostgresDialect, SqliteDialect, Step
 from allocation.adapters.sql.subscriptions import SqlSubscriptionStore
 from allocation.entrypoints.cli import main as allocation
 from allocation.service_layer.messagebus import MessageBus
 from tests.faults.trigger import (
     AFTER_COMMIT,
+    BEFORE_ACKNOWLEDGEMENT,
     BEFORE_COMMIT,
     BEFORE_CURSOR,
     VARIABLE,
@@ -83,10 +85,23 @@ def around_deliveries(trigger: Trigger) -> None:
     MessageBus.react = reacting  # type: ignore[method-assign]  # as above
 
 
+def before_acknowledgements(trigger: Trigger) -> None:
+    """What was received is handled and committed, and the broker does not know."""
+    accept = RedisStreamsReceiver.accept
+
+    def accepting(self: Any, deliveries: Sequence[Any]) -> None:
+        if deliveries:
+            trigger.pass_by(point("consumer", BEFORE_ACKNOWLEDGEMENT))
+        accept(self, deliveries)
+
+    RedisStreamsReceiver.accept = accepting  # type: ignore[method-assign]  # as above
+
+
 def main(arguments: Sequence[str]) -> None:
     trigger = Trigger(Path(os.environ[VARIABLE]))
     at_commits_of_commands(trigger, ROLES[arguments[0]])
     around_deliveries(trigger)
+    before_acknowledgements(trigger)
     allocation(list(arguments))
 
 

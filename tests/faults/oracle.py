@@ -126,22 +126,38 @@ def _faults_of_movements(tables: Tables, after: AfterTheCommit) -> Iterator[str]
 
 def _faults_of_levels(tables: Tables, after: AfterTheCommit) -> Iterator[str]:
     """A level is of the sku's last version, told at its last event, and says what the batches have free by day."""
-    last = {row["sku"]: (row["version"], row["log_partition"], row["position"]) for row in tables.log}
-    free: dict[str, dict[str | None, list[int]]] = {sku: defaultdict(list) for sku in last}
-    for batch in tables.batches:
-        if left := batch["purchased_quantity"] - batch["allocated_quantity"]:
-            free[batch["sku"]][None if batch["eta"] is None else str(batch["eta"])].append(left)
-    expected = {
-        sku: (last[sku], {day: (sum(left), max(left)) for day, left in days.items()}) for sku, days in free.items()
-    }
+    places = {row["sku"]: (row["log_partition"], row["position"]) for row in tables.log}
+    expected = {sku: (places[sku], level) for sku, level in _levels(tables).items()}
     stored = {
         row["sku"]: (
-            (row["version"], row["log_partition"], row["position"]),
-            {told["eta"]: (told["qty"], told["largest"]) for told in json.loads(row["available"])},
+            (row["log_partition"], row["position"]),
+            (row["version"], _by_day(json.loads(row["available"]))),
         )
         for row in after.stock_levels
     }
     yield from _differences("stock level of", expected, stored)
+
+
+def faults_of_told_levels(last: Mapping[str, Mapping[str, Any]], tables: Tables) -> list[str]:
+    """The last word on each sku, as it was told to other programs, is its level."""
+    told = {sku: (data["version"], _by_day(data["available"])) for sku, data in last.items()}
+    return list(_differences("told stock level of", _levels(tables), told))
+
+
+def _levels(tables: Tables) -> dict[str, tuple[int, dict[str | None, tuple[int, int]]]]:
+    """Of each sku its version, and by day how many pieces are free, and how many in one batch."""
+    free: dict[str, dict[str | None, list[int]]] = {row["sku"]: defaultdict(list) for row in tables.log}
+    for batch in tables.batches:
+        if left := batch["purchased_quantity"] - batch["allocated_quantity"]:
+            free[batch["sku"]][None if batch["eta"] is None else str(batch["eta"])].append(left)
+    versions = {row["sku"]: row["version"] for row in tables.log}
+    return {
+        sku: (versions[sku], {day: (sum(left), max(left)) for day, left in days.items()}) for sku, days in free.items()
+    }
+
+
+def _by_day(available: Iterable[Mapping[str, Any]]) -> dict[str | None, tuple[int, int]]:
+    return {told["eta"]: (told["qty"], told["largest"]) for told in available}
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +199,38 @@ def faults_of_facts(seen: Sequence[Seen], tables: Tables) -> list[str]:
     faults += [
         f"{sku}: {end - last[sku]} events at its end never came" for sku, end in ends.items() if end != last[sku]
     ]
+    return faults
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A change of quantity that was sent to a broker. `is_accepted`: the broker said that it has it."""
+
+    id: str
+    source: str
+    ref: str
+    qty: int
+    is_accepted: bool = True
+
+
+def faults_of_commands(sent: Iterable[Sent], tables: Tables) -> list[str]:
+    """What the broker accepted was handled, under its id, once: its change is in the log once, or changed nothing."""
+    inbox = {row["id"]: row for row in tables.inbox}
+    events: dict[str, list[Row]] = defaultdict(list)
+    for row in tables.log:
+        events[row["causation_id"]].append(row)
+    faults = []
+    for command in sent:
+        handled = inbox.get(command.id)
+        changes = [json.loads(row["data"]) for row in events[command.id] if row["type"] == "BatchQuantityChanged"]
+        right = {"ref": command.ref, "qty": command.qty}
+        if handled is None:
+            if command.is_accepted or events[command.id]:
+                faults.append(f"{command} was not handled")
+        elif handled["source"] != command.source or len(changes) != (handled["position"] is not None):
+            faults.append(f"{command} was handled as {handled}, with {changes}")
+        elif changes and right.items() - changes[0].items():
+            faults.append(f"{command} led to {changes}")
     return faults
 
 

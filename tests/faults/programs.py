@@ -108,3 +108,11 @@ class Worker(Silent):
     name = "worker"
     command_name = "worker"
     work_words = "delivering for:"
+
+
+class Consumer(Silent):
+    """`allocation consumer`."""
+
+    name = "consumer"
+    command_name = "consumer"
+    work_words = "receiving from:"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.campaign import Campaign, embedded, large
+from tests.faults.campaign import embedded, large
 
 FAULTS = int(os.environ.get("ALLOCATION_TEST_FAULTS", "13"))
 SEED = int(os.environ.get("ALLOCATION_TEST_SEED", random.randrange(1_000_000)))
