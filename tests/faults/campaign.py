@@ -18,6 +18,7 @@ from tests.faults.destinations import Listener, Postbox
 from tests.faults.oracle import (
     await_head,
     await_overtaken,
+    cursor_of,
     faults_after_the_commit,
     faults_of_commands,
     faults_of_facts,
@@ -214,10 +215,11 @@ class Campaign:
         self._load()
         self.trigger.arm(point("worker", BEFORE_CURSOR, subscription), signal.SIGSTOP)
         strike = self.trigger.await_strike()
+        before = cursor_of(self.url, subscription)
         stopped = self._of_group(strike.group)
         self._answers(self.rng.randint(0, MOST_ANSWERS_AFTER))
         self.crowd.rest()
-        await_overtaken(self.url, subscription)
+        await_overtaken(self.url, before)
         fenced = f"{subscription}, partition 0: another worker took over"
         said = stopped.words().count(fenced)
         stopped.go_on()

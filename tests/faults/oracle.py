@@ -87,18 +87,22 @@ def await_head(url: str, patience_seconds: float = PATIENCE_SECONDS) -> None:
         time.sleep(_LOOK_SECONDS)
 
 
-def await_overtaken(url: str, subscription: str) -> None:
-    """Until another worker has the lease, and has delivered all that there was when it was asked first. Raises
+def cursor_of(url: str, subscription: str) -> Row:
+    """Where a subscription is in the log's only partition, who has the lease, and where the log ends (`seq`)."""
+    [cursor] = [row for row in rows(url, QUERIES["cursors"]) if row["name"] == subscription]
+    return cursor
+
+
+def await_overtaken(url: str, before: Row, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    """Until another worker has the lease than had it `before`, and has delivered all that there was. Raises
     `TimeoutError`."""
-    query = f"{QUERIES['cursors'].partition('ORDER')[0]} WHERE s.name = '{subscription}'"
-    [before] = rows(url, query)
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_seconds
     while True:
-        [now] = rows(url, query)
+        now = cursor_of(url, before["name"])
         if now["owner"] != before["owner"] and now["position"] >= before["seq"]:
             return
         if time.monotonic() > deadline:
-            raise TimeoutError(f"nobody took over {subscription}: {now}")
+            raise TimeoutError(f"nobody took over: {before}, {now}")
         time.sleep(_LOOK_SECONDS)
 
 

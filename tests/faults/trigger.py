@@ -7,6 +7,7 @@ first is struck, be it one of several threads or processes.
 import json
 import os
 import signal
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,4 +78,4 @@ class Trigger:
         claimed.rename(self.folder / _STRUCK)
         if sign == signal.SIGKILL:
             os.killpg(os.getpgrp(), sign)
-        os.kill(os.getpid(), sign)
+        signal.pthread_kill(threading.get_ident(), sign)  # this thread is the first to stop: it does not get any further
