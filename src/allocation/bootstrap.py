@@ -131,7 +131,8 @@ def bootstrap(
         backoff,
         owner,
         settings.log_partitions,
-        wake_up=wake_up,
+        settings.lease_seconds,
+        wake_up,
     )
     bell.heard_by(worker.wake)
     if wake_up is not None:

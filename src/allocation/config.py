@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     commit_patience_seconds: float = Field(
         10.0, gt=0, le=300, description="How long to look for a database that went away while it committed"
     )
+    lease_seconds: float = Field(
+        15.0, ge=0.5, le=300, description="How long a worker that falls silent keeps its subscriptions from the others"
+    )
     redis_url: str = Field(
         "",
         description="Redis for channels, as redis://[:PASSWORD@]HOST/0; empty: none",

@@ -46,11 +46,12 @@ class Service(PrivateServer):
         except (OSError, http.client.HTTPException):
             return False
 
-    def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        """Status and content of the answer, on a connection of its own. Raises `OSError`, `HTTPException`."""
+    def ask(self, method: str, path: str, body: object = None, key: str | None = None) -> tuple[int, Any]:
+        """Status and content of the answer, on a connection of its own; `key` is the Idempotency-Key. Raises `OSError`,
+        `HTTPException`."""
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=PATIENCE_SECONDS)
         try:
-            return ask(connection, method, path, body)
+            return ask(connection, method, path, body, key)
         finally:
             connection.close()
 
@@ -104,10 +105,13 @@ class WorkerProcess(Service):
         return super().start()
 
 
-def ask(connection: http.client.HTTPConnection, method: str, path: str, body: object = None) -> tuple[int, Any]:
+def ask(
+    connection: http.client.HTTPConnection, method: str, path: str, body: object = None, key: str | None = None
+) -> tuple[int, Any]:
     """Status and content of the answer on a connection that is kept."""
     data = None if body is None else json.dumps(body)
-    connection.request(method, path, data, {} if data is None else {"Content-Type": "application/json"})
+    headers = {} if data is None else {"Content-Type": "application/json"}
+    connection.request(method, path, data, headers | ({} if key is None else {"Idempotency-Key": key}))
     response = connection.getresponse()
     content = response.read()
     return response.status, json.loads(content) if content else None

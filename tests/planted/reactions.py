@@ -45,7 +45,7 @@ PLANTS: list[Plant] = [
     ),
     plant(
         "no epoch: an owner whose lease ran out moves the cursor on",
-        STORE_TESTS + "test_one_owner_at_a_time_and_a_change_of_owner_raises_the_epoch",
+        STORE_TESTS + "test_one_owner_at_a_time_and_each_taking_raises_the_epoch",
         SQL,
         "        subscriptions.c.epoch == lease.epoch,\n",
         "",

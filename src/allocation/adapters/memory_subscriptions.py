@@ -81,8 +81,8 @@ class MemorySubscriptionStore(SubscriptionStore):
             if cursor.owner != owner or cursor.leased_until <= now:
                 if cursor.leased_until > now - timedelta(seconds=patience_seconds):
                     return None
-                cursor.epoch += cursor.owner != owner
                 cursor.owner = owner
+            cursor.epoch += 1
             cursor.leased_until = now + timedelta(seconds=seconds)
             return Lease(name, partition, owner, cursor.epoch, cursor.seq, cursor.leased_until)
 

@@ -143,7 +143,7 @@ class SubscriptionStore(ABC):
         self, name: str, partition: int, owner: str, seconds: float, patience_seconds: float = 0.0
     ) -> Lease | None:
         """Take or prolong the lease; None if another owner has it, or it has been free for less than
-        `patience_seconds`. A change of owner raises the epoch."""
+        `patience_seconds`. Each time raises the epoch: of two who go by one name, only the last to ask settles."""
 
     @abstractmethod
     def release(self, lease: Lease) -> None:

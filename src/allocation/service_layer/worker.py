@@ -181,17 +181,16 @@ class _Run(Thread):
             if lease is None:
                 return False
             self._leases[partition], moved = line.round(lease)
+            return moved
         except LeaseLost:
-            self._leases[partition] = None
             _log.warning("%s, partition %d: another worker took over", self.subscription.name, partition)
-            return False
         except Unavailable as away:
             _log.warning("%s, partition %d: %s", self.subscription.name, partition, away)
-            return False
         except Exception:  # noqa: BLE001  # said aloud; a thread that ended here would leave its subscription to nobody
             _log.exception("%s, partition %d: it cannot go on", self.subscription.name, partition)
-            return False
-        return moved
+        # Whether the cursor moved is unknown, if the connection was lost at the commit: with a lease comes its place.
+        self._leases[partition] = None
+        return False
 
     def _give_back(self) -> None:
         for lease in self._leases:

@@ -2,7 +2,8 @@
 
 A topic is some streams, `<namespace>:<topic>:<shard>`; a key lives in one of them, so its messages stay in order. The
 URL is that of Redis with `+streams` behind its scheme: `redis+streams://HOST/0?shards=4&keep_hours=24`. `shards` is
-the same for all who use the namespace, for good: another number moves keys to other streams.
+the same for all who use the namespace, for good: another number moves keys to other streams. `lease_seconds` is how
+long a receiver that falls silent keeps its shards from the others.
 
 What Redis accepted it keeps as well as it is told to: with `appendfsync everysec` a crash may lose the last second.
 `allocation subscriptions rewind` has it said again; what Redis still has is not appended twice.
@@ -32,11 +33,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What a URL says: which Redis, how many streams a topic has, how long entries stay after they were read."""
+    """What a URL says: which Redis, how many streams a topic has, how long entries stay after they were read, and how
+    long a silent receiver keeps its shards."""
 
     url: str
     shards: int = 4
     keep_hours: float = 24.0
+    lease_seconds: float = 10.0
 
     @classmethod
     def of(cls, url: str) -> Address:
@@ -44,11 +47,24 @@ class Address:
         parts = urlsplit(url)
         options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
         try:
-            address = cls(plain_url(url), int(options.pop("shards", "4")), float(options.pop("keep_hours", "24")))
+            address = cls(
+                plain_url(url),
+                int(options.pop("shards", "4")),
+                float(options.pop("keep_hours", "24")),
+                float(options.pop("lease_seconds", "10")),
+            )
         except ValueError as wrong:
-            raise SetupError(f"{parts.scheme}: shards and keep_hours are numbers: {wrong}") from wrong
-        if options or not 1 <= address.shards <= 256 or not 0 <= address.keep_hours < 1e6:
-            raise SetupError(f"{parts.scheme}: there are shards (1 to 256) and keep_hours (0 and more), nothing else")
+            raise SetupError(f"{parts.scheme}: shards, keep_hours and lease_seconds are numbers: {wrong}") from wrong
+        if (
+            options
+            or not 1 <= address.shards <= 256
+            or not 0 <= address.keep_hours < 1e6
+            or not 0.5 <= address.lease_seconds <= 300
+        ):
+            raise SetupError(
+                f"{parts.scheme}: there are shards (1 to 256), keep_hours (0 and more) and lease_seconds (0.5 to 300), "
+                "nothing else"
+            )
         return address
 
 
@@ -70,7 +86,7 @@ def receiver(url: str, namespace: str, owner: str) -> Receiver:
     from allocation.adapters.brokers.redis_streams_receiver import RedisStreamsReceiver
 
     address = Address.of(url)
-    return RedisStreamsReceiver(connect(address.url, retries=0), namespace, owner, address)
+    return RedisStreamsReceiver(connect(address.url, retries=0), namespace, owner, address, address.lease_seconds)
 
 
 class RedisStreamsPublisher(Publisher):

@@ -229,7 +229,8 @@ class PostgresDialect(Dialect):
         """In the driver's pipeline mode: however many steps, one trip to the server and back."""
         driver: Any = connection.connection.driver_connection
         try:
-            with driver.pipeline():
+            with driver.pipeline() as trip:
+                _without_a_last_flush(trip)
                 cursors = [driver.execute(step.sql, step.parameters or None) for step in steps]
         except BaseException:
             # The driver takes what the server skipped after the failure for prepared, and would fail on it ever after.
@@ -267,6 +268,14 @@ class PostgresDialect(Dialect):
 
     def writing(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
         return self.updating(statement, types, rows)
+
+
+def _without_a_last_flush(trip: Any) -> None:
+    """psycopg (3.3) sends a Flush behind its last Sync, if not all answers are there yet. That asks for nothing
+    that Sync has not asked for, but it ends the server's `idle_in_transaction_session_timeout`: who is stopped then
+    would hold its locks for as long as it is stopped."""
+    fetch = trip._fetch_gen
+    trip._fetch_gen = lambda *, flush: fetch(flush=False)
 
 
 def _unnest(alias: str, columns: Iterable[str], types: Iterable[str]) -> str:
