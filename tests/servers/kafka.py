@@ -25,6 +25,7 @@ VARIABLE = "ALLOCATION_TEST_KAFKA"
 VERSION = "4.3.1"
 OLDEST_JAVA = 17
 HEAP = ("-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+CLASSES = "classes.jsa"
 QUIET = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",)
 
 POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -95,6 +96,7 @@ class PrivateKafka(PrivateServer):
 
     def __init__(self, *, durable: bool = False) -> None:
         self._libraries = libraries()
+        self._classes = f"-XX:SharedArchiveFile={self._libraries.parent / CLASSES}"
         super().__init__(durable=durable)
         self._controller_port = free_port()
         self.source = f"Apache Kafka {VERSION}, private, KRaft, from Maven Central"
@@ -104,7 +106,7 @@ class PrivateKafka(PrivateServer):
         return f"{LOOPBACK}:{self.port}"
 
     def command(self) -> list[str]:
-        return java(self._libraries, "kafka.Kafka", str(self._properties))
+        return java(self._libraries, self._classes, "kafka.Kafka", str(self._properties))
 
     def prepare(self) -> None:
         if not self._data.exists():
@@ -169,6 +171,7 @@ def libraries() -> Path:
     kept = cache() / f"kafka-{VERSION}"
     if not (kept / "formatted").exists():
         fetch(kept)
+        archive_classes(kept / CLASSES)
     return kept / "jars"
 
 
@@ -207,7 +210,18 @@ def fetch(kept: Path) -> None:
                 raise
 
 
+def archive_classes(archive: Path) -> None:
+    """Start once and keep the classes as Java has them in memory: later starts take half the time."""
+    making = archive.with_name(f"{archive.name}-{os.getpid()}")
+    first = PrivateKafka()
+    first._classes = f"-XX:ArchiveClassesAtExit={making}"
+    with first:
+        first.stop()  # it is written at an orderly end
+    making.replace(archive)
+
+
 def java(jars: Path, *arguments: str) -> list[str]:
+    """A program of the jars; of the arguments those for Java itself come first."""
     return [shutil.which("java") or "java", *HEAP, *QUIET, "-cp", f"{jars}/*", *arguments]
 
 

@@ -50,7 +50,8 @@ class Address:
     def client(self, **settings: object) -> dict[str, object]:
         """A configuration of librdkafka; a setting's name has `_` for `.`."""
         chosen = {name.replace("_", "."): value for name, value in settings.items()}
-        return {"bootstrap.servers": self.servers, "logger": log, **chosen, **self.properties}
+        quick = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 1000}
+        return {"bootstrap.servers": self.servers, "logger": log, **quick, **chosen, **self.properties}
 
 
 def address_of(url: str) -> Address:
