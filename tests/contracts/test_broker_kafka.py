@@ -1,7 +1,6 @@
 """Apache Kafka keeps the contract of brokers."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +10,8 @@ from tests.contracts.broker_contract import BrokerContract
 from tests.contracts.brokers import Rig, command
 from tests.servers.kafka import Kafka, PrivateKafka
 
-URL = "kafka://{}?patience_seconds=2&partitions=3&session.timeout.ms=1000&max.poll.interval.ms=1500"
-"""Quick to notice: a receiver that asks for nothing in 1.5 seconds is taken for dead."""
+URL = "kafka://{}?patience_seconds=2&partitions=3&session.timeout.ms=3000&max.poll.interval.ms=3000"
+"""Quick to notice: a receiver that asks for nothing in 3 seconds is taken for dead."""
 
 
 class KafkaRig(Rig):

@@ -9,10 +9,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it exports them without saying so
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from allocation.service_layer.broker import STOCK_LEVEL, Capabilities
 from allocation.service_layer.errors import SetupError, Unavailable
@@ -26,13 +32,41 @@ COMPACTED = frozenset({STOCK_LEVEL})
 """Topics in which only the last word on a key counts."""
 
 OURS = frozenset(
-    """acks auto.offset.reset bootstrap.servers client.id delivery.report.only.error delivery.timeout.ms
-    enable.auto.commit enable.auto.offset.store enable.gapless.guarantee enable.idempotence enable.partition.eof group.id
-    group.instance.id group.protocol isolation.level max.in.flight max.in.flight.requests.per.connection
-    message.max.bytes message.send.max.retries message.timeout.ms metadata.broker.list partition.assignment.strategy
-    partitioner queuing.strategy request.required.acks retries transactional.id""".split()
+    [
+        "acks",
+        "auto.offset.reset",
+        "bootstrap.servers",
+        "client.id",
+        "delivery.report.only.error",
+        "delivery.timeout.ms",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "enable.gapless.guarantee",
+        "enable.idempotence",
+        "enable.partition.eof",
+        "group.id",
+        "group.instance.id",
+        "group.protocol",
+        "isolation.level",
+        "max.in.flight",
+        "max.in.flight.requests.per.connection",
+        "message.max.bytes",
+        "message.send.max.retries",
+        "message.timeout.ms",
+        "metadata.broker.list",
+        "partition.assignment.strategy",
+        "partitioner",
+        "queuing.strategy",
+        "request.required.acks",
+        "retries",
+        "transactional.id",
+    ]
 )
 """Properties of librdkafka that promises stand on, or that follow from other settings."""
+
+OF_CONSUMERS = ("session.", "heartbeat.", "max.poll.", "fetch.", "queued.", "check.crcs")
+OF_PRODUCERS = ("linger.", "queue.buffering.", "compression.", "batch.", "sticky.", "transaction.")
+"""How those properties begin that mean something to one side only."""
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +81,13 @@ class Address:
     patience_seconds: float = PATIENCE_SECONDS
     properties: Mapping[str, str] = field(default_factory=dict)
 
-    def client(self, **settings: object) -> dict[str, object]:
-        """A configuration of librdkafka; a setting's name has `_` for `.`."""
+    def client(self, not_for: tuple[str, ...] = OF_CONSUMERS + OF_PRODUCERS, **settings: object) -> dict[str, Any]:
+        """A configuration of librdkafka without the URL's properties that begin like `not_for`; a setting's name has
+        `_` for `.`."""
         chosen = {name.replace("_", "."): value for name, value in settings.items()}
         quick = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 1000}
-        return {"bootstrap.servers": self.servers, "logger": log, **quick, **chosen, **self.properties}
+        given = {name: value for name, value in self.properties.items() if not name.startswith(not_for)}
+        return {"bootstrap.servers": self.servers, "logger": log, **quick, **chosen, **given}
 
 
 def address_of(url: str) -> Address:
@@ -129,7 +165,9 @@ def _room(admin: AdminClient, name: str, seconds: float) -> int:
     try:
         told = admin.describe_configs([resource], request_timeout=seconds)[resource].result()
     except KafkaException as refusal:
-        log.info("kafka: the limits of %s are not told, %d bytes are taken for one: %s", name, USUAL_ROOM_BYTES, refusal)
+        log.info(
+            "kafka: the limits of %s are not told, %d bytes are taken for one: %s", name, USUAL_ROOM_BYTES, refusal
+        )
         return USUAL_ROOM_BYTES
     return max(int(told["max.message.bytes"].value) - FRAMING_BYTES, 1_000)
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from threading import Lock
 from time import monotonic
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Report
 
-from allocation.adapters.brokers.kafka.address import CAPABILITIES, COMPACTED, Address, have_topic, log, unavailable
+from allocation.adapters.brokers.kafka.address import (
+    CAPABILITIES,
+    COMPACTED,
+    OF_CONSUMERS,
+    Address,
+    have_topic,
+    log,
+    unavailable,
+)
 from allocation.adapters.cloudevents import binary
 from allocation.service_layer.broker import Message, Publisher
 from allocation.service_layer.errors import Rejected, Unavailable
@@ -20,6 +29,7 @@ FRESH_SECONDS = 3.0
 WILL_NOT_HAVE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD})
 
 Outcomes = list[Exception | None]
+Reporting = Callable[[KafkaError | None, Report], None]
 
 
 class KafkaPublisher(Publisher):
@@ -91,8 +101,9 @@ class Outlet:
     def _open(self, room_bytes: int) -> Producer:
         return Producer(self._settings(room_bytes, message_timeout_ms=0))
 
-    def _settings(self, room_bytes: int, **further: object) -> dict[str, object]:
+    def _settings(self, room_bytes: int, **further: object) -> dict[str, Any]:
         return self._address.client(
+            OF_CONSUMERS,
             acks="all",
             enable_idempotence=True,
             partitioner="murmur2_random",  # puts a key where Java's producers put it
@@ -121,11 +132,11 @@ class Outlet:
             except KafkaException as failure:
                 outcomes[number] = refused[message.key] = _failure(failure.args[0])
 
-    def _queue(self, producer: Producer, body: bytes, key: str, headers: dict[str, str], report: object) -> None:
+    def _queue(self, producer: Producer, body: bytes, key: str, headers: Mapping[str, str], report: Reporting) -> None:
         until = monotonic() + self._address.patience_seconds
         while True:
             try:
-                return producer.produce(self._full_name, body, key, on_delivery=report, headers=headers)
+                return producer.produce(self._full_name, body, key, on_delivery=report, headers=dict(headers))
             except BufferError:
                 if monotonic() > until:
                     raise Unavailable("Kafka does not take what waits for it") from None

@@ -9,15 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
-from allocation.adapters.brokers.kafka.address import CAPABILITIES, Address, code, have_topic, log, unavailable
+from allocation.adapters.brokers.kafka.address import (
+    CAPABILITIES,
+    OF_PRODUCERS,
+    Address,
+    code,
+    have_topic,
+    log,
+    unavailable,
+)
 from allocation.adapters.brokers.kafka.publisher import HEADER_PREFIX
 from allocation.adapters.cloudevents import PREFIX
 from allocation.service_layer.broker import COMMANDS, Delivery, Receiver
-from allocation.service_layer.errors import Unavailable
 
 MOST_KEPT = 1_000
 """So many released deliveries, and what waits behind them, before nothing more is fetched."""
@@ -72,6 +80,12 @@ class _Share:
                 yield kept
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Token:
+    share: _Share
+    offset: int
+
+
 class KafkaReceiver(Receiver):
     """A member of a group that shares the partitions of the topic `commands`."""
 
@@ -122,6 +136,7 @@ class KafkaReceiver(Receiver):
                 {
                     "session.timeout.ms": 10_000,
                     **self._address.client(
+                        OF_PRODUCERS,
                         client_id=self._owner,
                         group_id=self._namespace,
                         partition_assignment_strategy="cooperative-sticky",
@@ -153,11 +168,12 @@ class KafkaReceiver(Receiver):
             if (error := record.error()) is not None:
                 self._heed(error)
                 continue
-            share = self._shares.setdefault(record.partition(), _Share(record.partition()))
+            partition, offset = _place(record)
+            share = self._shares.setdefault(partition, _Share(partition))
             delivery = self._delivery(record, share)
             waits = share.waits(delivery.key)
-            share.kept[record.offset()] = _Kept(delivery, 0.0 if waits else None)
-            share.next_offset = record.offset() + 1
+            share.kept[offset] = _Kept(delivery, 0.0 if waits else None)
+            share.next_offset = offset + 1
             if not waits:
                 found.append(delivery)
         return found
@@ -178,7 +194,8 @@ class KafkaReceiver(Receiver):
 
     def _delivery(self, record: Record, share: _Share) -> Delivery:
         # A topic that was deleted and made anew begins at 0 again: the time tells its messages from the old ones.
-        name = f"{record.partition()}-{record.offset()}-{record.timestamp()[1]}"
+        partition, offset = _place(record)
+        name = f"{partition}-{offset}-{record.timestamp()[1]}"
         key = record.key()
         return Delivery(
             record.value() or b"",
@@ -186,7 +203,7 @@ class KafkaReceiver(Receiver):
             name,
             dict(_headers(record)),
             None if key is None else _text(key),
-            token=(share, record.offset()),
+            token=_Token(share, offset),
         )
 
     # What is settled
@@ -194,9 +211,10 @@ class KafkaReceiver(Receiver):
     def _ours(self, deliveries: Sequence[Delivery]) -> Iterator[tuple[_Share, int]]:
         """Where they stand; those of a partition that has passed to another are his now."""
         for delivery in deliveries:
-            share, offset = delivery.token  # type: ignore[misc]  # we put it there
-            if self._shares.get(share.partition) is share:
-                yield share, offset
+            token = delivery.token
+            assert isinstance(token, _Token)
+            if self._shares.get(token.share.partition) is token.share:
+                yield token.share, token.offset
 
     def _commit(self, shares: Iterable[_Share]) -> None:
         moved = {share.partition: share for share in shares if share.done_before > share.committed}
@@ -241,8 +259,16 @@ class KafkaReceiver(Receiver):
             raise unavailable(away) from away
 
 
+def _place(record: Record) -> tuple[int, int]:
+    partition, offset = record.partition(), record.offset()
+    assert partition is not None
+    assert offset is not None
+    return partition, offset
+
+
 def _headers(record: Record) -> Iterator[tuple[str, str]]:
-    for name, value in record.headers() or []:
+    headers: Any = record.headers()
+    for name, value in headers or []:
         if value is None:
             continue
         if name.startswith(HEADER_PREFIX):
