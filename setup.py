@@ -14,6 +14,7 @@ PARQUET = ["pyarrow>=18"]
 DEV = [
     *POSTGRES,
     *REDIS,
+    *KAFKA,
     *PARQUET,
     "aiosmtpd>=1.4",  # a mail server for the tests
     "cloudevents>=2",  # reads what we write, and the other way round

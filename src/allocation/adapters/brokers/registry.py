@@ -15,6 +15,7 @@ BROKERS: dict[str, tuple[str, str]] = {
     "redis+streams": ("redis_streams", "redis"),
     "rediss+pubsub": ("redis_pubsub", "redis"),
     "rediss+streams": ("redis_streams", "redis"),
+    "kafka": ("kafka", "kafka"),
 }
 
 
