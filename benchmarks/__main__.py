@@ -4,11 +4,11 @@ import argparse
 import sys
 from dataclasses import replace
 
-from benchmarks import bulk, domain_speed, flat, over_http, report, rules_speed, streams, variants, verifying
+from benchmarks import bulk, domain_speed, flat, kafka_speed, over_http, report, rules_speed, streams, variants, verifying
 from benchmarks.databases import KINDS, Databases, Kind
 from benchmarks.measure import Table, machine
 
-PARTS = ("http", "bulk", "flat", "domain", "streams", "rules", "verify")
+PARTS = ("http", "bulk", "flat", "domain", "streams", "kafka", "rules", "verify")
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def _options() -> argparse.Namespace:
         "--only", action="append", choices=[*PARTS, "variants"], help="these parts only (variants runs only if named)"
     )
     parser.add_argument("--database", choices=KINDS, help="this one only")
-    parser.add_argument("--rounds", type=int, help="of http, bulk and streams")
+    parser.add_argument("--rounds", type=int, help="of http, bulk, streams and kafka")
     parser.add_argument("--seconds", type=float, help="of one round of http")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, its figures mean nothing")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -43,7 +43,7 @@ def _options() -> argparse.Namespace:
 def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argparse.Namespace) -> list[Table]:
     verified = verifying.Size()
     http, in_bulk, one, alone = over_http.Size(), bulk.Size(), flat.Size(), domain_speed.Size()
-    over_streams = streams.Size()
+    over_streams, over_kafka = streams.Size(), kafka_speed.Size()
     ruled = rules_speed.Size()
     if options.quick:
         http, in_bulk = over_http.Size(1, 0.3, 0.1), bulk.Size(1, 1_000)
@@ -51,9 +51,11 @@ def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argp
         over_streams = streams.Size(1, 0.5, 100.0, 2_000)
         ruled = rules_speed.Size(2, 1_000)
         verified = verifying.Size((1_000,), 1)
+        over_kafka = kafka_speed.Size(1, 2_000)
     if options.rounds:
         http, in_bulk = replace(http, rounds=options.rounds), replace(in_bulk, rounds=options.rounds)
         over_streams = replace(over_streams, rounds=options.rounds)
+        over_kafka = replace(over_kafka, rounds=options.rounds)
     if options.seconds:
         http = replace(http, seconds=options.seconds)
     match part:
@@ -67,6 +69,8 @@ def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argp
             return domain_speed.tables(alone)
         case "streams":
             return streams.tables(databases, kinds, over_streams)
+        case "kafka":
+            return kafka_speed.tables(databases, kinds, over_kafka)
         case "rules":
             return rules_speed.tables(ruled)
         case "verify":

@@ -32,35 +32,15 @@ COMPACTED = frozenset({STOCK_LEVEL})
 """Topics in which only the last word on a key counts."""
 
 OURS = frozenset(
-    [
-        "acks",
-        "auto.offset.reset",
-        "bootstrap.servers",
-        "client.id",
-        "delivery.report.only.error",
-        "delivery.timeout.ms",
-        "enable.auto.commit",
-        "enable.auto.offset.store",
-        "enable.gapless.guarantee",
-        "enable.idempotence",
-        "enable.partition.eof",
-        "group.id",
-        "group.instance.id",
-        "group.protocol",
-        "isolation.level",
-        "max.in.flight",
-        "max.in.flight.requests.per.connection",
-        "message.max.bytes",
-        "message.send.max.retries",
-        "message.timeout.ms",
-        "metadata.broker.list",
-        "partition.assignment.strategy",
-        "partitioner",
-        "queuing.strategy",
-        "request.required.acks",
-        "retries",
-        "transactional.id",
-    ]
+    """
+    acks auto.offset.reset bootstrap.servers client.id
+    delivery.report.only.error delivery.timeout.ms enable.auto.commit enable.auto.offset.store
+    enable.gapless.guarantee enable.idempotence enable.partition.eof group.id
+    group.instance.id group.protocol isolation.level max.in.flight
+    max.in.flight.requests.per.connection message.max.bytes message.send.max.retries message.timeout.ms
+    metadata.broker.list partition.assignment.strategy partitioner queuing.strategy
+    request.required.acks retries transactional.id
+    """.split()  # noqa: SIM905  # a list would take a line for each
 )
 """Properties of librdkafka that promises stand on, or that follow from other settings."""
 

@@ -32,6 +32,19 @@ Outcomes = list[Exception | None]
 Reporting = Callable[[KafkaError | None, Report], None]
 
 
+def settings_of(address: Address, room_bytes: int, **further: object) -> dict[str, Any]:
+    """A producer's configuration: what our promises stand on."""
+    return address.client(
+        OF_CONSUMERS,
+        acks="all",
+        enable_idempotence=True,
+        partitioner="murmur2_random",  # puts a key where Java's producers put it
+        message_max_bytes=room_bytes,
+        batch_size=min(room_bytes, 1_000_000),
+        **further,
+    )
+
+
 class KafkaPublisher(Publisher):
     """Each topic has a producer of its own, so that giving up on one takes nothing from another, and different topics
     may be published to by different threads."""
@@ -99,18 +112,7 @@ class Outlet:
             self._give_up(away, outcomes)
 
     def _open(self, room_bytes: int) -> Producer:
-        return Producer(self._settings(room_bytes, message_timeout_ms=0))
-
-    def _settings(self, room_bytes: int, **further: object) -> dict[str, Any]:
-        return self._address.client(
-            OF_CONSUMERS,
-            acks="all",
-            enable_idempotence=True,
-            partitioner="murmur2_random",  # puts a key where Java's producers put it
-            message_max_bytes=room_bytes,
-            batch_size=min(room_bytes, 1_000_000),
-            **further,
-        )
+        return Producer(settings_of(self._address, room_bytes, message_timeout_ms=0))
 
     def _exchange(self, producer: Producer, messages: Sequence[Message], outcomes: Outcomes) -> None:
         self._hand_over(producer, messages, outcomes)
@@ -160,7 +162,9 @@ class FencedOutlet(Outlet):
 
     def _open(self, room_bytes: int) -> Producer:
         began, milliseconds = monotonic(), int(self._address.patience_seconds * 1000)
-        settings = self._settings(room_bytes, message_timeout_ms=milliseconds, transaction_timeout_ms=milliseconds)
+        settings = settings_of(
+            self._address, room_bytes, message_timeout_ms=milliseconds, transaction_timeout_ms=milliseconds
+        )
         producer = Producer({**settings, "transactional.id": f"{self._namespace}.{self._name}"})
         producer.init_transactions(self._address.patience_seconds)
         if monotonic() - began > FRESH_SECONDS:
