@@ -78,4 +78,6 @@ class Trigger:
         claimed.rename(self.folder / _STRUCK)
         if sign == signal.SIGKILL:
             os.killpg(os.getpgrp(), sign)
-        signal.pthread_kill(threading.get_ident(), sign)  # this thread is the first to stop: it does not get any further
+        signal.pthread_kill(
+            threading.get_ident(), sign
+        )  # this thread is the first to stop: it does not get any further
