@@ -6,12 +6,13 @@ import json
 import logging
 import urllib.error
 import urllib.request
+from datetime import datetime
 from http.client import HTTPException
 from threading import Event, Thread
 from typing import Any, cast
 from urllib.parse import urlencode
 
-from examples.storefront.stock_copy import NotALevel, StockCopy, level_from, now
+from examples.storefront.stock_copy import NotALevel, StockCopy, level_from
 
 TIMEOUT_SECONDS = 5.0
 PAGE = 1000
@@ -50,11 +51,10 @@ class Following(Thread):
     def catch_up(self) -> None:
         """Page by page, until there is nothing more. Raises what HTTP and JSON raise; what was read so far is kept."""
         while True:
-            asked_at = now()
             page = self._ask(self._copy.cursor())
             levels = [level_from(told) for told in page["levels"]]
             if not levels:
-                self._copy.take([], page["next"], current_at=asked_at)
+                self._copy.take([], page["next"], datetime.fromisoformat(page["as_of"]))
                 return
             self._copy.take(levels, page["next"])
 

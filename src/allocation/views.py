@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import TypeVar
 
 from allocation.domain.errors import Available
@@ -47,10 +47,14 @@ class EventPage:
 
 @dataclass(frozen=True, slots=True)
 class StockPage:
-    """Stock levels in the order in which they last changed, and the cursor to ask on from."""
+    """Stock levels in the order in which they last changed, and the cursor to ask on from.
+
+    `waiting_since`: when the first event happened that no level knows yet; None: there is none.
+    """
 
     levels: Sequence[StockLevel]
     next: Sequence[LogPosition]
+    waiting_since: datetime | None = None
 
 
 class Views(ABC):

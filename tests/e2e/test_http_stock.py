@@ -1,7 +1,7 @@
 """Stock levels and movements over HTTP, written by the worker a moment after the commit."""
 
 import threading
-from datetime import date
+from datetime import date, datetime
 
 import pytest
 
@@ -44,7 +44,16 @@ def test_stock_levels_are_paged_and_followed(client: ConformingClient, applicati
         {"sku": "RED-CHAIR", "version": 2, "available": chairs},
         {"sku": "SMALL-TABLE", "version": 2, "available": []},
     ]
-    assert client.get(f"/v1/stock?after={last.json['position']}").json == {"levels": [], "next": page["next"]}
+    nothing_new = client.get(f"/v1/stock?after={last.json['position']}").json
+    assert (nothing_new["levels"], nothing_new["next"]) == ([], page["next"])
+    assert datetime.fromisoformat(nothing_new["as_of"]) > application.views.events((), 10).events[-1].time
+
+
+def test_while_nobody_counts_stock_is_of_the_time_before_the_first_event(client: ConformingClient) -> None:
+    client.has_batch("batch-1", "RED-CHAIR", 100)
+    client.has_batch("batch-2", "RED-CHAIR", 100)
+    page = client.get("/v1/stock").json
+    assert (page["levels"], page["as_of"]) == ([], client.events()[0]["time"])
 
 
 def test_movements_of_a_product_are_told_by_day(client: ConformingClient, application: Application) -> None:

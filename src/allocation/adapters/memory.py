@@ -237,9 +237,12 @@ class MemoryViews(Views):
         with self._reading():
             levels = sorted(self._store.read_models.stock_levels.values(), key=lambda x: _place(x.position))
             there = [x for x in levels if self.stock_reached(x.position)]
+            known = [self._store.projected.get((STOCK_LEVELS, p), 0) for p in range(self._store.partitions)]
+            waiting = [log[seq].time for log, seq in zip(self._store.log, known, strict=True) if seq < len(log)]
         found = [x for x in there if x.position.seq > cursor.get(x.position.partition, 0)][:limit]
         cursor.update((x.position.partition, x.position.seq) for x in found)
-        return StockPage(found, [LogPosition(p, seq) for p, seq in sorted(cursor.items())])
+        following = [LogPosition(p, seq) for p, seq in sorted(cursor.items())]
+        return StockPage(found, following, min(waiting, default=None))
 
     def movements(self, sku: str, limit: int = 100) -> list[tuple[date, Movements]]:
         with self._reading():

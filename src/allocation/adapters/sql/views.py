@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, Select, func, select
@@ -107,22 +107,28 @@ class SqlViews(Views):
         cursor = {p.partition: p.seq for p in after}
         table = stock_levels.c
         found: list[StockLevel] = []
+        waiting: list[datetime] = []
         with self._reading() as connection:
             for partition in range(self._partitions):
+                known = _known_to_stock(connection, partition)
+                here = (table.position > cursor.get(partition, 0), table.position <= known)
                 query = (
                     select(table.sku, table.version, table.log_partition, table.position, table.available)
-                    .where(table.log_partition == partition, table.position > cursor.get(partition, 0))
+                    .where(table.log_partition == partition, *here)
                     .order_by(table.position)
                     .limit(limit - len(found))
                 )
-                lagging = connection.scalar(_lagging_behind(partition))
-                if lagging is not None:
-                    query = query.where(table.position < lagging)
                 page = [level_from(*row) for row in connection.execute(query)]
                 if page:
                     cursor[partition] = page[-1].position.seq
                 found += page
-        return StockPage(found, [LogPosition(p, seq) for p, seq in sorted(cursor.items())])
+                waiting += connection.scalars(
+                    select(event_log.c.at).where(
+                        event_log.c.log_partition == partition, event_log.c.position == known + 1
+                    )
+                )
+        following = [LogPosition(p, seq) for p, seq in sorted(cursor.items())]
+        return StockPage(found, following, min(waiting, default=None))
 
     def movements(self, sku: str, limit: int = 100) -> list[tuple[date, Movements]]:
         query = select(movements).where(movements.c.sku == sku).order_by(movements.c.day.desc()).limit(limit)
@@ -138,14 +144,8 @@ class SqlViews(Views):
             return (connection.scalar(head) or 0) >= position.seq
 
     def stock_reached(self, position: LogPosition) -> bool:
-        cursor = select(subscriptions.c.position).where(
-            subscriptions.c.name == STOCK_LEVELS, subscriptions.c.log_partition == position.partition
-        )
         with self._reading() as connection:
-            if (connection.scalar(cursor) or 0) < position.seq:
-                return False
-            lagging = connection.scalar(_lagging_behind(position.partition))
-            return lagging is None or lagging > position.seq
+            return _known_to_stock(connection, position.partition) >= position.seq
 
     def with_heads(self, ask: Callable[[Views], Answer]) -> tuple[Answer, Places]:
         with self._reading() as connection:
@@ -193,11 +193,16 @@ class _Inside(SqlViews):
         yield self._connection
 
 
-def _lagging_behind(partition: int) -> Select[Any]:
-    """The position of the first event whose stock level could not be told."""
-    return select(func.min(lanes.c.next_position)).where(
+def _known_to_stock(connection: Connection, partition: int) -> int:
+    """Up to which position the levels know everything: the projection's cursor, or what is before its first lane."""
+    cursor = select(subscriptions.c.position).where(
+        subscriptions.c.name == STOCK_LEVELS, subscriptions.c.log_partition == partition
+    )
+    lagging = select(func.min(lanes.c.next_position)).where(
         lanes.c.subscription == STOCK_LEVELS, lanes.c.log_partition == partition
     )
+    known, first_missing = connection.execute(select(cursor.scalar_subquery(), lagging.scalar_subquery())).one()
+    return min(known or 0, (first_missing or 2**63) - 1)
 
 
 def _promise(row: Any) -> Promise:

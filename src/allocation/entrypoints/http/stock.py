@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 import msgspec
@@ -47,6 +47,9 @@ class StockPageRead(msgspec.Struct):
 
     levels: Sequence[StockLevelRead]
     next: Annotated[str, msgspec.Meta(description="Opaque; keep it and ask again with `after`")]
+    as_of: Annotated[
+        datetime, msgspec.Meta(description="Who has read on to an empty page knows all that happened before this")
+    ]
 
 
 class MovementsQuery(Body):
@@ -86,6 +89,7 @@ def day_of(day: date, moved: Movements) -> DayRead:
             StockPageRead(
                 [StockLevelRead("RED-CHAIR", 7, [Available(None, 90, 90), Available(date(2031, 5, 1), 100, 100)])],
                 encode_cursor([LogPosition(0, 12)]),
+                datetime(2031, 4, 1, 9, 30, tzinfo=UTC),
             ),
         )
     },
@@ -94,11 +98,12 @@ def read_stock(call: Call, query: StockQuery) -> Reply:
     """Stock levels, to keep a copy of.
 
     From the start: every product that has ever been bought. Behind a cursor: those that changed since, each once, as
-    it is now. It follows the log by a moment.
+    it is now. It follows the log by a moment; `as_of` says by how much.
     """
+    now = call.application.clock.now()
     page = call.application.views.stock(positions_behind(call, query.after), query.limit)
     levels = [StockLevelRead(level.sku, level.version, level.available) for level in page.levels]
-    return json_reply(200, StockPageRead(levels, encode_cursor(page.next)))
+    return json_reply(200, StockPageRead(levels, encode_cursor(page.next), page.waiting_since or now))
 
 
 @routes.get(
