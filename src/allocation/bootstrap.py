@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,9 +15,11 @@ from sqlalchemy import Engine
 from allocation.adapters.brokers import registry
 from allocation.adapters.clock import SystemClock, TimeOrderedIds
 from allocation.adapters.memory import MemoryStock, MemoryStore, MemoryUnitOfWork, MemoryViews
+from allocation.adapters.memory_history import MemoryHistory
 from allocation.adapters.memory_subscriptions import MemoryDeadLetters, MemorySubscriptionStore
 from allocation.adapters.notifications import SmtpNotifications
 from allocation.adapters.sql.engine import make_engine
+from allocation.adapters.sql.history import SqlHistory
 from allocation.adapters.sql.migrate import migrate as migrate_database
 from allocation.adapters.sql.read_models import SqlStock
 from allocation.adapters.sql.subscriptions import SqlDeadLetters, SqlSubscriptionStore
@@ -25,10 +27,13 @@ from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
 from allocation.adapters.sql.views import SqlViews
 from allocation.config import Settings, load_settings
 from allocation.domain.events import Event
+from allocation.domain.model import Product
 from allocation.service_layer.broker import Publisher
 from allocation.service_layer.envelope import Clock, Ids
 from allocation.service_layer.errors import SetupError
 from allocation.service_layer.handlers import COMMAND_HANDLERS, EVENT_HANDLERS
+from allocation.service_layer.history.ports import History
+from allocation.service_layer.history.what_if import Imagine, WhatIf
 from allocation.service_layer.messagebus import Handler, MessageBus
 from allocation.service_layer.ports import Channel, DeadLetters, Notifications
 from allocation.service_layer.read_models import ReadModels, Stock
@@ -59,6 +64,8 @@ class Application:
     ids: Ids
     subscriptions: SubscriptionStore
     dead_letters: DeadLetters
+    history: History
+    what_if: WhatIf
     worker: Worker
     close: Callable[[], None]
 
@@ -119,7 +126,31 @@ def bootstrap(
             closing.close()
         store.close()
 
-    return Application(settings, bus, store.views, clock, ids, store.subscriptions, store.dead_letters, worker, close)
+    return Application(
+        settings,
+        bus,
+        store.views,
+        clock,
+        ids,
+        store.subscriptions,
+        store.dead_letters,
+        store.history,
+        WhatIf(_in_memory(clock, ids), inject(COMMAND_HANDLERS, {}), clock, ids),
+        worker,
+        close,
+    )
+
+
+def _in_memory(clock: Clock, ids: Ids) -> Imagine:
+    """A store in plain memory that has these products and nothing else, for what is only imagined."""
+
+    def imagine(products: Iterable[Product]) -> Callable[[], UnitOfWork]:
+        store = MemoryStore(ids, clock)
+        for product in products:
+            store.take_in(product)
+        return lambda: MemoryUnitOfWork(store)
+
+    return imagine
 
 
 PAUSES_SECONDS = {"project_stock_levels": 0.05, "publish_stock_levels": 0.05}
@@ -130,7 +161,7 @@ def _destinations(
     settings: Settings, store: _Store, notifications: Notifications | None, channel: Channel | None
 ) -> dict[str, Any]:
     """What reactions may name among their parameters, as far as the settings name it."""
-    there: dict[str, Any] = {"stock_mail": settings.stock_mail, "stock": store.stock}
+    there: dict[str, Any] = {"stock_mail": settings.stock_mail, "stock": store.stock, "history": store.history}
     if notifications or settings.smtp_url:
         there["notifications"] = notifications or SmtpNotifications(settings.smtp_url, settings.mail_sender)
     if channel or settings.redis_url:
@@ -214,6 +245,7 @@ class _Store:
     stock: Stock
     subscriptions: SubscriptionStore
     dead_letters: DeadLetters
+    history: History
     close: Callable[[], None] = lambda: None
 
 
@@ -223,7 +255,8 @@ def _store(settings: Settings, clock: Clock, ids: Ids) -> _Store:
         store = MemoryStore(ids, clock, partitions)
         subscriptions = MemorySubscriptionStore(store)
         views, stock = MemoryViews(store), MemoryStock(store)
-        return _Store(lambda: MemoryUnitOfWork(store), views, stock, subscriptions, MemoryDeadLetters())
+        unit_of_work, history = lambda: MemoryUnitOfWork(store), MemoryHistory(store)
+        return _Store(unit_of_work, views, stock, subscriptions, MemoryDeadLetters(), history)
     engine = _engine(settings)
     migrate_database(engine, partitions)
     database = Database.of(engine, ids, clock, partitions, patience_seconds=settings.commit_patience_seconds)
@@ -233,6 +266,7 @@ def _store(settings: Settings, clock: Clock, ids: Ids) -> _Store:
         SqlStock(engine, database.statements),
         SqlSubscriptionStore(engine, clock),
         SqlDeadLetters(engine, ids, clock),
+        SqlHistory(engine, partitions),
         engine.dispose,
     )
 

@@ -11,7 +11,7 @@ from allocation.service_layer.errors import LeaseLost, Rejected, Unavailable
 from allocation.service_layer.handlers import COMMAND_HANDLERS
 from allocation.service_layer.messagebus import MessageBus
 from allocation.service_layer.read_models import ReadModels
-from allocation.service_layer.subscriptions import Backoff, Lease, Line, Subscription, one_by_one
+from allocation.service_layer.subscriptions import Backoff, Discarded, Lease, Line, Subscription, one_by_one
 from tests.fakes import CountingIds, SetClock
 
 CHAIR, TABLE = "RED-CHAIR", "SMALL-TABLE"
@@ -117,8 +117,7 @@ def test_only_a_recorded_discard_skips_an_event(shop: Shop) -> None:
     assert shop.subscriptions.set_due("mail", CHAIR, discard=("anna", "the customer is gone"))
     shop.rounds()
     assert shop.delivered == ["c2"]
-    [(lane, seq, who, why)] = shop.subscriptions.discarded
-    assert (lane.key, seq, who, why) == (CHAIR, 3, "anna", "the customer is gone")
+    assert shop.subscriptions.discarded(0, 1, 9) == [Discarded("mail", 0, 3, "anna", "the customer is gone")]
 
 
 def test_a_destination_that_is_away_holds_the_line_and_uses_up_no_attempt(shop: Shop) -> None:

@@ -12,6 +12,8 @@ from allocation.domain.commands import Command
 from allocation.domain.errors import Refused
 from allocation.domain.events import Event
 from allocation.service_layer.answers import BatchState, Promise, Result
+from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.history.snapshots import BatchThen, Snapshot, WaitingThen
 
 _encoder = msgspec.json.Encoder()
 _EVENTS: dict[str, msgspec.json.Decoder[Any]] = {t.__name__: msgspec.json.Decoder(t) for t in get_args(events.Event)}
@@ -78,6 +80,20 @@ def _refusal(kind: type[Refused], fields: dict[str, Any]) -> Refused:
     if kind is errors.NotEnoughStock:
         fields["available"] = tuple(msgspec.convert(a, errors.Available) for a in fields["available"])
     return kind(**fields)
+
+
+_State = tuple[tuple[BatchThen, ...], tuple[WaitingThen, ...]]
+_state: msgspec.json.Decoder[_State] = msgspec.json.Decoder(_State)
+
+
+def encode_snapshot(snapshot: Snapshot) -> str:
+    """What a snapshot holds of the product; whose it is and of when is kept beside it."""
+    return _encoder.encode((snapshot.batches, snapshot.waiting)).decode()
+
+
+def decode_snapshot(sku: str, version: int, position: LogPosition, data: str | bytes) -> Snapshot:
+    """What `encode_snapshot` wrote."""
+    return Snapshot(sku, version, position, *_state.decode(data))
 
 
 def to_date(text: str | date | None) -> date | None:
