@@ -11,14 +11,42 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
 from allocation.bootstrap import Application
-from allocation.entrypoints.http import allocations, batches, book, events, health, lanes, orders, products
+from allocation.entrypoints.http import (
+    allocations,
+    batches,
+    book,
+    events,
+    explanations,
+    health,
+    history,
+    lanes,
+    orders,
+    past,
+    products,
+    traces,
+    what_if,
+)
 from allocation.entrypoints.http.call import Call, Reply
 from allocation.entrypoints.http.docs import docs_routes
 from allocation.entrypoints.http.openapi import openapi_routes
 from allocation.entrypoints.http.problems import problem_reply
 from allocation.entrypoints.http.routes import Route
 
-RESOURCES = (batches, allocations, orders, products, events, lanes, book, health)
+RESOURCES = (
+    batches,
+    allocations,
+    orders,
+    products,
+    past,
+    history,
+    traces,
+    explanations,
+    what_if,
+    events,
+    lanes,
+    book,
+    health,
+)
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, get_args
 
 import msgspec
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import Field
 
 from allocation.adapters import cloudevents
 from allocation.domain.events import Allocated, Event
 from allocation.entrypoints.http.call import Call, Reply, json_reply
 from allocation.entrypoints.http.cursors import ForgedCursor, decode_cursor, encode_cursor
 from allocation.entrypoints.http.errors import Fault, Invalid
-from allocation.entrypoints.http.parsing import Body, Id
+from allocation.entrypoints.http.parsing import Body, Id, WholeNumber
 from allocation.entrypoints.http.routes import Given, Routes
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
 from allocation.service_layer.facts import fact_of
@@ -25,25 +25,13 @@ MOST_EVENTS = 1000
 EVENT_TYPES: tuple[type, ...] = get_args(Event)
 
 
-def _digits(value: object) -> int:
-    """Query parameters are text; what `int` takes besides (blanks, signs, the digits of all scripts) is not meant."""
-    if not isinstance(value, str) or not (value.isascii() and value.isdigit() and len(value) <= 20):
-        raise ValueError(f"must be a whole number from 1 to {MOST_EVENTS}")
-    return int(value)
-
-
 class EventQuery(Body):
     """Which events."""
 
     after: str | None = Field(
         default=None, max_length=2048, description="`next` of the page before; from the start if absent"
     )
-    limit: Annotated[
-        int,
-        Field(ge=1, le=MOST_EVENTS),
-        BeforeValidator(_digits),
-        WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_EVENTS, "default": 100}),
-    ] = Field(default=100, description="How many at most")
+    limit: Annotated[int, WholeNumber(1, MOST_EVENTS, 100)] = Field(default=100, description="How many at most")
     sku: Id | None = Field(default=None, description="Only those of this product")
 
 

@@ -11,7 +11,10 @@ import msgspec
 from allocation.entrypoints.http.allocations import PromisedEta
 from allocation.entrypoints.http.call import Call, Reply, json_reply
 from allocation.entrypoints.http.errors import UnknownOrder
+from allocation.entrypoints.http.past import AsOf, views_at
 from allocation.entrypoints.http.routes import Given, Routes
+from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.errors import UnknownPosition
 
 routes = Routes("Orders")
 
@@ -45,12 +48,13 @@ EXAMPLE = OrderRead(
 
 @routes.get(
     "/v1/orders/<orderid>",
+    asks=AsOf,
     gives={200: Given("the order", EXAMPLE)},
-    refuses=[UnknownOrder("order-9")],
+    refuses=[UnknownOrder("order-9"), UnknownPosition(LogPosition(0, 17))],
 )
-def read_order(call: Call, orderid: str) -> Reply:
-    """An order: each line with its batch and day, or waiting."""
-    promises = call.application.views.order(orderid)
+def read_order(call: Call, query: AsOf, orderid: str) -> Reply:
+    """An order: each line with its batch and day, or waiting; or as it was."""
+    promises = views_at(call, query).order(orderid)
     if not promises:
         raise UnknownOrder(orderid)
     lines = [OrderedLine(p.sku, p.qty, p.status, p.batchref, p.eta) for p in promises]

@@ -10,12 +10,22 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from annotated_types import GroupedMetadata
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from allocation.domain.commands import ID_PATTERN
 from allocation.domain.errors import MAX_QUANTITY
@@ -58,6 +68,29 @@ Id = Annotated[
     StringConstraints(pattern=ID_SCHEMA_PATTERN),
     Field(description="1 to 255 printable ASCII characters, no space, no slash"),
 ]
+
+
+@dataclass(frozen=True)
+class WholeNumber(GroupedMetadata):
+    """Marks a query parameter as a whole number. They are text; what `int` takes besides digits (blanks, signs, the
+    digits of all scripts) is not meant."""
+
+    least: int
+    most: int
+    default: int
+
+    def __iter__(self) -> Iterator[object]:
+        yield Field(ge=self.least, le=self.most)
+        yield BeforeValidator(self._digits)
+        schema = {"type": "integer", "minimum": self.least, "maximum": self.most, "default": self.default}
+        yield WithJsonSchema(schema)
+
+    def _digits(self, value: object) -> object:
+        if not (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20):
+            raise ValueError(f"must be a whole number from {self.least} to {self.most}")
+        return int(value)
+
+
 Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY, description="Pieces")]
 Eta = Annotated[
     date | None, BeforeValidator(_full_date), Field(description="The day it arrives; null: it is here already")
@@ -209,7 +242,11 @@ def shown(text: str) -> str:
 
 def parse_body(model: type[Model], environ: Mapping[str, Any], limit_bytes: int) -> Model:
     """The body as the model has it. Raises `EdgeError`."""
-    value = read_json(read_body(environ, limit_bytes))
+    return validated(model, read_json(read_body(environ, limit_bytes)))
+
+
+def validated(model: type[Model], value: object) -> Model:
+    """A JSON value as the model has it. Raises `Invalid`."""
     try:
         return model.model_validate(value)
     except ValidationError as wrong:

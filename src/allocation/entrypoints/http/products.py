@@ -11,7 +11,10 @@ import msgspec
 from allocation.domain.errors import Available, InvalidSku
 from allocation.entrypoints.http.batches import ArrivalEta, Version
 from allocation.entrypoints.http.call import Call, Reply
+from allocation.entrypoints.http.past import AsOf, views_at
 from allocation.entrypoints.http.routes import Given, Routes
+from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.errors import UnknownPosition
 from allocation.views import ProductView
 
 routes = Routes("Products")
@@ -62,16 +65,17 @@ EXAMPLE = ProductRead(
 
 @routes.get(
     "/v1/products/<sku>",
+    asks=AsOf,
     gives={
         200: Given("the product", EXAMPLE, headers=["ETag"]),
         304: Given("it is as `If-None-Match` has it", headers=["ETag"]),
     },
-    refuses=[InvalidSku("RED-CHIAR")],
+    refuses=[InvalidSku("RED-CHIAR"), UnknownPosition(LogPosition(0, 17))],
     heeds=["If-None-Match"],
 )
-def read_product(call: Call, sku: str) -> Reply:
-    """What there is of a product, when, and who waits."""
-    product = call.application.views.product(sku)
+def read_product(call: Call, query: AsOf, sku: str) -> Reply:
+    """What there is of a product, when, and who waits; or what there was."""
+    product = views_at(call, query).product(sku)
     if product is None:
         raise InvalidSku(sku)
     return call.versioned(product.version, _content(product))
