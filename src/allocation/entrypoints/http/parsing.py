@@ -250,7 +250,7 @@ def validated(model: type[Model], value: object) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as wrong:
-        raise Invalid(_faults(wrong, lambda loc, detail: Fault(detail, pointer=_pointer(loc)))) from None
+        raise Invalid(_faults(wrong, lambda loc, detail: Fault(detail, pointer=_pointer(_path(loc, value))))) from None
 
 
 def parse_query(model: type[Model], query: str) -> Model:
@@ -308,6 +308,17 @@ def _sentence(error: Mapping[str, Any]) -> str:
         case _:
             message = str(error["msg"])
             return message[:1].lower() + message[1:]
+
+
+def _path(location: tuple[int | str, ...], value: Any) -> tuple[int | str, ...]:
+    """The location without names that the body does not have: of one kind among several, pydantic names the kind."""
+    path: list[int | str] = []
+    for part in location[:-1]:
+        if isinstance(value, dict) and part not in value:
+            continue
+        path.append(part)
+        value = value[part]
+    return (*path, *location[-1:])
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:
