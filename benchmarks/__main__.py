@@ -4,11 +4,11 @@ import argparse
 import sys
 from dataclasses import replace
 
-from benchmarks import bulk, domain_speed, flat, over_http, report, variants
+from benchmarks import bulk, domain_speed, flat, over_http, report, time_machine, variants
 from benchmarks.databases import KINDS, Databases, Kind
 from benchmarks.measure import Table, machine
 
-PARTS = ("http", "bulk", "flat", "domain")
+PARTS = ("http", "bulk", "flat", "domain", "time")
 
 
 def main() -> None:
@@ -42,9 +42,11 @@ def _options() -> argparse.Namespace:
 
 def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argparse.Namespace) -> list[Table]:
     http, in_bulk, one, alone = over_http.Size(), bulk.Size(), flat.Size(), domain_speed.Size()
+    past = time_machine.Size()
     if options.quick:
         http, in_bulk = over_http.Size(1, 0.3, 0.1), bulk.Size(1, 1_000)
         one, alone = flat.Size(1_000, 500, 5), domain_speed.Size(2, 2_000)
+        past = time_machine.Size(10_000, 4_000, 20, 100, 8, 1)
     if options.rounds:
         http, in_bulk = replace(http, rounds=options.rounds), replace(in_bulk, rounds=options.rounds)
     if options.seconds:
@@ -58,6 +60,8 @@ def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argp
             return flat.tables(databases, kinds, one)
         case "domain":
             return domain_speed.tables(alone)
+        case "time":
+            return time_machine.tables(databases, kinds, past)
         case _:
             return variants.tables(databases, kinds, http, in_bulk)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +16,7 @@ from allocation.adapters.brokers import registry
 from allocation.adapters.clock import SystemClock, TimeOrderedIds
 from allocation.adapters.memory import MemoryStock, MemoryStore, MemoryUnitOfWork, MemoryViews
 from allocation.adapters.memory_history import MemoryHistory
+from allocation.adapters.memory_image import MemoryImage, imagining
 from allocation.adapters.memory_subscriptions import MemoryDeadLetters, MemorySubscriptionStore
 from allocation.adapters.notifications import SmtpNotifications
 from allocation.adapters.sql.engine import make_engine
@@ -27,13 +28,12 @@ from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
 from allocation.adapters.sql.views import SqlViews
 from allocation.config import Settings, load_settings
 from allocation.domain.events import Event
-from allocation.domain.model import Product
 from allocation.service_layer.broker import Publisher
 from allocation.service_layer.envelope import Clock, Ids
 from allocation.service_layer.errors import SetupError
 from allocation.service_layer.handlers import COMMAND_HANDLERS, EVENT_HANDLERS
 from allocation.service_layer.history.ports import History
-from allocation.service_layer.history.what_if import Imagine, WhatIf
+from allocation.service_layer.history.what_if import WhatIf
 from allocation.service_layer.messagebus import Handler, MessageBus
 from allocation.service_layer.ports import Channel, DeadLetters, Notifications
 from allocation.service_layer.read_models import ReadModels, Stock
@@ -135,22 +135,15 @@ def bootstrap(
         store.subscriptions,
         store.dead_letters,
         store.history,
-        WhatIf(_in_memory(clock, ids), inject(COMMAND_HANDLERS, {}), clock, ids),
+        WhatIf(imagining(clock, ids), inject(COMMAND_HANDLERS, {}), clock, ids),
         worker,
         close,
     )
 
 
-def _in_memory(clock: Clock, ids: Ids) -> Imagine:
-    """A store in plain memory that has these products and nothing else, for what is only imagined."""
-
-    def imagine(products: Iterable[Product]) -> Callable[[], UnitOfWork]:
-        store = MemoryStore(ids, clock)
-        for product in products:
-            store.take_in(product)
-        return lambda: MemoryUnitOfWork(store)
-
-    return imagine
+def memory_image(application: Application) -> MemoryImage:
+    """The log of an application, loaded into memory: it answers without the database. Raises `Unavailable`."""
+    return MemoryImage(application.history, application.clock, application.ids)
 
 
 PAUSES_SECONDS = {"project_stock_levels": 0.05, "publish_stock_levels": 0.05}

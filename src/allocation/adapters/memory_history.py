@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 
@@ -24,6 +25,10 @@ class MemoryHistory(History):
     def moment_of(self, position: LogPosition) -> datetime:
         with self._store.lock:
             return self._store.log[position.partition][position.seq - 1].time
+
+    def until(self, partition: int, head: int, moment: datetime) -> int:
+        with self._store.lock:
+            return bisect_right(self._store.log[partition], moment, hi=head, key=lambda logged: logged.time)
 
     # Events
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine, Select, Text, cast, literal_column, select
 
-from allocation.adapters.serialization import BadMessage, decode_event, decode_snapshot
+from allocation.adapters.serialization import EVENT_READERS, UNREADABLE, decode_snapshot
 from allocation.adapters.sql.engine import dialect_of
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.tables import (
@@ -16,6 +16,7 @@ from allocation.adapters.sql.tables import (
     event_log,
     inbox,
     log_head,
+    moment_text,
     order_lines,
     orderid_of_event,
     products,
@@ -35,7 +36,17 @@ _FACTS = (
     "SELECT type, data, version, position FROM event_log "
     "WHERE log_partition = ? AND position > ? AND position <= ? ORDER BY position"
 )
-_FACTS_OF = "SELECT type, data, version, position FROM event_log WHERE sku = ? AND version > ? ORDER BY version LIMIT ?"
+_FACTS_OF = (
+    "SELECT type, data, version, position FROM event_log "
+    "WHERE sku = ? AND version > ? AND version <= ? AND position <= ? ORDER BY version"
+)
+_HALF = "(SELECT e.at FROM event_log e WHERE e.log_partition = ? AND e.position = (lo + hi + 1) / 2) <= ?"
+_UNTIL = (
+    "WITH RECURSIVE halves(lo, hi) AS (SELECT CAST(0 AS bigint), CAST(? AS bigint) UNION ALL "
+    f"SELECT CASE WHEN {_HALF} THEN (lo + hi + 1) / 2 ELSE lo END, "
+    f"CASE WHEN {_HALF} THEN hi ELSE (lo + hi - 1) / 2 END "
+    "FROM halves WHERE lo < hi) SELECT lo FROM halves WHERE lo = hi"
+)
 _INBOX = (
     inbox.c.source,
     inbox.c.id,
@@ -56,7 +67,8 @@ class SqlHistory(History):
     def __init__(self, engine: Engine, partitions: int) -> None:
         self._engine, self._partitions = engine, partitions
         self._dialect = dialect_of(engine)
-        self._facts, self._facts_of = self._dialect.sql(_FACTS), self._dialect.sql(_FACTS_OF)
+        sql = self._dialect.sql
+        self._facts, self._facts_of, self._until = sql(_FACTS), sql(_FACTS_OF), sql(_UNTIL)
 
     def now(self) -> Cut:
         rows = self._rows(select(log_head.c.log_partition, log_head.c.seq).order_by(log_head.c.log_partition))
@@ -67,6 +79,13 @@ class SqlHistory(History):
         [row] = self._rows(select(event_log.c.at).where(here))
         moment: datetime = row.at
         return moment
+
+    def until(self, partition: int, head: int, moment: datetime) -> int:
+        at = moment_text(moment)
+        with translated(), self._engine.connect() as connection:
+            found = connection.exec_driver_sql(self._until, (head, partition, at, partition, at))
+            number: int = found.scalar_one()
+            return number
 
     # Events
 
@@ -79,14 +98,12 @@ class SqlHistory(History):
     def facts_of(self, sku: str, after_version: int, until: int) -> Iterator[Fact]:
         with translated(), self._engine.connect() as connection:
             while True:
-                page = connection.exec_driver_sql(self._facts_of, (sku, after_version, _PAGE)).cursor.fetchall()
-                for fact in _facts_from(page):
-                    if fact[2] > until:
-                        return
-                    yield fact
+                parameters = (sku, after_version, after_version + _PAGE, until)
+                page = connection.exec_driver_sql(self._facts_of, parameters).cursor.fetchall()
+                yield from _facts_from(page)
                 if len(page) < _PAGE:
                     return
-                after_version = page[-1][2]
+                after_version += _PAGE
 
     def events(self, sku: str, versions: Collection[int]) -> list[EventEnvelope]:
         here = (event_log.c.sku == sku) & event_log.c.version.in_(versions)
@@ -157,9 +174,9 @@ class SqlHistory(History):
 
 
 def _facts_from(rows: Iterable[Sequence[Any]]) -> Iterator[Fact]:
-    for kind, data, version, seq in rows:
-        try:
-            event = decode_event(kind, data)
-        except BadMessage as unreadable:
-            raise CorruptLog(f"event {seq} of the log cannot be read: {unreadable}") from unreadable
-        yield event, version, seq
+    read = EVENT_READERS
+    try:
+        for kind, data, version, seq in rows:
+            yield read[kind](data), version, seq
+    except (KeyError, *UNREADABLE) as unreadable:
+        raise CorruptLog(f"event {seq} of the log, {kind}, cannot be read: {unreadable}") from unreadable

@@ -21,7 +21,7 @@ def product_at(history: History, sku: str, cut: Cut) -> Product | None:
 
 def _product_until(history: History, sku: str, until: int) -> Product | None:
     replay = Replay(sku)
-    replay.take((event, version) for event, version, _ in history.facts_of(sku, 0, until))
+    replay.take(history.facts_of(sku, 0, until))
     return replay.product if replay.product.version_number else None
 
 
@@ -43,7 +43,7 @@ def _stock_until(history: History, sku: str, until: int) -> Product | None:
     if snapshot is None:
         return _product_until(history, sku, until)
     replay = Replay(sku, snapshot)
-    replay.take((event, version) for event, version, _ in history.facts_of(sku, snapshot.version, until))
+    replay.take(history.facts_of(sku, snapshot.version, until))
     if unknown := replay.of_unknown_age():
         ages = history.since(sku, [line.orderid for line in unknown])
         for line in unknown:

@@ -72,10 +72,10 @@ def explain(history: History, orderid: str, sku: str) -> list[Decision]:
     """Every decision that placed the line or left it to wait, in order; none: there never was such a line."""
     replay = Replay(sku)
     found: dict[int, _Replayed] = {}
-    for event, version, _ in history.facts_of(sku, 0, history.now().of(sku)):
+    for event, version, seq in history.facts_of(sku, 0, history.now().of(sku)):
         if isinstance(event, Allocated | Backordered) and event.orderid == orderid:
             found[version] = _replayed(replay.product, event)
-        replay.take([(event, version)])
+        replay.take([(event, version, seq)])
     events = history.events(sku, list(found))
     caused = causes(history, events)
     return [_told(found[logged.version], logged, caused[logged.id]) for logged in events]

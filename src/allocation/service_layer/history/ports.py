@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,6 +49,11 @@ class History(ABC):
     def moment_of(self, position: LogPosition) -> datetime:
         """When the event at a position was committed. There has to be one."""
 
+    @abstractmethod
+    def until(self, partition: int, head: int, moment: datetime) -> int:
+        """The number of the last event up to `head` that was there at a moment, that moment included; 0: none was.
+        Time does not go back along a partition, so that it is found by halving."""
+
     def cut(self, at: At) -> Cut:
         """All that had happened at a moment, that moment included; a moment to come is now.
 
@@ -60,20 +64,15 @@ class History(ABC):
         if at is None:
             return now
         if isinstance(at, datetime):
-            return Cut(tuple(self._until(partition, head, at) for partition, head in enumerate(now.heads)))
+            return Cut(tuple(self.until(partition, head, at) for partition, head in enumerate(now.heads)))
         if at.partition >= len(now.heads) or not 0 <= at.seq <= now.heads[at.partition]:
             raise UnknownPosition(at)
+        if len(now.heads) == 1:
+            return Cut((at.seq,))
         moment = self.moment_of(at) if at.seq else _BEFORE_EVERYTHING
-        return Cut(
-            tuple(
-                at.seq if partition == at.partition else self._until(partition, head, moment)
-                for partition, head in enumerate(now.heads)
-            )
-        )
-
-    def _until(self, partition: int, head: int, moment: datetime) -> int:
-        """Time does not go back along a partition, so that a moment is found by halving."""
-        return bisect_right(range(1, head + 1), moment, key=lambda seq: self.moment_of(LogPosition(partition, seq)))
+        heads = [self.until(partition, head, moment) for partition, head in enumerate(now.heads)]
+        heads[at.partition] = at.seq
+        return Cut(tuple(heads))
 
     # Events
 

@@ -83,11 +83,11 @@ class Replay:
         lines = Lines({x.orderid: OrderLine(x.orderid, sku, x.qty, None, x.since) for x in snapshot.waiting})
         self.product = Product(sku, batches, snapshot.version, lines)
 
-    def take(self, events: Iterable[tuple[Event, int]]) -> None:
-        """Fold events, each with the version that it made. Raises `CorruptLog`."""
+    def take(self, facts: Iterable[tuple[Event, int, int]]) -> None:
+        """Fold events, each with the version that it made and its place (see `Fact`). Raises `CorruptLog`."""
         product = self.product
         lines, partial = product.lines, self._snapshot is not None
-        for event, version in events:
+        for event, version, _ in facts:
             if partial and type(event) is Deallocated and event.orderid not in lines:
                 lines[event.orderid] = OrderLine(event.orderid, event.sku, event.qty, event.batchref, _UNKNOWN)
             product.apply(event)
