@@ -37,6 +37,11 @@ class MemoryHistory(History):
             found = self._store.log[partition][after:until]
         return map(_fact, found)
 
+    def facts_by_product(self, after: str, cut: Cut) -> Iterator[Fact]:
+        with self._store.lock:
+            skus = sorted(sku for sku in self._store.products if sku > after)
+        return (fact for sku in skus for fact in self.facts_of(sku, 0, cut.of(sku)))
+
     def facts_of(self, sku: str, after_version: int, until: int) -> Iterator[Fact]:
         with self._store.lock:
             found = [logged for logged in self._store.history_of(sku)[after_version:] if logged.position.seq <= until]
@@ -63,10 +68,6 @@ class MemoryHistory(History):
         return sorted(found, key=lambda done: done.envelope.time)[:limit]
 
     # Names
-
-    def skus(self, after: str, limit: int) -> list[str]:
-        with self._store.lock:
-            return sorted(sku for sku in self._store.products if sku > after)[:limit]
 
     def skus_of_batches(self, refs: Collection[str]) -> Mapping[str, str]:
         with self._store.lock:

@@ -19,7 +19,7 @@ from allocation.domain.events import BatchCreated
 from allocation.domain.model import Product
 from allocation.service_layer.envelope import Clock, Ids
 from allocation.service_layer.errors import Unavailable
-from allocation.service_layer.history.ports import Cut, Fact, History
+from allocation.service_layer.history.ports import Fact, History
 from allocation.service_layer.needs import needs_of
 from allocation.service_layer.unit_of_work import UnitOfWork
 from allocation.views import StateViews
@@ -30,24 +30,38 @@ _log = logging.getLogger(__name__)
 
 
 class MemoryImage:
-    """`views` answer from the image, and so does `products_named`; both are as current as the last `catch_up`."""
+    """`views` answer from the image, and so does `products_named`; both are as current as the last `catch_up`, which
+    led to `cut`."""
 
     def __init__(self, history: History, clock: Clock, ids: Ids) -> None:
-        """Load the log as it is now. Raises `Unavailable`, `CorruptLog`."""
+        """Load the log as it is now. Raises `Unavailable`, `CorruptLog`.
+
+        It is read product by product: one that is folded whole, before the next is begun, is in the processor's caches
+        meanwhile, which makes the folding of a large shop nearly twice as fast.
+        """
         self._history = history
         self._store = MemoryStore(ids, clock)
-        self.cut = Cut(())
-        """How far it has come."""
         self.views: StateViews = MemoryViews(self._store)
         with _no_collection():
-            self._take_up_to(history.now(), lambda facts: facts)
+            now = history.now()
+            self._fold(history.facts_by_product("", now))
+            self.cut = now
 
     def catch_up(self) -> int:
         """Take in what was committed since; answers how many events. Readers see all of it or nothing.
 
         Raises `Unavailable`; then the image is as it was, and goes on answering.
         """
-        return self._take_up_to(self._history.now(), list)
+        now = self._history.now()
+        ahead = [
+            list(self._history.facts(partition, after, until))
+            for partition, (after, until) in enumerate(zip(self.cut.heads, now.heads, strict=True))
+        ]
+        with self._store.lock:
+            for facts in ahead:
+                self._fold(facts)
+            self.cut = now
+        return sum(map(len, ahead))
 
     def products_named(self, commands: Sequence[Command]) -> list[Product]:
         """Copies of the products that commands name, by sku or by a batch."""
@@ -55,18 +69,6 @@ class MemoryImage:
         with self._store.lock:
             skus = needs.skus | {self._store.sku_of_batch.get(ref, "") for ref in needs.refs}
             return [copy_of(self._store.products[sku]) for sku in sorted(skus) if sku in self._store.products]
-
-    def _take_up_to(self, now: Cut, gathered: Callable[[Iterator[Fact]], Iterable[Fact]]) -> int:
-        heads = self.cut.heads or (0,) * len(now.heads)
-        ahead = [
-            gathered(self._history.facts(partition, after, until))
-            for partition, (after, until) in enumerate(zip(heads, now.heads, strict=True))
-        ]
-        with self._store.lock:
-            for facts in ahead:
-                self._fold(facts)
-            self.cut = now
-        return sum(now.heads) - sum(heads)
 
     def _fold(self, facts: Iterable[Fact]) -> None:
         products = self._store.products

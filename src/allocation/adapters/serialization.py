@@ -59,7 +59,7 @@ def _decode(decoder: msgspec.json.Decoder[Any] | None, name: str, data: str | by
         raise UnknownMessage(f"unknown message type {name[:40]!r}")
     try:
         return decoder.decode(data)
-    except UNREADABLE as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BadMessage(f"{name} cannot be read: {error}") from error
 
 

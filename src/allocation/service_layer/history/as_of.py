@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
 from allocation.domain.errors import CorruptLog
 from allocation.domain.model import Product
@@ -10,8 +11,6 @@ from allocation.service_layer.answers import Promise, promise_of
 from allocation.service_layer.envelope import LogPosition
 from allocation.service_layer.history.ports import Cut, History
 from allocation.service_layer.history.snapshots import Replay, Snapshot, snapshot_of
-
-SKUS_AT_ONCE = 200
 
 
 def product_at(history: History, sku: str, cut: Cut) -> Product | None:
@@ -67,11 +66,8 @@ def order_at(history: History, orderid: str, cut: Cut) -> list[Promise]:
 
 
 def shop_at(history: History, cut: Cut, after: str = "") -> Iterator[Product]:
-    """Every product behind a sku that had a batch, in order of skus, as `stock_at` has them; one at a time in
-    memory."""
-    while skus := history.skus(after, SKUS_AT_ONCE):
-        for sku in skus:
-            product = stock_at(history, sku, cut)
-            if product is not None:
-                yield product
-        after = skus[-1]
+    """Every product behind a sku that had a batch, whole, in order of skus, one at a time in memory."""
+    for sku, facts in groupby(history.facts_by_product(after, cut), key=lambda fact: fact[0].sku):
+        replay = Replay(sku)
+        replay.take(facts)
+        yield replay.product

@@ -81,6 +81,11 @@ class History(ABC):
         """The events of a partition behind `after`, up to `until`, in order; quick, and in constant memory."""
 
     @abstractmethod
+    def facts_by_product(self, after: str, cut: Cut) -> Iterator[Fact]:
+        """The events up to a cut of every product behind a sku: product by product in order of skus, each in order of
+        versions; quick, and in constant memory."""
+
+    @abstractmethod
     def facts_of(self, sku: str, after_version: int, until: int) -> Iterator[Fact]:
         """The events of a product behind a version, up to the number `until` of its partition, in order."""
 
@@ -103,10 +108,6 @@ class History(ABC):
         """What the inbox keeps of one correlation, the first `limit` by time. `events` is left empty."""
 
     # Names
-
-    @abstractmethod
-    def skus(self, after: str, limit: int) -> list[str]:
-        """The skus of the present behind one, in order."""
 
     @abstractmethod
     def skus_of_batches(self, refs: Collection[str]) -> Mapping[str, str]:
