@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: help demo serve test check planted bench bench-real lock clean distclean base dev tools
+.PHONY: help demo serve storefront test check planted bench bench-real lock clean distclean base dev tools
 
 help:  ## this list
 	@echo 'Allocation. What can be made:'
@@ -20,6 +20,9 @@ demo: base  ## a small furniture shop: starts the service, takes in a day, print
 
 serve: base  ## the service on this machine; ALLOCATION_... variables set it up (see: .venv/bin/allocation settings)
 	@exec $(BIN)/allocation serve $(ARGS)
+
+storefront: base  ## a second small program that lives on what the service tells, on port 5006 (examples/storefront)
+	@exec $(BIN)/python -m examples.storefront $(ARGS)
 
 test: dev  ## every test, with a real PostgreSQL and a real Redis
 	@$(BIN)/python -m pytest $(ARGS)

@@ -14,6 +14,7 @@ PARQUET = ["pyarrow>=18"]
 DEV = [
     *POSTGRES,
     *REDIS,
+    *KAFKA,
     *PARQUET,
     "aiosmtpd>=1.4",  # a mail server for the tests
     "cloudevents>=2",  # reads what we write, and the other way round
@@ -52,8 +53,10 @@ setup(
             "**/*.html",
             "**/*.css",
             "**/*.js",
+            "**/*.lua",
             "**/*.csv",
             "**/*.sql",
+            "**/*.lark",  # the grammar of rules
         ]
     },
     install_requires=[
@@ -61,6 +64,7 @@ setup(
         "click>=8.1",
         "flask>=3.1",
         "granian>=2",
+        "lark>=1.2",
         "msgspec>=0.19",
         "pydantic>=2.10",
         "pydantic-settings>=2.7",

@@ -4,11 +4,22 @@ import argparse
 import sys
 from dataclasses import replace
 
-from benchmarks import bulk, domain_speed, flat, over_http, report, time_machine, variants
+from benchmarks import (
+    bulk,
+    domain_speed,
+    flat,
+    over_http,
+    report,
+    rules_speed,
+    streams,
+    time_machine,
+    variants,
+    verifying,
+)
 from benchmarks.databases import KINDS, Databases, Kind
 from benchmarks.measure import Table, machine
 
-PARTS = ("http", "bulk", "flat", "domain", "time")
+PARTS = ("http", "bulk", "flat", "domain", "streams", "rules", "verify", "time")
 
 
 def main() -> None:
@@ -29,7 +40,7 @@ def _options() -> argparse.Namespace:
         "--only", action="append", choices=[*PARTS, "variants"], help="these parts only (variants runs only if named)"
     )
     parser.add_argument("--database", choices=KINDS, help="this one only")
-    parser.add_argument("--rounds", type=int, help="of http and bulk")
+    parser.add_argument("--rounds", type=int, help="of http, bulk and streams")
     parser.add_argument("--seconds", type=float, help="of one round of http")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, its figures mean nothing")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -41,14 +52,21 @@ def _options() -> argparse.Namespace:
 
 
 def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argparse.Namespace) -> list[Table]:
+    verified = verifying.Size()
     http, in_bulk, one, alone = over_http.Size(), bulk.Size(), flat.Size(), domain_speed.Size()
+    over_streams = streams.Size()
+    ruled = rules_speed.Size()
     past = time_machine.Size()
     if options.quick:
         http, in_bulk = over_http.Size(1, 0.3, 0.1), bulk.Size(1, 1_000)
         one, alone = flat.Size(1_000, 500, 5), domain_speed.Size(2, 2_000)
+        over_streams = streams.Size(1, 0.5, 100.0, 2_000)
+        ruled = rules_speed.Size(2, 1_000)
+        verified = verifying.Size((1_000,), 1)
         past = time_machine.Size(10_000, 4_000, 20, 100, 8, 1)
     if options.rounds:
         http, in_bulk = replace(http, rounds=options.rounds), replace(in_bulk, rounds=options.rounds)
+        over_streams = replace(over_streams, rounds=options.rounds)
     if options.seconds:
         http = replace(http, seconds=options.seconds)
     match part:
@@ -60,8 +78,14 @@ def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argp
             return flat.tables(databases, kinds, one)
         case "domain":
             return domain_speed.tables(alone)
+        case "streams":
+            return streams.tables(databases, kinds, over_streams)
+        case "rules":
+            return rules_speed.tables(ruled)
         case "time":
             return time_machine.tables(databases, kinds, past)
+        case "verify":
+            return verifying.tables(databases, kinds, verified)
         case _:
             return variants.tables(databases, kinds, http, in_bulk)
 

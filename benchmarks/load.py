@@ -113,6 +113,53 @@ def run(
             client.socket.close()
 
 
+def paced(
+    port: int,
+    requests: Iterator[bytes],
+    *,
+    per_second: float,
+    seconds: float,
+    connections: int = 32,
+    expected: Collection[int] = (200, 201),
+    host: str = "127.0.0.1",
+) -> Load:
+    """Send one request every 1 / `per_second`, whether or not earlier ones are answered, while a connection is free; a
+    latency counts from the moment when its request was due. Raises as `run` does."""
+    clients = [_Connection(host, port) for _ in range(connections)]
+    selector = selectors.DefaultSelector()
+    for client in clients:
+        selector.register(client.socket, selectors.EVENT_READ, client)
+    statuses: Counter[int] = Counter()
+    latencies, free, due_at = array("d"), list(clients), {id(client): 0.0 for client in clients}
+    cpu, started = time.process_time(), time.perf_counter()
+    count, sent, now = int(per_second * seconds), 0, started
+    while len(latencies) < count:
+        while free and sent < count and (due := started + sent / per_second) <= now:
+            due_at[id(free[-1])] = due
+            free.pop().send(next(requests))
+            sent += 1
+        more = sent < count and bool(free)
+        wait = max(0.0, started + sent / per_second - time.perf_counter()) if more else SILENCE_SECONDS
+        ready = selector.select(wait)
+        if not ready and not more:
+            raise LoadError(f"no answer in {SILENCE_SECONDS:.0f} seconds, {sent - len(latencies)} requests open")
+        for key, _ in ready:
+            answered: _Connection = key.data
+            status = answered.status()
+            if status is None:
+                continue
+            latencies.append(time.perf_counter() - due_at[id(answered)])
+            statuses[status] += 1
+            free.append(answered)
+            if status not in expected:
+                raise LoadError(f"status {status}: {answered.answer[-500:]!r}")
+        now = time.perf_counter()
+    selector.close()
+    for client in clients:
+        client.socket.close()
+    return Load(now - started, statuses, latencies, (time.process_time() - cpu) / (now - started))
+
+
 def _loop(
     selector: selectors.BaseSelector,
     clients: list[_Connection],

@@ -67,3 +67,13 @@ def _processor() -> str:
     except OSError:
         return platform.processor() or "unknown"
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def peak_memory_bytes(pid: int) -> int:
+    """The most that a process has had resident so far; 0 where /proc does not tell. (`ru_maxrss` would count what this
+    process had when it started that one.)"""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)

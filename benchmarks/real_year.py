@@ -23,7 +23,7 @@ from pathlib import Path
 
 from benchmarks import orders, report, servers
 from benchmarks.databases import KINDS, Database, Databases, Kind
-from benchmarks.measure import Table, machine, progress
+from benchmarks.measure import Table, machine, peak_memory_bytes, progress
 from benchmarks.oracle import Oracle
 from benchmarks.orders import BatchRow, Line
 from benchmarks.placements import differences
@@ -127,7 +127,7 @@ def _take_in(database: Database, files: tuple[Path, Path], year: Year) -> None:
         begin = time.perf_counter()
         process = subprocess.Popen(command, env=environment, stdout=told, stderr=errors)
         while process.poll() is None:
-            year.memory_bytes = max(year.memory_bytes, _peak_memory_bytes(process.pid))
+            year.memory_bytes = max(year.memory_bytes, peak_memory_bytes(process.pid))
             time.sleep(0.02)
         year.wall_seconds += time.perf_counter() - begin
         told.seek(0)
@@ -137,16 +137,6 @@ def _take_in(database: Database, files: tuple[Path, Path], year: Year) -> None:
         outcome = json.load(told)
     year.seconds += outcome["seconds"]
     year.refused += len(outcome["refused"])
-
-
-def _peak_memory_bytes(pid: int) -> int:
-    """The most that a process has had resident so far; 0 where /proc does not tell. (`ru_maxrss` would count what this
-    process had when it started that one.)"""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
 def tables(databases: Databases, kinds: tuple[Kind, ...], weeks: int | None) -> tuple[list[Table], list[str]]:

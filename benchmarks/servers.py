@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.databases import Database
@@ -18,10 +18,10 @@ START_LIMIT_SECONDS = 30
 
 
 @contextlib.contextmanager
-def service(database: Database, workers: int) -> Iterator[int]:
-    """`allocation serve` on a database; answers its port."""
+def service(database: Database, workers: int, more: Mapping[str, str] | None = None) -> Iterator[int]:
+    """`allocation serve` on a database, with `more` settings; answers its port."""
     port = free_port()
-    settings = {
+    settings = dict(more or {}) | {
         "ALLOCATION_DATABASE_URL": database.url,
         "ALLOCATION_HOST": LOOPBACK,
         "ALLOCATION_PORT": str(port),
@@ -31,6 +31,15 @@ def service(database: Database, workers: int) -> Iterator[int]:
     }
     with _process([sys.executable, "-m", "allocation.entrypoints.cli", "serve"], port, settings):
         yield port
+
+
+@contextlib.contextmanager
+def worker(database: Database, settings: Mapping[str, str], *options: str) -> Iterator[None]:
+    """`allocation worker` on a database. When it begins to work shows in what it does."""
+    command = [sys.executable, "-m", "allocation.entrypoints.cli", "worker", *options]
+    own = {"ALLOCATION_DATABASE_URL": database.url, "ALLOCATION_LOG_LEVEL": "warning"}
+    with _process(command, None, dict(settings) | own):
+        yield
 
 
 @contextlib.contextmanager
@@ -51,10 +60,11 @@ def environment(settings: dict[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _process(command: list[str], port: int, settings: dict[str, str]) -> Iterator[None]:
+def _process(command: list[str], port: int | None, settings: dict[str, str]) -> Iterator[None]:
     process = subprocess.Popen(command, env=environment(settings), start_new_session=True)
     try:
-        _wait_for(process, port)
+        if port is not None:
+            _wait_for(process, port)
         yield
     finally:
         process.send_signal(signal.SIGTERM)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.kafka import Kafka, kafka_for_tests
 from tests.servers.postgres import Postgres, postgres
 from tests.servers.proxy import PostgresProxy
 from tests.servers.redis import Redis, redis_for_tests
@@ -55,6 +56,14 @@ def redis_url(redis_server: Redis) -> str:
     """An empty Redis database for one test."""
     redis_server.empty()
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def kafka_server(request: pytest.FixtureRequest) -> Iterator[Kafka]:
+    """One Kafka for the whole session, or the mock that stands in for it; `source` tells."""
+    with kafka_for_tests() as server:
+        request.config.stash.setdefault(SERVERS, []).append(server.source)
+        yield server
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from itertools import count
 from allocation.adapters.memory import MemoryStore, MemoryUnitOfWork
 from allocation.service_layer.envelope import Clock, CommandEnvelope, Ids
 from allocation.service_layer.unit_of_work import Handled
+from allocation.service_layer.waiting import Timer
 
 NOON = datetime(2031, 3, 1, 12, tzinfo=UTC)
 
@@ -24,6 +25,21 @@ class SetClock(Clock):
 
     def step(self, seconds: float) -> None:
         self.moment += timedelta(seconds=seconds)
+
+
+class SetTimer(Timer):
+    """Time passes only while somebody pauses; `pauses` holds for how long each time."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.pauses: list[float] = []
+
+    def seconds(self) -> float:
+        return self.now
+
+    def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
 
 
 class CountingIds(Ids):

@@ -13,30 +13,39 @@ from typing import Any
 from sqlalchemy import Engine
 
 from allocation.adapters.brokers import registry
-from allocation.adapters.clock import SystemClock, TimeOrderedIds
+from allocation.adapters.cache import MemoryCache
+from allocation.adapters.cached_views import CacheCounters, CachedViews
+from allocation.adapters.clock import SystemClock, SystemTimer, TimeOrderedIds
 from allocation.adapters.memory import MemoryStock, MemoryStore, MemoryUnitOfWork, MemoryViews
 from allocation.adapters.memory_history import MemoryHistory
 from allocation.adapters.memory_image import MemoryImage, imagining
 from allocation.adapters.memory_subscriptions import MemoryDeadLetters, MemorySubscriptionStore
+from allocation.adapters.memory_verification import MemoryAuditStore, MemoryBooks
 from allocation.adapters.notifications import SmtpNotifications
+from allocation.adapters.sql.audits import SqlAuditStore
 from allocation.adapters.sql.engine import make_engine
 from allocation.adapters.sql.history import SqlHistory
 from allocation.adapters.sql.migrate import migrate as migrate_database
 from allocation.adapters.sql.read_models import SqlStock
 from allocation.adapters.sql.subscriptions import SqlDeadLetters, SqlSubscriptionStore
 from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
+from allocation.adapters.sql.verification import SqlBooks
 from allocation.adapters.sql.views import SqlViews
 from allocation.config import Settings, load_settings
 from allocation.domain.events import Event
-from allocation.service_layer.broker import Publisher
+from allocation.service_layer.audit import SMALL_STEPS, AuditStore, SelfAudit
+from allocation.service_layer.books import Books
+from allocation.service_layer.broker import Publisher, Receiver
+from allocation.service_layer.cache import Cache
 from allocation.service_layer.envelope import Clock, Ids
 from allocation.service_layer.errors import SetupError
-from allocation.service_layer.handlers import COMMAND_HANDLERS, EVENT_HANDLERS
+from allocation.service_layer.handlers import COMMAND_HANDLERS, EVENT_HANDLERS, WHEN_IDLE
 from allocation.service_layer.history.ports import History
 from allocation.service_layer.history.what_if import WhatIf
 from allocation.service_layer.messagebus import Handler, MessageBus
 from allocation.service_layer.ports import Channel, DeadLetters, Notifications
 from allocation.service_layer.read_models import ReadModels, Stock
+from allocation.service_layer.rules.rule import RuleParser
 from allocation.service_layer.subscriptions import (
     Backoff,
     Deliver,
@@ -46,6 +55,8 @@ from allocation.service_layer.subscriptions import (
     one_by_one,
 )
 from allocation.service_layer.unit_of_work import UnitOfWork
+from allocation.service_layer.verify import Walk
+from allocation.service_layer.waiting import Timer
 from allocation.service_layer.worker import Bell, WakeUp, Worker
 from allocation.views import Views
 
@@ -54,7 +65,10 @@ from allocation.views import Views
 class Application:
     """What an entry point needs: commands go to `bus`, questions to `views`, what cannot be handled to `dead_letters`.
 
-    `worker` runs the subscriptions once it is started. `close` stops it and lets go of connections.
+    `books` are what `verify` and `rebuild` walk over; `audits` tells what the self-audit found. `history` is
+    asked about the past, `what_if` about what is only imagined. `worker` runs the
+    subscriptions and `self_audit` walks, once they are started. `close` stops them and lets go of connections.
+    `cache_counters` stay at zero where there is no cache.
     """
 
     settings: Settings
@@ -64,10 +78,15 @@ class Application:
     ids: Ids
     subscriptions: SubscriptionStore
     dead_letters: DeadLetters
+    books: Books
+    audits: AuditStore
     history: History
     what_if: WhatIf
     worker: Worker
+    self_audit: SelfAudit
     close: Callable[[], None]
+    timer: Timer
+    cache_counters: CacheCounters
 
 
 def bootstrap(
@@ -79,6 +98,7 @@ def bootstrap(
     channel: Channel | None = None,
     publishers: Mapping[str, Publisher] | None = None,
     owner: str = "",
+    timer: Timer | None = None,
 ) -> Application:
     """Build an application; several may live in one process. Migrates the database if it has to.
 
@@ -88,12 +108,17 @@ def bootstrap(
     Raises `SetupError` if a setting is wrong or contradicts the database, `Unavailable` if that cannot be reached.
     """
     settings = settings or load_settings()
-    clock, ids = clock or SystemClock(), ids or TimeOrderedIds()
+    clock, ids, timer = clock or SystemClock(), ids or TimeOrderedIds(), timer or SystemTimer()
+    cache = _cache(settings, ids, timer)
     store = _store(settings, clock, ids)
+    views, cache_counters = _views(store, cache, settings.log_partitions)
     if publishers is None:
         publishers = registry.publishers(settings.publish_to, settings.namespace)
-    reactions = list(_reactions(_destinations(settings, store, notifications, channel), publishers))
+    reactions = list(_reactions(_destinations(settings, store, cache, notifications, channel), publishers))
     bell = Bell()
+    owner = owner or ids.new()
+    walk = Walk(store.books, settings.log_partitions, SMALL_STEPS)
+    self_audit = SelfAudit(walk, store.audits, clock, owner, settings.audit_pause_seconds)
     bus = MessageBus(
         store.unit_of_work,
         inject(handlers, {}),
@@ -112,32 +137,39 @@ def bootstrap(
         store.subscriptions,
         clock,
         backoff,
-        owner or ids.new(),
+        owner,
         settings.log_partitions,
-        wake_up=wake_up,
+        settings.lease_seconds,
+        wake_up,
     )
     bell.heard_by(worker.wake)
     if wake_up is not None:
         bell.heard_by(wake_up.ring)
 
     def close() -> None:
+        self_audit.stop()
         worker.stop()
-        for closing in (*publishers.values(), *([wake_up] if wake_up else ())):
+        for closing in (*publishers.values(), *([wake_up] if wake_up else ()), *([cache] if cache else ())):
             closing.close()
         store.close()
 
     return Application(
         settings,
         bus,
-        store.views,
+        views,
         clock,
         ids,
         store.subscriptions,
         store.dead_letters,
+        store.books,
+        store.audits,
         store.history,
         WhatIf(imagining(clock, ids), inject(COMMAND_HANDLERS, {}), clock, ids),
         worker,
+        self_audit,
         close,
+        timer,
+        cache_counters,
     )
 
 
@@ -151,10 +183,16 @@ PAUSES_SECONDS = {"project_stock_levels": 0.05, "publish_stock_levels": 0.05}
 
 
 def _destinations(
-    settings: Settings, store: _Store, notifications: Notifications | None, channel: Channel | None
+    settings: Settings,
+    store: _Store,
+    cache: Cache | None,
+    notifications: Notifications | None,
+    channel: Channel | None,
 ) -> dict[str, Any]:
     """What reactions may name among their parameters, as far as the settings name it."""
     there: dict[str, Any] = {"stock_mail": settings.stock_mail, "stock": store.stock, "history": store.history}
+    if cache is not None:
+        there["cache"] = cache
     if notifications or settings.smtp_url:
         there["notifications"] = notifications or SmtpNotifications(settings.smtp_url, settings.mail_sender)
     if channel or settings.redis_url:
@@ -176,12 +214,14 @@ def _reactions(there: Mapping[str, Any], publishers: Mapping[str, Publisher]) ->
         for name, destination in destinations.items():
             chosen = {**there, "read_models": None, **destination}
             if set(needed) <= chosen.keys():
+                idle = WHEN_IDLE.get(handler)
                 yield Subscription(
                     name,
                     frozenset(wanted),
                     _delivering(handler, chosen),
                     from_the_beginning="read_models" in needed,
                     pause_seconds=PAUSES_SECONDS.get(handler.__name__, 0.0),
+                    idle=None if idle is None else _bound(idle, chosen, 1),
                 )
 
 
@@ -195,6 +235,30 @@ def _delivering(handler: Callable[..., Any], dependencies: Mapping[str, Any]) ->
         return handler(events, **chosen, **({"read_models": read_models} if projects else {}))
 
     return one_by_one(handle) if first == "logged" else all_together(handle)
+
+
+def _cache(settings: Settings, ids: Ids, timer: Timer) -> Cache | None:
+    if settings.cache == "none":
+        return None
+    if settings.cache == "memory":
+        if settings.database_url.startswith("postgresql") or settings.workers > 1:
+            raise SetupError(
+                "ALLOCATION_CACHE is memory, which lives in one process that does everything; several would not hear "
+                "of each other's changes. Set it to redis, or to none"
+            )
+        return MemoryCache(timer)
+    if not settings.redis_url:
+        raise SetupError("ALLOCATION_CACHE is redis, but nobody says where that is: set ALLOCATION_REDIS_URL")
+    with _redis_is_installed():
+        from allocation.adapters.redis_cache import RedisCache, connect
+    return RedisCache(connect(settings.redis_url), settings.namespace, ids, timer)
+
+
+def _views(store: _Store, cache: Cache | None, partitions: int) -> tuple[Views, CacheCounters]:
+    if cache is None:
+        return store.views, CacheCounters()
+    cached = CachedViews(store.views, cache, partitions)
+    return cached, cached.counters
 
 
 def _redis_channel(settings: Settings) -> Channel:
@@ -222,6 +286,19 @@ def _redis_is_installed() -> Iterator[None]:
         ) from missing
 
 
+def receivers_of(application: Application) -> dict[str, Receiver]:
+    """What `ALLOCATION_RECEIVE_FROM` names, by scheme; nothing connects before it is used. Raises `SetupError`."""
+    settings = application.settings
+    return registry.receivers(settings.receive_from, settings.namespace, application.ids.new())
+
+
+def rule_parser(ids: Ids | None = None) -> RuleParser:
+    """What reads the text of rules; it needs no application, nor settings. `ids` are what newid() gives."""
+    from allocation.adapters.rule_parser import LarkRuleParser
+
+    return LarkRuleParser(ids or TimeOrderedIds())
+
+
 def migrate(settings: Settings) -> tuple[str | None, str]:
     """Bring the database to today's tables; answers the revision before (None: it was empty) and after."""
     engine = _engine(settings)
@@ -238,6 +315,8 @@ class _Store:
     stock: Stock
     subscriptions: SubscriptionStore
     dead_letters: DeadLetters
+    books: Books
+    audits: AuditStore
     history: History
     close: Callable[[], None] = lambda: None
 
@@ -248,8 +327,9 @@ def _store(settings: Settings, clock: Clock, ids: Ids) -> _Store:
         store = MemoryStore(ids, clock, partitions)
         subscriptions = MemorySubscriptionStore(store)
         views, stock = MemoryViews(store), MemoryStock(store)
-        unit_of_work, history = lambda: MemoryUnitOfWork(store), MemoryHistory(store)
-        return _Store(unit_of_work, views, stock, subscriptions, MemoryDeadLetters(), history)
+        books, audits, history = MemoryBooks(store), MemoryAuditStore(), MemoryHistory(store)
+        uow = partial(MemoryUnitOfWork, store)
+        return _Store(uow, views, stock, subscriptions, MemoryDeadLetters(), books, audits, history)
     engine = _engine(settings)
     migrate_database(engine, partitions)
     database = Database.of(engine, ids, clock, partitions, patience_seconds=settings.commit_patience_seconds)
@@ -259,6 +339,8 @@ def _store(settings: Settings, clock: Clock, ids: Ids) -> _Store:
         SqlStock(engine, database.statements),
         SqlSubscriptionStore(engine, clock),
         SqlDeadLetters(engine, ids, clock),
+        SqlBooks(engine, partitions),
+        SqlAuditStore(engine, clock),
         SqlHistory(engine, partitions),
         engine.dispose,
     )

@@ -39,10 +39,18 @@ class Settings(BaseSettings):
     commit_patience_seconds: float = Field(
         10.0, gt=0, le=300, description="How long to look for a database that went away while it committed"
     )
+    lease_seconds: float = Field(
+        15.0, ge=0.5, le=300, description="How long a worker that falls silent keeps its subscriptions from the others"
+    )
     redis_url: str = Field(
         "",
         description="Redis for channels, as redis://[:PASSWORD@]HOST/0; empty: none",
         json_schema_extra={"secret": True},
+    )
+    cache: Literal["none", "memory", "redis"] = Field(
+        "none",
+        description="Where orders and products are read: none, the database; memory, a cache in the one process that "
+        "serves; redis, one that all share (at ALLOCATION_REDIS_URL). A cache is a moment behind: see `at_least`",
     )
     publish_to: str = Field(
         "",
@@ -68,6 +76,9 @@ class Settings(BaseSettings):
     stock_mail: str = Field("stock@made.com", description="Who is told when a product is out of stock")
     mail_sender: str = Field("allocation@made.com", description="In whose name mail is sent")
     body_limit_bytes: int = Field(1_048_576, ge=1024, le=104_857_600, description="Largest request body taken in")
+    audit_pause_seconds: float = Field(
+        1.0, ge=0, le=3600, description="Pause of the self-audit between two small steps; 0: none is done"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is written to the log")
 
     @field_validator("database_url")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import TypeVar
 
 from allocation.domain.errors import Available
 from allocation.domain.model import Product
 from allocation.service_layer.answers import BatchState, Promise, promise_of, state_of
+from allocation.service_layer.cache import Places
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
 from allocation.service_layer.history.as_of import line_at, order_at, shop_at, stock_at
 from allocation.service_layer.history.ports import At, History
 from allocation.service_layer.read_models import Movements, StockLevel
+
+Answer = TypeVar("Answer")
 
 STOCK_LEVELS = "project_stock_levels"
 """The subscription that keeps the read model behind `Views.stock`."""
@@ -26,7 +30,7 @@ class ProductView:
     sku: str
     version: int
     batches: Sequence[BatchState]
-    available: Sequence[Available]
+    available: tuple[Available, ...]
     waiting: Sequence[Promise]
     waiting_lines: int
     waiting_qty: int
@@ -85,9 +89,14 @@ class Views(StateViews):
         start), partition by partition, each in order and without a gap. With `sku`, only that product's."""
 
     @abstractmethod
+    def position_at(self, sku: str, version: int) -> LogPosition | None:
+        """Where the log has a product's last event up to this version; None: there is none."""
+
+    @abstractmethod
     def stock(self, after: Sequence[LogPosition], limit: int) -> StockPage:
         """Stock levels that changed behind `after` (as in `events`), up to `limit`: each sku once, at its last change.
-        From the start it is every level there is. A read model: it follows the log by a moment."""
+        From the start it is every level there is. A read model: it follows the log by a moment. Nothing is shown
+        behind a product whose level could not be told (it has a lane), so that no cursor passes it."""
 
     @abstractmethod
     def movements(self, sku: str, limit: int = 100) -> list[tuple[date, Movements]]:
@@ -99,8 +108,17 @@ class Views(StateViews):
         `position`."""
 
     @abstractmethod
+    def log_reached(self, position: LogPosition) -> bool:
+        """Whether the log has come to `position`. Every answer of `batch` and `events` knows the whole log."""
+
+    @abstractmethod
     def stock_reached(self, position: LogPosition) -> bool:
         """The same for `stock`."""
+
+    @abstractmethod
+    def with_heads(self, ask: Callable[[Views], Answer]) -> tuple[Answer, Places]:
+        """The answer to questions asked of these views in one snapshot, and the heads of the log in the same snapshot:
+        it knows everything up to there, and nothing behind."""
 
     @abstractmethod
     def ready(self) -> None:

@@ -1,9 +1,10 @@
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from tests.contracts.brokers import count_check, table_of_scores
 from tests.contracts.harness import MakeStore, Opened, SharedStore, Store
+from tests.servers.redis import PrivateRedis
 
 # The contract is in modules that pytest does not take for tests: their asserts are to tell as much.
 for _module in ("transactions", "logs", "inboxes", "reading", "concurrency", "decisions", "broker_contract"):
@@ -24,6 +25,13 @@ def opened(store: Store) -> Opened:
 @pytest.fixture
 def shared(store: Store) -> SharedStore:
     return SharedStore(store)
+
+
+@pytest.fixture(scope="session")
+def durable_redis() -> Iterator[PrivateRedis]:
+    """A Redis that syncs every write, to be killed and started again."""
+    with PrivateRedis(durable=True) as server:
+        yield server
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from threading import Thread
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from allocation.domain.errors import MAX_QUANTITY, Available
 from allocation.domain.events import BatchCreated, BatchEtaChanged
 from allocation.service_layer.answers import BatchState, Promise
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
-from allocation.views import ProductView
+from allocation.views import ProductView, Views
 from tests.contracts.harness import MakeStore, Opened, SharedStore
 from tests.thoroughness import examples
 
@@ -82,6 +83,37 @@ class ReadingContract:
             waiting_lines=5,
             waiting_qty=60,
         )
+
+    # One snapshot
+
+    def test_an_answer_and_the_heads_of_the_log_are_of_one_moment(self, make_store: MakeStore) -> None:
+        opened = make_store(2).open()
+        opened.group(*(CreateBatch(f"b-{sku}", sku, 10) for sku in ("RED-CHAIR", "LAMP", "TABLE", "SOFA")))
+        changed = Thread(target=lambda: opened.handle(Allocate("o1", "RED-CHAIR", 1)))
+
+        def ask(views: Views) -> tuple[list[Promise], list[Promise], Promise | None, int]:
+            before = views.order("o1")
+            changed.start()
+            changed.join(0.2)  # where a reader does not make the writer wait, it commits now
+            product = views.product("RED-CHAIR")
+            assert product is not None
+            return before, views.order("o1"), views.line("o1", "RED-CHAIR"), product.version
+
+        answer, heads = opened.views.with_heads(ask)
+        changed.join()
+        assert answer == ([], [], None, 1)
+        assert sum(heads.values()) == 4
+        assert all(opened.views.log_reached(LogPosition(*head)) for head in heads.items())
+        later, heads = opened.views.with_heads(lambda views: views.order("o1"))
+        assert (later, sum(heads.values())) == (opened.views.order("o1"), 5)
+        assert len(later) == 1
+
+    def test_a_position_is_reached_when_the_log_has_it(self, opened: Opened) -> None:
+        position = opened.ask(CreateBatch("b1", "RED-CHAIR", 10)).position
+        assert position == LogPosition(0, 1)
+        for reached in (opened.views.reached, opened.views.log_reached):
+            assert reached(position)
+            assert not reached(LogPosition(0, 2))
 
     # Values
 
@@ -181,6 +213,15 @@ class ReadingContract:
         seen = [e.event for e in half.events] + [e.event for e in self.rest(opened, half.next)]
         assert sorted(e.ref for e in seen if isinstance(e, BatchCreated)) == sorted(f"b{n}" for n in range(40))
         assert self.paged(opened, 1, "CHAIR-7") == ["b7"]
+
+    def test_a_version_of_a_product_stands_at_a_position(self, make_store: MakeStore) -> None:
+        opened = make_store(3).open()
+        opened.group(*(CreateBatch(f"{sku}-{n}", sku, 1) for n in range(3) for sku in ("RED-CHAIR", "B", "C")))
+        for sku in ("RED-CHAIR", "B", "C"):
+            logged = opened.log(sku)
+            found = [opened.views.position_at(sku, version) for version in range(5)]
+            assert found == [None, *(e.position for e in logged), logged[-1].position]
+        assert opened.views.position_at("NOBODYS", 1) is None
 
     def rest(self, opened: Opened, cursor: object) -> list[EventEnvelope]:
         found: list[EventEnvelope] = []

@@ -111,11 +111,15 @@ class Crowd:
         self._clients = [_Client(shopping) for shopping in shoppers]
         self._changed = threading.Condition()
         self._has_ended = False
+        self._is_resting = False
         self._aside: Future[Any] | None = None
 
     def run(self) -> bool:
         """Connect everybody and let them go on. Returns when each has finished (True), or has no connection any more
-        and gets none (False): then `run` again once the service is back. Raises `TimeoutError` if it falls silent."""
+        and gets none, or was told to rest (False): then `run` again once the service is back. Raises `TimeoutError` if
+        it falls silent."""
+        if self._aside is None:
+            self._is_resting = False
         with selectors.DefaultSelector() as selector:
             try:
                 for client in self._clients:
@@ -143,13 +147,26 @@ class Crowd:
     def run_while(self, work: Callable[[], T]) -> tuple[bool, T]:
         """Run, while another thread does some work, which may `wait_until`. Answers what both do; raises what `work`
         raises, at once."""
-        self._has_ended = False
+        self._has_ended = self._is_resting = False
         with ThreadPoolExecutor(1) as thread:
             self._aside = thread.submit(work)
             try:
                 return self.run(), self._aside.result()
             finally:
                 self._aside = None
+
+    def rest(self) -> None:
+        """For the work of `run_while`: whoever is answered sends nothing more until the next `run`."""
+        self._is_resting = True
+
+    def in_flight(self, moment: float, begin: int = 0) -> int:
+        """How many commands had been sent then (`time.monotonic`) and were not answered; `begin` is where to look from
+        in the journal."""
+        return sum(
+            entry.sent_at <= moment and (entry.answered_at is None or entry.answered_at > moment)
+            for entry in self.journal[begin:]
+            if entry.request.method != "GET"
+        )
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """For the work of `run_while`: wait until this is so. Raises `TimeoutError`, or `RuntimeError` if the crowd
@@ -200,10 +217,11 @@ class Crowd:
             selector.unregister(client.socket)
             _hang_up(client)
         client.go_on()
-        if client.request is not None:
+        if client.request is not None and not self._is_resting:
             self._send(client, selector)
         elif client.socket is not None:
             selector.unregister(client.socket)
+            _hang_up(client)
 
     def _lost(self, client: _Client, selector: selectors.BaseSelector) -> None:
         selector.unregister(client.socket)  # type: ignore[arg-type]  # it has one: it was registered

@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import allocation
 from tests.servers.process import LOOPBACK, PrivateServer
@@ -46,11 +46,12 @@ class Service(PrivateServer):
         except (OSError, http.client.HTTPException):
             return False
 
-    def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        """Status and content of the answer, on a connection of its own. Raises `OSError`, `HTTPException`."""
+    def ask(self, method: str, path: str, body: object = None, key: str | None = None) -> tuple[int, Any]:
+        """Status and content of the answer, on a connection of its own; `key` is the Idempotency-Key. Raises `OSError`,
+        `HTTPException`."""
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=PATIENCE_SECONDS)
         try:
-            return ask(connection, method, path, body)
+            return ask(connection, method, path, body, key)
         finally:
             connection.close()
 
@@ -85,10 +86,32 @@ class Service(PrivateServer):
         raise TimeoutError(f"somebody still listens on port {self.port}")
 
 
-def ask(connection: http.client.HTTPConnection, method: str, path: str, body: object = None) -> tuple[int, Any]:
+class WorkerProcess(Service):
+    """`allocation worker` beside a service, with the same settings."""
+
+    name = "worker"
+
+    def __init__(self, database_url: str, **settings: object) -> None:
+        super().__init__(database_url, **settings | {"log_level": "info"})
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "allocation.entrypoints.cli", "worker"]
+
+    def is_ready(self) -> bool:
+        return self.words().count("delivering for:") > self._lives
+
+    def start(self) -> Self:
+        self._lives = self.words().count("delivering for:") if self.log.exists() else 0
+        return super().start()
+
+
+def ask(
+    connection: http.client.HTTPConnection, method: str, path: str, body: object = None, key: str | None = None
+) -> tuple[int, Any]:
     """Status and content of the answer on a connection that is kept."""
     data = None if body is None else json.dumps(body)
-    connection.request(method, path, data, {} if data is None else {"Content-Type": "application/json"})
+    headers = {} if data is None else {"Content-Type": "application/json"}
+    connection.request(method, path, data, headers | ({} if key is None else {"Idempotency-Key": key}))
     response = connection.getresponse()
     content = response.read()
     return response.status, json.loads(content) if content else None

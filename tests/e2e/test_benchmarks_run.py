@@ -14,7 +14,21 @@ import pytest
 
 from allocation.domain.commands import Allocate
 from benchmarks import __main__ as program
-from benchmarks import bulk, domain_speed, flat, load, orders, over_http, real_year, report, seeding, servers, variants
+from benchmarks import (
+    bulk,
+    domain_speed,
+    flat,
+    load,
+    orders,
+    over_http,
+    real_year,
+    report,
+    rules_speed,
+    seeding,
+    servers,
+    variants,
+    verifying,
+)
 from benchmarks.databases import KINDS, Database, Databases, Kind
 from benchmarks.oracle import Oracle
 from benchmarks.orders import Line
@@ -72,6 +86,18 @@ def test_the_cost_of_one_command_is_compared_with_few_and_many_lines(databases: 
 def test_the_domain_is_measured_alone() -> None:
     [table] = domain_speed.tables(domain_speed.Size(1, 500))
     assert [row[0] for row in table.rows] == ["decisions", "events folded"]
+
+
+def test_rules_are_measured_beside_a_function_that_says_the_same() -> None:
+    [table] = rules_speed.tables(rules_speed.Size(1, 500))
+    assert [row[0] for row in table.rows[:2]] == ["filter", "the same by hand"]
+    assert table.rows[0][3] == pytest.approx(table.rows[0][1] / table.rows[1][1])  # type: ignore[operator]  # numbers
+
+
+def test_verify_is_measured(databases: Databases) -> None:
+    [table] = verifying.tables(databases, KINDS, verifying.Size((200, 400), rounds=1))
+    assert [row[:2] for row in table.rows] == [[kind, lines] for kind in KINDS for lines in (200, 400)]
+    assert all(row[2] > row[1] for row in table.rows)  # type: ignore[operator]  # these columns are numbers
 
 
 def test_every_variant_runs(databases: Databases, invented: None) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 from click.testing import CliRunner, Result
@@ -61,6 +62,22 @@ def test_stock_shows_batches_and_who_waits(run: Run) -> None:
     assert "B-1 on hand 10 4" in told
     assert "1 order line waits, for 6 in all; the oldest first: order qty" in told
     assert told.endswith("o-2 6")
+
+
+def test_movements_are_shown_as_http_tells_them(run: Run, shop: Application) -> None:
+    assert run("movements", "RED-CHAIR").stdout == "RED-CHAIR: nothing was counted yet.\n"
+    shop.worker.start()
+    pause = Event()
+    while not (moved := shop.views.movements("RED-CHAIR")) or moved[0][1].backordered == 0:
+        pause.wait(0.005)
+    day = moved[0][0]
+    told = words(run("movements", "RED-CHAIR").stdout)
+    assert told.startswith("RED-CHAIR, pieces by day day received allocated deallocated backordered cancelled")
+    assert told.endswith(f"{day} 10 6 0 6 0")
+    body = create_app(shop).test_client().get("/v1/products/RED-CHAIR/movements").json
+    assert json.loads(run("movements", "RED-CHAIR", "--json").stdout) == body
+    unknown = run("movements", "RED-CHIAR")
+    assert (unknown.exit_code, unknown.stderr) == (1, "Error: No batch of RED-CHIAR was ever bought.\n")
 
 
 def test_stock_as_json_has_what_http_tells_under_the_same_names(run: Run, shop: Application) -> None:

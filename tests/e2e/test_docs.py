@@ -25,7 +25,9 @@ from tests.servers import postgres, redis
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md"), *ROOT.glob("examples/**/*.md")]
+)
 SOURCES = ROOT / "src"
 MAKEFILE = (ROOT / "Makefile").read_text()
 CURLS = ["curl", "stand-in"] if shutil.which("curl") else ["stand-in"]  # the stand-in is tried everywhere
@@ -49,9 +51,9 @@ class Step:
     shown: str = ""
 
 
-def steps() -> Iterator[Step]:
+def steps(page: Path = README) -> Iterator[Step]:
     """The blocks that run. Raises `AssertionError` for one that does not say whether it does."""
-    readme, step = README.read_text(), None
+    readme, step = page.read_text(), None
     for block in _FENCED.finditer(readme):
         mark, language = block["mark"] or "", block["language"]
         line = readme.count("\n", 0, block.start("text"))

@@ -38,7 +38,8 @@ def test_the_document_has_the_routes_of_the_application_and_no_others() -> None:
 def test_the_document_has_the_routes_that_were_asked_for() -> None:
     asked = """POST /v1/batches, GET /v1/batches/{ref}, PATCH /v1/batches/{ref}, POST /v1/allocations,
         GET /v1/allocations/{orderid}/{sku}, DELETE /v1/allocations/{orderid}/{sku}, GET /v1/orders/{orderid},
-        GET /v1/products/{sku}, GET /v1/events, GET /health/live, GET /health/ready, GET /openapi.json, GET /docs,
+        GET /v1/products/{sku}, GET /v1/products/{sku}/movements, GET /v1/stock, GET /v1/events,
+        GET /health/live, GET /health/ready, GET /openapi.json, GET /docs,
         POST /add_batch, POST /allocate, GET /allocations/{orderid}"""
     described = {f"{method.upper()} {path}" for path, operations in DOCUMENT["paths"].items() for method in operations}
     assert described >= {" ".join(route.split()) for route in asked.split(",")}

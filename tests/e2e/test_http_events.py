@@ -86,11 +86,25 @@ def test_the_feed_of_one_product_leaves_out_the_others(client: ConformingClient)
         "sku=RED%20CHAIR",
         "sku=%00",
         "after=",
-        "after=0-1",
+        "after=1-1",
+        "after=0-1.0-2",
+        "after=0-1.1-1",
+        "after=0-01",
+        "after=0-",
+        "after=0-1.",
+        "after=0--1",
+        "after=0-" + "9" * 19,
         "after=MC0x",
         "after=AAAAADAtMQ",
         "after=%FF",
         "after=" + "A" * 3000,
+        "after_version=1",
+        "after_version=1&sku=",
+        "after_version=-1&sku=RED-CHAIR",
+        "after_version=1.0&sku=RED-CHAIR",
+        "after_version=&sku=RED-CHAIR",
+        "after_version=" + "9" * 19 + "&sku=RED-CHAIR",
+        "after_version=1&sku=RED-CHAIR&after=0-1",
         "&".join(f"p{n}=1" for n in range(1000)),
     ],
 )
@@ -107,9 +121,45 @@ def test_a_cursor_comes_back_as_it_went_out_and_no_other_way() -> None:
     assert decode_cursor(encode_cursor([]), partitions=1) == []
     spellings = [token + "=", token + "\n", " " + token, token[:-1], token.swapcase(), token[:4] + "!" + token[4:]]
     wrong_numbers = [[LogPosition(3, 1)], [LogPosition(1, 1), LogPosition(1, 2)], [LogPosition(0, 10**18)]]
-    for forged in [*spellings, *map(encode_cursor, wrong_numbers), "", "é", "\ud800"]:
+    plain = ["3-1", "0-1.0-1", "0-1.", ".0-1", "0-1,1-1", "0-1 ", "0-1\n", "00-1", "0-\u0661", f"0-{10**18}"]
+    for forged in [*spellings, *map(encode_cursor, wrong_numbers), *plain, "", "é", "\ud800"]:
         with pytest.raises(ForgedCursor):
             decode_cursor(forged, partitions=3)
+
+
+def test_positions_may_stand_for_themselves() -> None:
+    assert decode_cursor("0-5", partitions=1) == [LogPosition(0, 5)]
+    assert decode_cursor("2-0.0-17", partitions=3) == [LogPosition(2, 0), LogPosition(0, 17)]
+    for positions in ([LogPosition(0, 0)], [LogPosition(n, 10**n) for n in range(18)]):
+        assert not set(encode_cursor(positions)).isdisjoint("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+
+
+def test_what_was_missed_is_asked_for_by_a_position_that_a_message_told(client: ConformingClient) -> None:
+    client.has_batch("batch-1", "RED-CHAIR", 100)
+    position = client.allocate("order-1", "RED-CHAIR", 10).json["position"]
+    client.has_batch("batch-2", "SMALL-TABLE", 100)
+    page = client.get(f"/v1/events?after={position}&limit=10").json
+    assert [event["subject"] for event in page["events"]] == ["SMALL-TABLE"]
+    assert client.get(f"/v1/events?after={page['next']}").json["events"] == []
+    assert len(client.get("/v1/events?after=0-0").json["events"]) == 3
+    assert client.get("/v1/events?after=0-999").json["events"] == []
+
+
+def test_what_was_missed_of_a_product_is_asked_for_by_its_version(client: ConformingClient) -> None:
+    client.has_batch("batch-1", "RED-CHAIR", 100)
+    client.has_batch("batch-2", "SMALL-TABLE", 100)
+    for n in range(4):
+        client.allocate(f"order-{n}", "RED-CHAIR", 10)
+
+    def versions(query: str) -> list[int]:
+        return [event["productversion"] for event in client.get(f"/v1/events?sku=RED-CHAIR&{query}").json["events"]]
+
+    assert versions("after_version=2&limit=2") == [3, 4]
+    assert versions("after_version=0") == [1, 2, 3, 4, 5]
+    assert versions("after_version=5") == versions("after_version=9") == []
+    last = client.get("/v1/events?sku=RED-CHAIR&after_version=3&limit=1").json["next"]
+    assert versions(f"after={last}") == [5]
+    assert client.get("/v1/events?sku=NOBODYS&after_version=3").json["events"] == []
 
 
 def test_one_cursor_follows_all_partitions_of_the_log() -> None:

@@ -1,6 +1,7 @@
 """After the commit: programs hear of it over Redis, people by mail. Real Redis, a real SMTP server."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from email import message_from_bytes
 from email.message import Message
 from queue import Queue
@@ -12,11 +13,11 @@ import msgspec
 import pytest
 from aiosmtpd.controller import Controller
 
-from allocation.adapters.brokers.redis_pubsub import RedisSubscriber, connect
-from allocation.bootstrap import Application, bootstrap
+from allocation.adapters.brokers.redis_pubsub import BOOK_CHANNEL, RedisSubscriber, connect
+from allocation.bootstrap import Application, bootstrap, receivers_of
 from allocation.config import load_settings
 from allocation.domain.commands import Allocate, CreateBatch
-from allocation.entrypoints.redis_eventconsumer import CHANNEL, consume
+from allocation.entrypoints.consumer import serve_all
 from tests.servers.process import LOOPBACK, free_port
 
 CHAIR = "RED-CHAIR"
@@ -159,14 +160,15 @@ def test_a_mail_server_that_is_away_is_waited_for(start_worker: StartWorker, pos
 def consumer(application: Application, redis_url: str) -> Iterator[Application]:
     """An application behind the pub/sub entry, listening."""
     stopping = Flag()
-    subscriber = RedisSubscriber(connect(redis_url), CHANNEL)
-    thread = Thread(target=consume, args=(application, subscriber, stopping))
+    by_pubsub = application.settings.model_copy(update={"receive_from": redis_url.replace(":", "+pubsub:", 1)})
+    receivers = receivers_of(replace(application, settings=by_pubsub))
+    thread = Thread(target=serve_all, args=(application, receivers, stopping))
     thread.start()
-    while not dict(connect(redis_url).pubsub_numsub(CHANNEL))[CHANNEL.encode()]:
+    while not dict(connect(redis_url).pubsub_numsub(BOOK_CHANNEL))[BOOK_CHANNEL.encode()]:
         pass
     yield application
     stopping.set()
-    connect(redis_url).publish(CHANNEL, "the last word, to wake it")
+    connect(redis_url).publish(BOOK_CHANNEL, "the last word, to wake it")
     thread.join()
 
 
@@ -182,7 +184,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 def test_a_quantity_change_comes_in_by_the_channel(consumer: Application, redis_url: str) -> None:
     consumer.bus.handle(CreateBatch("b1", CHAIR, 10))
     consumer.bus.handle(Allocate("o1", CHAIR, 8))
-    connect(redis_url).publish(CHANNEL, '{"batchref": "b1", "qty": 5}')
+    connect(redis_url).publish(BOOK_CHANNEL, '{"batchref": "b1", "qty": 5}')
     wait_until(lambda: [line.status for line in consumer.views.order("o1")] == ["waiting"])
 
 
@@ -203,8 +205,8 @@ def test_a_message_that_cannot_be_handled_is_parked_and_the_next_is_served(
     consumer: Application, redis_url: str, message: str | bytes, reason: str
 ) -> None:
     consumer.bus.handle(CreateBatch("b1", CHAIR, 10))
-    connect(redis_url).publish(CHANNEL, message)
-    connect(redis_url).publish(CHANNEL, '{"batchref": "b1", "qty": 7}')
+    connect(redis_url).publish(BOOK_CHANNEL, message)
+    connect(redis_url).publish(BOOK_CHANNEL, '{"batchref": "b1", "qty": 7}')
     wait_until(lambda: (batch := consumer.views.batch("b1")) is not None and batch.qty == 7)
     [letter] = consumer.dead_letters.parked()
     assert reason in letter.reason
@@ -214,9 +216,9 @@ def test_a_message_that_cannot_be_handled_is_parked_and_the_next_is_served(
 def test_a_message_with_an_id_is_done_once(consumer: Application, redis_url: str) -> None:
     consumer.bus.handle(CreateBatch("b1", CHAIR, 10))
     for qty in (7, 8):
-        connect(redis_url).publish(CHANNEL, f'{{"batchref": "b1", "qty": {qty}, "id": "m-{qty}"}}')
-    connect(redis_url).publish(CHANNEL, '{"batchref": "b1", "qty": 7, "id": "m-7"}')
-    connect(redis_url).publish(CHANNEL, '{"batchref": "b1", "qty": 9, "id": "m-9"}')
+        connect(redis_url).publish(BOOK_CHANNEL, f'{{"batchref": "b1", "qty": {qty}, "id": "m-{qty}"}}')
+    connect(redis_url).publish(BOOK_CHANNEL, '{"batchref": "b1", "qty": 7, "id": "m-7"}')
+    connect(redis_url).publish(BOOK_CHANNEL, '{"batchref": "b1", "qty": 9, "id": "m-9"}')
     wait_until(lambda: (batch := consumer.views.batch("b1")) is not None and batch.qty == 9)
     changes = [e.event.qty for e in consumer.views.events((), 10).events[1:]]  # type: ignore[union-attr]  # all of them have one
     assert changes == [7, 8, 9]

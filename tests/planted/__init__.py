@@ -6,6 +6,8 @@ holds one of the words, or whose register (a module here) is called so.
 """
 
 from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
 
 
 @dataclass(frozen=True)
@@ -28,3 +30,9 @@ class Plant:
 
 def plant(name: str, test: str, file: str, old: str, new: str) -> Plant:
     return Plant(name, test, (Edit(file, old, new),))
+
+
+def registers() -> dict[str, list[Plant]]:
+    """Every register of this folder, by its module's name."""
+    names = [module.name for module in iter_modules(__path__) if not module.name.startswith("_")]
+    return {name: import_module(f"{__name__}.{name}").PLANTS for name in names}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.planted import Plant, domain, pitfalls, reactions, service, stores
+from tests.planted import Plant, registers
 from tests.servers.postgres import VARIABLE, postgres
 
 ROOT = Path(__file__).parents[2]
@@ -68,8 +68,7 @@ def try_one(plant: Plant, sound: Path, database: str) -> tuple[bool, str]:
 
 
 def main(words: Sequence[str]) -> int:
-    registers = {"pitfalls": pitfalls, "domain": domain, "service": service, "stores": stores, "reactions": reactions}
-    plants = [(name, x) for name, register in registers.items() for x in register.PLANTS]
+    plants = [(name, x) for name, register in registers().items() for x in register]
     chosen = [x for name, x in plants if not words or any(w == name or w in x.name or w in x.test for w in words)]
     with postgres() as server, tempfile.TemporaryDirectory(prefix="planted-") as folder:
         # One copy for the whole run: somebody may go on working in the checkout.

@@ -3,7 +3,7 @@
 from tests.planted import Plant, plant
 
 LANES, MEMORY = "service_layer/subscriptions.py", "adapters/memory_subscriptions.py"
-SQL, CONSUMER = "adapters/sql/subscriptions.py", "entrypoints/redis_eventconsumer.py"
+SQL, CONSUMER = "adapters/sql/subscriptions.py", "entrypoints/consumer.py"
 LINE_TESTS, STORE_TESTS = "unit/test_subscriptions.py::", "contracts/test_subscription_stores.py::"
 REACTIONS = "integration/test_reactions.py::"
 
@@ -45,7 +45,7 @@ PLANTS: list[Plant] = [
     ),
     plant(
         "no epoch: an owner whose lease ran out moves the cursor on",
-        STORE_TESTS + "test_one_owner_at_a_time_and_a_change_of_owner_raises_the_epoch",
+        STORE_TESTS + "test_one_owner_at_a_time_and_each_taking_raises_the_epoch",
         SQL,
         "        subscriptions.c.epoch == lease.epoch,\n",
         "",
@@ -61,14 +61,14 @@ PLANTS: list[Plant] = [
         "a bad message ends the consumer",
         REACTIONS + "test_a_message_that_cannot_be_handled_is_parked_and_the_next_is_served",
         CONSUMER,
-        "    except (Refused, IdReused) as refusal:\n        _park(application, data, str(refusal))\n",
-        "",
+        "            except BadMessage as bad:\n",
+        "            except KeyError as bad:\n",
     ),
     plant(
         "a bad message is dropped",
         REACTIONS + "test_a_message_that_cannot_be_handled_is_parked_and_the_next_is_served",
         CONSUMER,
-        '    application.dead_letters.park(f"redis {CHANNEL}", data, reason)\n',
+        "        self._application.dead_letters.park(delivery.source, body, reason)\n",
         "",
     ),
 ]

@@ -41,7 +41,7 @@ def plant(project: Path, module: str, line: str) -> None:
 def test_every_contract_is_kept(copy: Path) -> None:
     run = lint_imports(copy)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "3 kept, 0 broken" in run.stdout
+    assert "4 kept, 0 broken" in run.stdout
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,12 @@ def test_every_contract_is_kept(copy: Path) -> None:
         ("domain/model.py", "def late():\n    import sqlalchemy", "allocation.domain.model may not import sqlalchemy"),
         ("domain/model.py", "import tenacity", "allocation.domain.model may not import tenacity"),
         ("service_layer/__init__.py", "from flask import request", "allocation.service_layer may not import flask"),
+        ("replica/facts.py", "import redis", "allocation.replica.facts may not import redis"),
+        (
+            "replica/facts.py",
+            "import allocation.domain",
+            "allocation.replica is not allowed to import allocation.domain",
+        ),
         ("service_layer/__init__.py", "import allocation.config", "allocation.service_layer is not allowed to import"),
     ],
 )

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from tests.planted import domain, pitfalls, reactions, service, stores
+from tests.planted import registers
 
 TESTS = Path(__file__).parents[1]
 SOURCE = TESTS.parent / "src" / "allocation"
-PLANTS = [*pitfalls.PLANTS, *domain.PLANTS, *service.PLANTS, *stores.PLANTS, *reactions.PLANTS]
+PLANTS = [plant for register in registers().values() for plant in register]
 
 
 def test_every_planted_bug_fits_the_source() -> None:

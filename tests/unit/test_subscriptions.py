@@ -1,5 +1,7 @@
 """Deliveries in order per key; what is refused waits in its lane, alone."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from allocation.adapters.memory import MemoryStore, MemoryUnitOfWork
@@ -10,9 +12,19 @@ from allocation.service_layer.envelope import EventEnvelope
 from allocation.service_layer.errors import LeaseLost, Rejected, Unavailable
 from allocation.service_layer.handlers import COMMAND_HANDLERS
 from allocation.service_layer.messagebus import MessageBus
-from allocation.service_layer.read_models import ReadModels
-from allocation.service_layer.subscriptions import Backoff, Discarded, Lease, Line, Subscription, one_by_one
-from tests.fakes import CountingIds, SetClock
+from allocation.service_layer.read_models import Movements, ReadModels
+from allocation.service_layer.subscriptions import (
+    LONGEST_ABSENCE_SECONDS,
+    Backoff,
+    Destination,
+    Discarded,
+    Lease,
+    Line,
+    Subscription,
+    all_together,
+    one_by_one,
+)
+from tests.fakes import NOON, CountingIds, SetClock
 
 CHAIR, TABLE = "RED-CHAIR", "SMALL-TABLE"
 
@@ -162,3 +174,59 @@ def test_a_long_lane_is_drained_page_by_page(shop: Shop) -> None:
     shop.rounds()
     assert shop.delivered == [f"c{n}" for n in range(23)]
     assert shop.subscriptions.lanes() == []
+
+
+def test_a_destination_that_is_back_after_hours_is_noticed_within_seconds(shop: Shop) -> None:
+    shop.fails["c1"] = Unavailable("connection refused")
+    shop.do(*chairs("c1"))
+    for _ in range(20):
+        shop.rounds()
+        shop.clock.step(3600)
+    shop.rounds()
+    shop.fails.clear()
+    shop.clock.step(LONGEST_ABSENCE_SECONDS)
+    shop.rounds()
+    assert shop.delivered == ["c1"]
+
+
+def test_a_destination_that_is_away_is_away_in_every_partition(shop: Shop) -> None:
+    destination = Destination(shop.clock, Backoff(lambda: 0.0))
+    subscription = Subscription("mail", frozenset({Allocated}), one_by_one(shop.deliver))
+    line = Line(subscription, shop.subscriptions, shop.clock, Backoff(lambda: 0.0), destination=destination)
+    shop.do(*chairs("c1"))
+    destination.was_away()
+    assert line.round(shop.lease) == (shop.lease, False)
+    shop.clock.step(2)
+    assert line.round(shop.lease)[1]
+
+
+def page_of(shop: Shop) -> list[EventEnvelope]:
+    shop.do(*chairs("c1"), *tables("t1"), *chairs("c2"))
+    return shop.subscriptions.read(0, 2, 10)
+
+
+def test_a_page_that_cannot_be_handled_as_one_is_handled_one_by_one(shop: Shop) -> None:
+    """So that only the one to blame is parked, and what the others wrote is written once."""
+    page = page_of(shop)
+
+    def handle(events: Sequence[EventEnvelope], read_models: ReadModels) -> None:
+        for logged in events:
+            read_models.add_movements(logged.key, NOON.date(), Movements(allocated=1))
+        if any(logged.event == Allocated("c1", CHAIR, 1, "b1") for logged in events):
+            raise ValueError("cannot be counted")
+
+    written = ReadModels()
+    outcomes = all_together(handle)(page, written)
+    assert [type(outcome) for outcome in outcomes] == [ValueError, type(None), ValueError], "c2 waits behind c1"
+    assert written.movements == {(TABLE, NOON.date()): Movements(allocated=1)}
+
+
+def test_a_page_whose_destination_is_away_wrote_nothing(shop: Shop) -> None:
+    def handle(events: Sequence[EventEnvelope], read_models: ReadModels) -> None:
+        read_models.add_movements(CHAIR, NOON.date(), Movements(allocated=1))
+        raise Unavailable("connection refused")
+
+    written = ReadModels()
+    outcomes = all_together(handle)(page_of(shop), written)
+    assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
+    assert written == ReadModels()

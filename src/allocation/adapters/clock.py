@@ -7,11 +7,20 @@ import time
 from datetime import UTC, datetime
 
 from allocation.service_layer.envelope import Clock, Ids
+from allocation.service_layer.waiting import Timer
 
 
 class SystemClock(Clock):
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+
+class SystemTimer(Timer):
+    def seconds(self) -> float:
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
 
 
 class TimeOrderedIds(Ids):

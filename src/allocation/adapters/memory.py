@@ -7,7 +7,8 @@ happy path free of copies and holds the log to its word.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import date, datetime
 from itertools import islice
@@ -18,6 +19,7 @@ from typing import Self
 from allocation.domain.events import BatchCreated, Event
 from allocation.domain.model import Batch, Lines, OrderLine, Product
 from allocation.service_layer.answers import BatchState, Promise, promise_of, state_of
+from allocation.service_layer.cache import Places
 from allocation.service_layer.envelope import (
     Clock,
     CommandEnvelope,
@@ -29,7 +31,7 @@ from allocation.service_layer.envelope import (
 from allocation.service_layer.errors import Conflict
 from allocation.service_layer.read_models import Movements, ReadModels, Stock, StockLevel
 from allocation.service_layer.unit_of_work import Handled, Repository, UnitOfWork
-from allocation.views import STOCK_LEVELS, EventPage, ProductView, StockPage, Views, product_view
+from allocation.views import STOCK_LEVELS, Answer, EventPage, ProductView, StockPage, Views, product_view
 
 
 class MemoryStore:
@@ -87,6 +89,11 @@ class MemoryStore:
             self._history[envelope.event.sku].append(envelope)
         self.sku_of_batch |= owners
         self.inbox |= inbox
+
+    def history(self, sku: str, version: int) -> list[EventEnvelope]:
+        """A product's events up to a version."""
+        with self.lock:
+            return self._history[sku][:version] if sku in self._history else []
 
     def forget_changes(self, product: Product) -> None:
         """Fold the product from the log again, if it went beyond: what was not logged has not happened."""
@@ -203,23 +210,23 @@ class MemoryViews(Views):
         self._store = store
 
     def order(self, orderid: str) -> list[Promise]:
-        with self._store.lock:
+        with self._reading():
             products = sorted(self._store.products.items())
             return [promise_of(product, orderid) for _, product in products if orderid in product.lines]
 
     def line(self, orderid: str, sku: str) -> Promise | None:
-        with self._store.lock:
+        with self._reading():
             product = self._store.products.get(sku)
             return promise_of(product, orderid) if product and orderid in product.lines else None
 
     def batch(self, ref: str) -> BatchState | None:
-        with self._store.lock:
+        with self._reading():
             product = self._store.products.get(self._store.sku_of_batch.get(ref, ""))
             batch = product.batches.get(ref) if product else None
             return state_of(product, batch) if product and batch else None
 
     def product(self, sku: str, waiting_limit: int = 100) -> ProductView | None:
-        with self._store.lock:
+        with self._reading():
             product = self._store.products.get(sku)
             if product is None:
                 return None
@@ -228,7 +235,7 @@ class MemoryViews(Views):
     def events(self, after: Sequence[LogPosition], limit: int, sku: str | None = None) -> EventPage:
         cursor = {p.partition: p.seq for p in after}
         found: list[EventEnvelope] = []
-        with self._store.lock:
+        with self._reading():
             for partition, log in enumerate(self._store.log):
                 for logged in islice(log, cursor.get(partition, 0), None):
                     if len(found) == limit:
@@ -238,27 +245,50 @@ class MemoryViews(Views):
                         found.append(logged)
         return EventPage(found, [LogPosition(p, seq) for p, seq in sorted(cursor.items())])
 
+    def position_at(self, sku: str, version: int) -> LogPosition | None:
+        history = self._store.history(sku, version)
+        return history[-1].position if history else None
+
     def stock(self, after: Sequence[LogPosition], limit: int) -> StockPage:
         cursor = {p.partition: p.seq for p in after}
-        with self._store.lock:
+        with self._reading():
             levels = sorted(self._store.read_models.stock_levels.values(), key=lambda x: _place(x.position))
-        found = [x for x in levels if x.position.seq > cursor.get(x.position.partition, 0)][:limit]
+            there = [x for x in levels if self.stock_reached(x.position)]
+        found = [x for x in there if x.position.seq > cursor.get(x.position.partition, 0)][:limit]
         cursor.update((x.position.partition, x.position.seq) for x in found)
         return StockPage(found, [LogPosition(p, seq) for p, seq in sorted(cursor.items())])
 
     def movements(self, sku: str, limit: int = 100) -> list[tuple[date, Movements]]:
-        with self._store.lock:
+        with self._reading():
             days = [(day, replace(m)) for (of, day), m in self._store.read_models.movements.items() if of == sku]
         return sorted(days, key=lambda x: x[0], reverse=True)[:limit]
 
     def reached(self, position: LogPosition) -> bool:
+        return self.log_reached(position)
+
+    def log_reached(self, position: LogPosition) -> bool:
         return len(self._store.log[position.partition]) >= position.seq
 
     def stock_reached(self, position: LogPosition) -> bool:
         return self._store.projected.get((STOCK_LEVELS, position.partition), 0) >= position.seq
 
+    def with_heads(self, ask: Callable[[Views], Answer]) -> tuple[Answer, Places]:
+        with self._reading():
+            return ask(_Inside(self._store)), {partition: len(log) for partition, log in enumerate(self._store.log)}
+
     def ready(self) -> None:
         """Memory is always there."""
+
+    def _reading(self) -> AbstractContextManager[object]:
+        """One snapshot for all that is read inside."""
+        return self._store.lock
+
+
+class _Inside(MemoryViews):
+    """The same questions, asked inside a snapshot that is open."""
+
+    def _reading(self) -> AbstractContextManager[object]:
+        return nullcontext()
 
 
 class MemoryStock(Stock):

@@ -89,8 +89,8 @@ class MemorySubscriptionStore(SubscriptionStore):
             if cursor.owner != owner or cursor.leased_until <= now:
                 if cursor.leased_until > now - timedelta(seconds=patience_seconds):
                     return None
-                cursor.epoch += cursor.owner != owner
                 cursor.owner = owner
+            cursor.epoch += 1
             cursor.leased_until = now + timedelta(seconds=seconds)
             return Lease(name, partition, owner, cursor.epoch, cursor.seq, cursor.leased_until)
 
@@ -139,7 +139,8 @@ class MemorySubscriptionStore(SubscriptionStore):
                 place = (lease.subscription, key)
                 self._lanes[place] = heeding(lane, settlement.seen.get(key), self._lanes.get(place))
             self._store.read_models.take(settlement.read_models)
-            behind = [lane.next_seq - 1 for (name, _), lane in self._lanes.items() if name == lease.subscription]
+            here = (lease.subscription, lease.partition)
+            behind = [x.next_seq - 1 for x in self._lanes.values() if (x.subscription, x.partition) == here]
             self._store.projected[lease.subscription, lease.partition] = min([settlement.seq, *behind])
             return replace(lease, seq=settlement.seq, until=cursor.leased_until)
 

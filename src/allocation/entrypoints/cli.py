@@ -16,9 +16,18 @@ from allocation.entrypoints import opened, past
 from allocation.entrypoints.console import print_json
 from allocation.entrypoints.importing.rows import UnreadableFile
 from allocation.entrypoints.lanes import lanes
-from allocation.entrypoints.reading import print_order, print_product, print_settings, product_json
+from allocation.entrypoints.reading import (
+    movements_json,
+    print_movements,
+    print_order,
+    print_product,
+    print_settings,
+    product_json,
+)
+from allocation.entrypoints.rules import rules
 from allocation.entrypoints.settings_table import explain
 from allocation.entrypoints.subscriptions import subscriptions
+from allocation.entrypoints.verifying import rebuild, verify
 from allocation.service_layer.errors import SetupError, Unavailable, UnknownPosition
 
 if TYPE_CHECKING:  # `--help` does not wait for a database library
@@ -69,7 +78,12 @@ def demo() -> None:
 
 
 @main.command()
-def serve() -> None:
+@click.option(
+    "--cache",
+    type=click.Choice(["none", "memory", "redis"]),
+    help="Where orders and products are read: in place of ALLOCATION_CACHE, which `allocation worker` is to know too.",
+)
+def serve(cache: str | None) -> None:
     """Serve HTTP until stopped, with documentation at /docs.
 
     \b
@@ -78,7 +92,7 @@ def serve() -> None:
     """
     from allocation.entrypoints.server import serve as serve_http
 
-    serve_http(load_settings())
+    serve_http(load_settings() if cache is None else load_settings(cache=cache))
 
 
 @main.command()
@@ -105,6 +119,22 @@ def worker(starts: tuple[str, ...]) -> None:
     if unclear := [start for start in starts if not start.endswith("=beginning")]:
         raise click.BadParameter(f"write NAME=beginning, not {unclear[0]!r}.", param_hint="--from")
     run_worker(load_settings(), {start.removesuffix("=beginning") for start in starts})
+
+
+@main.command()
+def consumer() -> None:
+    """Take in commands from the brokers that ALLOCATION_RECEIVE_FROM names. Stops on SIGTERM or Ctrl-C.
+
+    A message is acknowledged once its command is committed. One that cannot be handled is kept among the dead letters,
+    and the next one is served. Start several: they share the work, in order for each key.
+
+    \b
+    Example:
+      ALLOCATION_RECEIVE_FROM=redis+streams://localhost/0 allocation consumer
+    """
+    from allocation.entrypoints.consumer import run_consumer
+
+    run_consumer(load_settings())
 
 
 @main.command()
@@ -225,6 +255,29 @@ def stock(sku: str, at: At, as_json: bool) -> None:
         print_product(product)
 
 
+@main.command(short_help="What moved of a product, day by day.")
+@click.argument("sku")
+@click.option("--days", type=click.IntRange(1), default=30, show_default=True, help="The latest so many days.")
+@as_json
+def movements(sku: str, days: int, as_json: bool) -> None:
+    """What moved of a product, by day (UTC): pieces received, promised, taken off a batch, left waiting, cancelled.
+
+    The worker counts them, a moment after they happen.
+
+    \b
+    Example:
+      allocation movements RED-CHAIR
+    """
+    with opened.application() as application:
+        moved = application.views.movements(sku, days)
+        if not moved and application.views.product(sku) is None:
+            raise click.ClickException(f"No batch of {sku} was ever bought.")
+    if as_json:
+        print_json(movements_json(sku, moved))
+    else:
+        print_movements(sku, moved)
+
+
 @main.command(short_help="What an order was promised, line by line.")
 @click.argument("orderid")
 @past.at_option
@@ -287,10 +340,10 @@ def settings(as_json: bool) -> None:
     load_settings()
 
 
-for command in (past.history, past.trace, past.explain, past.shop, past.what_if):
-    main.add_command(command)
-main.add_command(subscriptions)
-main.add_command(lanes)
+for further in (past.history, past.trace, past.explain, past.shop, past.what_if):
+    main.add_command(further)
+for further in (subscriptions, lanes, rules, verify, rebuild):
+    main.add_command(further)
 
 if __name__ == "__main__":
     main()

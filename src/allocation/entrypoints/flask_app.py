@@ -13,6 +13,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from allocation.bootstrap import Application
 from allocation.entrypoints.http import (
     allocations,
+    audit,
     batches,
     book,
     events,
@@ -23,6 +24,7 @@ from allocation.entrypoints.http import (
     orders,
     past,
     products,
+    stock,
     traces,
     what_if,
 )
@@ -37,6 +39,7 @@ RESOURCES = (
     allocations,
     orders,
     products,
+    stock,
     past,
     history,
     traces,
@@ -44,6 +47,7 @@ RESOURCES = (
     what_if,
     events,
     lanes,
+    audit,
     book,
     health,
 )

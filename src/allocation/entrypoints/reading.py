@@ -1,9 +1,11 @@
-"""What `stock`, `order` and `settings` print for people."""
+"""What `stock`, `movements`, `order` and `settings` print for people."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple, fields
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -11,6 +13,7 @@ import msgspec
 from allocation.entrypoints.console import console, day, table
 from allocation.entrypoints.settings_table import Setting
 from allocation.service_layer.answers import Promise
+from allocation.service_layer.read_models import Movements
 from allocation.views import ProductView
 
 MOST_WAITING = 20
@@ -32,6 +35,22 @@ def print_product(product: ProductView) -> None:
         screen.print(table("order", ">qty", rows=[(x.orderid, x.qty) for x in product.waiting[:MOST_WAITING]]))
         if product.waiting_lines > MOST_WAITING:
             screen.print(f"... and {product.waiting_lines - MOST_WAITING:,} more.")
+
+
+def movements_json(sku: str, moved: Sequence[tuple[date, Movements]]) -> dict[str, Any]:
+    """What `GET /v1/products/<sku>/movements` tells."""
+    return {"sku": sku, "days": [{"day": day.isoformat(), **msgspec.to_builtins(m)} for day, m in moved]}
+
+
+def print_movements(sku: str, moved: Sequence[tuple[date, Movements]]) -> None:
+    rows = [(day.isoformat(), *astuple(m)) for day, m in moved]
+    screen = console()
+    if not rows:
+        screen.print(f"{sku}: nothing was counted yet.")
+        return
+    screen.print(f"{sku}, pieces by day")
+    columns = [f">{field.name}" for field in fields(Movements)]
+    screen.print(table("day", *columns, rows=rows))
 
 
 def print_order(orderid: str, lines: Sequence[Promise]) -> None:

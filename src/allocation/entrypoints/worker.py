@@ -32,6 +32,11 @@ def run_worker(settings: Settings, from_the_beginning: Collection[str] = ()) -> 
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    if settings.cache == "memory":
+        raise SetupError(
+            "ALLOCATION_CACHE is memory: that cache lives in the process that serves, and is kept there. Set it to "
+            "redis, or to none"
+        )
     application = bootstrap(settings)
     if unknown := set(from_the_beginning) - set(application.worker.names()):
         application.close()
@@ -40,6 +45,7 @@ def run_worker(settings: Settings, from_the_beginning: Collection[str] = ()) -> 
             f"{', '.join(application.worker.names())}"
         )
     application.worker.start(from_the_beginning)
+    application.self_audit.start()
     _log.info("delivering for: %s", ", ".join(application.worker.names()) or "nobody; no mail or Redis is set")
     stopping.wait()
     application.close()

@@ -54,8 +54,8 @@ class Message:
 
 
 class Publisher(ABC):
-    """Hands messages to a broker: facts and stock levels, and commands for one who sends them. Used by one thread at a
-    time.
+    """Hands messages to a broker: facts and stock levels, and commands for one who sends them. Each topic is published
+    by one thread at a time, different topics at the same time by several.
 
     Callers may not assume that a message arrives once: what is not known to be accepted is published again, under the
     same id, and consumers drop versions of a key that they have passed.

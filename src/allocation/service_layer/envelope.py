@@ -6,6 +6,7 @@ that directly led to this one (for an event: of its command). `traceparent` is W
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -13,6 +14,8 @@ from zlib import crc32
 
 from allocation.domain.commands import Command
 from allocation.domain.events import Event
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}(-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(-|\Z)")
 
 
 class Clock(Protocol):
@@ -85,6 +88,14 @@ class EventEnvelope:
     def key(self) -> str:
         """What is ordered: events of one key are seen in order, those of different keys need not be."""
         return self.event.sku
+
+
+def valid_traceparent(given: str | None) -> str | None:
+    """W3C Trace Context, section 3.2: of a later version, the part that this one knows; None if it is no such thing."""
+    found = _TRACEPARENT.match(given) if given is not None else None
+    if given is None or found is None or (given.startswith("00") and found[2]):
+        return None
+    return f"00{found[1]}"
 
 
 def partition_of(key: str, partitions: int) -> int:

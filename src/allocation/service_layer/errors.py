@@ -6,11 +6,14 @@ ServiceError
 └── Unavailable        the store cannot be reached; nothing was done
     ├── Conflict         others changed the same products meanwhile; retried, then told
     ├── OutcomeUnknown   the store went away while it committed and has not come back: it may be done
-    └── Overloaded       too many commands wait already; this one was not begun
+    ├── Overloaded       too many commands wait already; this one was not begun
+    └── NotReached       what is read has not come as far in the log as the reader wants it
 SetupError             the store is not what the settings say; the start is stopped
 """
 
 from __future__ import annotations
+
+from allocation.service_layer.envelope import LogPosition
 
 
 class ServiceError(Exception):
@@ -59,6 +62,16 @@ class OutcomeUnknown(Unavailable):
 
 class Overloaded(Unavailable):
     """More commands wait than the service takes on."""
+
+
+class NotReached(Unavailable):
+    """A read model, or the log, has not come to this position in time."""
+
+    def __init__(self, position: LogPosition) -> None:
+        super().__init__(
+            f"What is read here has not come to {position} yet; ask again in a moment, or without at_least"
+        )
+        self.position = position
 
 
 class SetupError(Exception):

@@ -8,6 +8,7 @@ holds it (`logged`), or a page of them in order (`page`), after the commit, at l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from typing import Any, get_args
 
 from allocation.domain import commands, events
@@ -16,13 +17,14 @@ from allocation.domain.events import Event
 from allocation.domain.model import OrderLine, Product
 from allocation.service_layer.answers import BatchState, Promise, promise_of, state_of
 from allocation.service_layer.broker import FACTS, STOCK_LEVEL, Publisher
-from allocation.service_layer.envelope import EventEnvelope, message_of
+from allocation.service_layer.cache import Cache, touched_by, unbroken
+from allocation.service_layer.envelope import EventEnvelope, LogPosition, message_of
 from allocation.service_layer.facts import fact_of, level_message
 from allocation.service_layer.history.as_of import snapshot_at
 from allocation.service_layer.history.ports import History
 from allocation.service_layer.history.snapshots import EVERY
 from allocation.service_layer.ports import Channel, Notifications
-from allocation.service_layer.read_models import Movements, ReadModels, Stock
+from allocation.service_layer.read_models import ReadModels, Stock, movements_of
 from allocation.service_layer.unit_of_work import UnitOfWork
 
 
@@ -145,20 +147,22 @@ def project_stock_levels(page: Sequence[EventEnvelope], stock: Stock, read_model
 
 def count_movements(logged: EventEnvelope, read_models: ReadModels) -> None:
     """Count what moved on a day. Counting is no way to do a thing twice: this needs the cursor's transaction."""
-    match logged.event:
-        case events.BatchCreated(qty=qty):
-            moved = Movements(received=qty)
-        case events.Allocated(qty=qty):
-            moved = Movements(allocated=qty)
-        case events.Deallocated(qty=qty):
-            moved = Movements(deallocated=qty)
-        case events.Backordered(qty=qty):
-            moved = Movements(backordered=qty)
-        case events.Cancelled(qty=qty):
-            moved = Movements(cancelled=qty)
-        case _:
-            return
-    read_models.add_movements(logged.key, logged.time.date(), moved)
+    moved = movements_of(logged.event)
+    if moved is not None:
+        read_models.add_movements(logged.key, logged.time.astimezone(UTC).date(), moved)
+
+
+def keep_cache(page: Sequence[EventEnvelope], cache: Cache) -> None:
+    """Tell the cache what was touched, and how far that goes: both at once."""
+    for events_in_turn in unbroken(page):
+        touched = {thing: e.position.seq for e in events_in_turn for thing in touched_by(e.event)}
+        first, last = events_in_turn[0].position, events_in_turn[-1].position
+        cache.mark(first.partition, first.seq - 1, last.seq, touched)
+
+
+def confirm_cache(position: LogPosition, cache: Cache) -> None:
+    """Tell a cache that has nothing to hear where the log is, so that it notices if it has lost something."""
+    cache.confirm(position)
 
 
 def keep_snapshots(page: Sequence[EventEnvelope], history: History, read_models: ReadModels) -> None:
@@ -174,6 +178,7 @@ OF_EVERY_EVENT: list[Callable[..., Any]] = [
     keep_snapshots,
     publish_facts,
     publish_stock_levels,
+    keep_cache,
 ]
 
 OF_ONE_EVENT: dict[type[Event], list[Callable[..., Any]]] = {
@@ -185,3 +190,6 @@ EVENT_HANDLERS: dict[type[Event], list[Callable[..., Any]]] = {
     event: [*OF_ONE_EVENT.get(event, []), *OF_EVERY_EVENT] for event in get_args(Event)
 }
 """Each handler is one subscription, named like it (see `subscriptions`)."""
+
+WHEN_IDLE: dict[Callable[..., Any], Callable[..., Any]] = {keep_cache: confirm_cache}
+"""What a subscription does whenever it finds itself at the head of the log, by its handler."""

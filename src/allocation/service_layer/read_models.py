@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
+from allocation.domain import events
 from allocation.domain.errors import Available
+from allocation.domain.events import Event
 from allocation.service_layer.envelope import LogPosition
 from allocation.service_layer.history.snapshots import Snapshot
 
@@ -45,6 +47,23 @@ class Movements:
         self.deallocated += other.deallocated
         self.backordered += other.backordered
         self.cancelled += other.cancelled
+
+
+def movements_of(event: Event) -> Movements | None:
+    """What an event moved, if anything."""
+    match event:
+        case events.BatchCreated(qty=qty):
+            return Movements(received=qty)
+        case events.Allocated(qty=qty):
+            return Movements(allocated=qty)
+        case events.Deallocated(qty=qty):
+            return Movements(deallocated=qty)
+        case events.Backordered(qty=qty):
+            return Movements(backordered=qty)
+        case events.Cancelled(qty=qty):
+            return Movements(cancelled=qty)
+        case _:
+            return None
 
 
 @dataclass(slots=True)

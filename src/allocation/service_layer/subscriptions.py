@@ -33,6 +33,7 @@ class Subscription:
     """A named reader of the log: `wants` is its rule. A new one starts at the log's head, or where it began.
 
     `pause_seconds`: how long it lets events gather after a round, for one to whom the last word on a key is enough.
+    `idle` is called with its place whenever it has nothing to deliver; it may raise `Unavailable`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Subscription:
     deliver: Deliver
     from_the_beginning: bool = False
     pause_seconds: float = 0.0
+    idle: Callable[[LogPosition], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ class SubscriptionStore(ABC):
         self, name: str, partition: int, owner: str, seconds: float, patience_seconds: float = 0.0
     ) -> Lease | None:
         """Take or prolong the lease; None if another owner has it, or it has been free for less than
-        `patience_seconds`. A change of owner raises the epoch."""
+        `patience_seconds`. Each time raises the epoch: of two who go by one name, only the last to ask settles."""
 
     @abstractmethod
     def release(self, lease: Lease) -> None:
@@ -199,8 +201,36 @@ class Backoff:
         return min(self.first_seconds * 2.0 ** (attempt - 1), self.most_seconds) * (1 + self.jitter() / 2)
 
 
+LONGEST_ABSENCE_SECONDS = 15.0
+
+
+class Destination:
+    """Where a subscription delivers, in whichever partition: left alone for a while after it was away, but never for
+    longer than `LONGEST_ABSENCE_SECONDS`, so that it is soon noticed to be back."""
+
+    def __init__(self, clock: Clock, backoff: Backoff) -> None:
+        self._clock, self._backoff = clock, backoff
+        self._failures = 0
+        self._away_until: datetime | None = None
+
+    def is_away(self) -> bool:
+        """Whether it was away a moment ago; it is left alone until it may be back."""
+        return self._away_until is not None and self._clock.now() < self._away_until
+
+    def was_away(self) -> None:
+        self._failures += 1
+        pause_seconds = min(self._backoff.seconds(self._failures), LONGEST_ABSENCE_SECONDS)
+        self._away_until = self._clock.now() + timedelta(seconds=pause_seconds)
+
+    def was_there(self) -> None:
+        self._failures = 0
+
+
 class Line:
-    """One subscription on one partition: reads, delivers, settles. Used by one thread, the holder of the lease."""
+    """One subscription on one partition: reads, delivers, settles. Used by one thread, the holder of the lease.
+
+    `destination` is shared by the lines of a subscription.
+    """
 
     def __init__(
         self,
@@ -210,32 +240,39 @@ class Line:
         backoff: Backoff,
         page: int = 200,
         lease_seconds: float = 15.0,
+        destination: Destination | None = None,
     ) -> None:
         self._subscription, self._store, self._clock = subscription, store, clock
+        self._destination = destination or Destination(clock, backoff)
         self._backoff, self._page, self._lease_seconds = backoff, page, lease_seconds
-        self._failures = 0
-        self._away_until: datetime | None = None
 
     def round(self, lease: Lease) -> tuple[Lease, bool]:
         """Deliver what is there, up to a page, and what is due of the lanes. Answers whether anything moved.
 
         Raises `LeaseLost`; then what was delivered may be delivered again by the new owner.
         """
-        if self._is_away():
+        if self._destination.is_away():
             return lease, False
         now = self._clock.now()
         lanes = {lane.key: lane for lane in self._store.lanes(lease.subscription, lease.partition)}
         settlement = Settlement(lease.seq, lanes)
         self._go_on(lease, lanes, settlement)
         for lane in lanes.values():
-            if lane.due_at is not None and lane.due_at <= now and not self._is_away():
+            if lane.due_at is not None and lane.due_at <= now and not self._destination.is_away():
                 self._drain(lane, settlement)
         moved = settlement != Settlement(lease.seq, lanes)
+        if not moved and not self._destination.is_away():
+            self._be_idle(lease)
         return (self._store.settle(lease, settlement, self._lease_seconds) if moved else lease), moved
 
-    def _is_away(self) -> bool:
-        """Whether the destination was away a moment ago; it is left alone until it may be back."""
-        return self._away_until is not None and self._clock.now() < self._away_until
+    def _be_idle(self, lease: Lease) -> None:
+        if self._subscription.idle is not None:
+            try:
+                self._subscription.idle(LogPosition(lease.partition, lease.seq))
+            except Unavailable:
+                self._destination.was_away()
+            else:
+                self._destination.was_there()
 
     def _go_on(self, lease: Lease, lanes: Mapping[str, Lane], settlement: Settlement) -> None:
         events = self._store.read(lease.partition, lease.seq, self._page)
@@ -281,10 +318,9 @@ class Line:
         outcomes = zip(events, self._subscription.deliver(events, settlement.read_models), strict=True)
         refused = {logged.id: failure for logged, failure in outcomes if failure is not None}
         if any(isinstance(failure, Unavailable) for failure in refused.values()):
-            self._failures += 1
-            self._away_until = self._clock.now() + timedelta(seconds=self._backoff.seconds(self._failures))
+            self._destination.was_away()
         else:
-            self._failures = 0
+            self._destination.was_there()
         return refused
 
     def _failed(self, lane: Lane, failure: Exception) -> Lane:

@@ -15,7 +15,7 @@ from threading import Thread
 from allocation.service_layer.envelope import Clock
 from allocation.service_layer.errors import LeaseLost, Unavailable
 from allocation.service_layer.sharing import FairShare
-from allocation.service_layer.subscriptions import Backoff, Lease, Line, Subscription, SubscriptionStore
+from allocation.service_layer.subscriptions import Backoff, Destination, Lease, Line, Subscription, SubscriptionStore
 
 SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.005, 0.5
 
@@ -75,10 +75,14 @@ class Worker:
         self._store, self._clock, self._owner, self._lease_seconds = store, clock, owner, lease_seconds
         self._stopping = Flag()
         self._share = FairShare(len(subscriptions) * partitions, self._live_workers, clock, lease_seconds)
-        self._runs = [
-            _Run(self, s, [Line(s, store, clock, backoff, lease_seconds=lease_seconds) for _ in range(partitions)])
-            for s in subscriptions
-        ]
+        self._runs = []
+        for s in subscriptions:
+            destination = Destination(clock, backoff)
+            lines = [
+                Line(s, store, clock, backoff, lease_seconds=lease_seconds, destination=destination)
+                for _ in range(partitions)
+            ]
+            self._runs.append(_Run(self, s, lines))
 
     @property
     def subscriptions(self) -> list[Subscription]:
@@ -177,17 +181,16 @@ class _Run(Thread):
             if lease is None:
                 return False
             self._leases[partition], moved = line.round(lease)
+            return moved
         except LeaseLost:
-            self._leases[partition] = None
             _log.warning("%s, partition %d: another worker took over", self.subscription.name, partition)
-            return False
         except Unavailable as away:
             _log.warning("%s, partition %d: %s", self.subscription.name, partition, away)
-            return False
         except Exception:  # noqa: BLE001  # said aloud; a thread that ended here would leave its subscription to nobody
             _log.exception("%s, partition %d: it cannot go on", self.subscription.name, partition)
-            return False
-        return moved
+        # Whether the cursor moved is unknown, if the connection was lost at the commit: with a lease comes its place.
+        self._leases[partition] = None
+        return False
 
     def _give_back(self) -> None:
         for lease in self._leases:

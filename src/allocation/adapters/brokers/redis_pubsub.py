@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 import redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
 
+from allocation.adapters.brokers.redis_client import connect, plain_url, translated
+from allocation.adapters.cloudevents import STRUCTURED, structured
+from allocation.service_layer.broker import COMMANDS, Capabilities, Delivery, Message, Publisher, Receiver
 from allocation.service_layer.errors import Unavailable
 from allocation.service_layer.ports import Channel
 
-TIMEOUT_SECONDS = 5
-HEALTH_CHECK_SECONDS = 10
+__all__ = ["RedisChannel", "RedisSubscriber", "connect"]
 
+CAPABILITIES = Capabilities(ordered_by_key=True)
+"""To one who listens all the time; a publisher is told that Redis has it, not that anybody does."""
 
-def connect(url: str) -> redis.Redis:
-    """A client that notices a dead connection. Connects at first use."""
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=TIMEOUT_SECONDS,
-        socket_connect_timeout=TIMEOUT_SECONDS,
-        socket_keepalive=True,
-        health_check_interval=HEALTH_CHECK_SECONDS,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
-    )
+BOOK_CHANNEL = "change_batch_quantity"
+SILENCE_SECONDS = 10.0
+HEADERS = {"content-type": STRUCTURED}
 
 
 class RedisChannel(Channel):
@@ -33,34 +29,134 @@ class RedisChannel(Channel):
         self._client = client
 
     def publish(self, name: str, message: Mapping[str, object]) -> None:
-        try:
+        with translated():
             self._client.publish(name, msgspec.json.encode(message))
-        except redis.RedisError as away:
-            raise Unavailable(f"Redis does not answer: {away}") from away
 
 
 class RedisSubscriber:
-    """Listens to channels. A dead or silent connection is noticed by a ping and replaced; what was said meanwhile is
-    lost, as pub/sub has it."""
+    """Listens to channels. A dead connection is noticed, and a silent one by a ping that nobody answers; both are
+    replaced; what was said meanwhile is lost, as pub/sub has it."""
 
-    def __init__(self, client: redis.Redis, *channels: str) -> None:
-        self._client, self._channels = client, channels
+    def __init__(self, client: redis.Redis, *channels: str, silence_seconds: float = SILENCE_SECONDS) -> None:
+        """After `silence_seconds` without a word a ping is sent; after as many more the connection counts as dead."""
+        self._client, self._channels, self._silence_seconds = client, channels, silence_seconds
         self._pubsub: redis.client.PubSub | None = None
+        self._heard_at = self._pinged_at = 0.0
+        self._confirmed = 0
 
     def receive(self, wait_seconds: float) -> Iterator[bytes]:
         """The messages that arrive, until `wait_seconds` pass without one. Raises `Unavailable`; call it again then."""
+        while (heard := self.next(wait_seconds)) is not None:
+            yield heard[1]
+
+    def next(self, wait_seconds: float) -> tuple[str, bytes] | None:
+        """Channel and content of the next message; None if `wait_seconds` pass without one. Raises as above."""
+        until = time.monotonic() + wait_seconds
         try:
-            if self._pubsub is None:
-                self._pubsub = self._client.pubsub()  # type: ignore[no-untyped-call]  # untyped in redis-py
-                self._pubsub.subscribe(*self._channels)
-            while (message := self._pubsub.get_message(timeout=wait_seconds)) is not None:
-                if message["type"] == "message":
-                    yield message["data"]
-        except redis.RedisError as away:
+            with translated():
+                pubsub = self._subscribed()
+                while True:
+                    left = max(0.0, until - time.monotonic())
+                    # Without a limit of its own a read goes on for good where the other side has fallen silent.
+                    message = pubsub.get_message(timeout=min(left, self._silence_seconds))
+                    self._watch(pubsub, heard=message is not None)
+                    if message is not None:
+                        self._confirmed += message["type"] == "subscribe"
+                        if message["type"] == "message":
+                            return message["channel"].decode(), message["data"]
+                    elif left == 0.0:
+                        return None
+        except Unavailable:
             self.close()
-            raise Unavailable(f"Redis does not answer: {away}") from away
+            raise
+
+    def is_subscribed(self) -> bool:
+        """Whether Redis has said that it listens, on every channel."""
+        return self._pubsub is not None and self._confirmed >= len(self._channels)
 
     def close(self) -> None:
         if self._pubsub is not None:
             self._pubsub.close()
             self._pubsub = None
+
+    def _subscribed(self) -> redis.client.PubSub:
+        if self._pubsub is None:
+            self._pubsub = self._client.pubsub()  # type: ignore[no-untyped-call]  # untyped in redis-py
+            self._pubsub.subscribe(*self._channels)
+            self._heard_at = self._pinged_at = time.monotonic()
+            self._confirmed = 0
+        return self._pubsub
+
+    def _watch(self, pubsub: redis.client.PubSub, heard: bool) -> None:
+        now = time.monotonic()
+        if heard:
+            self._heard_at = now
+        elif now - self._heard_at > 2 * self._silence_seconds:
+            raise Unavailable(f"Redis has been silent for {now - self._heard_at:.1f} seconds")
+        elif now - max(self._heard_at, self._pinged_at) > self._silence_seconds:
+            self._pinged_at = now
+            pubsub.ping()  # its answer comes as a message
+
+
+def publisher(url: str, namespace: str) -> Publisher:
+    return RedisPubSubPublisher(connect(plain_url(url)), namespace)
+
+
+def receiver(url: str, namespace: str, owner: str) -> Receiver:
+    return RedisPubSubReceiver(RedisSubscriber(connect(plain_url(url)), BOOK_CHANNEL, f"{namespace}:{COMMANDS}"))
+
+
+class RedisPubSubPublisher(Publisher):
+    """On the channel `<namespace>:<topic>`, to whoever listens."""
+
+    capabilities = CAPABILITIES
+
+    def __init__(self, client: redis.Redis, namespace: str) -> None:
+        self._client, self._namespace = client, namespace
+
+    def publish(self, topic: str, messages: Sequence[Message]) -> Sequence[Exception | None]:
+        try:
+            with self._client.pipeline(transaction=False) as trip:
+                for message in messages:
+                    trip.publish(f"{self._namespace}:{topic}", structured(message))
+                trip.execute()
+        except redis.RedisError as away:
+            return [Unavailable(f"Redis does not answer: {away}")] * len(messages)
+        return [None] * len(messages)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class RedisPubSubReceiver(Receiver):
+    """Listens to the book's channel, and to `<namespace>:commands`. There is nothing to acknowledge: what is released
+    is kept here, and lost with this process."""
+
+    capabilities = CAPABILITIES
+
+    def __init__(self, subscriber: RedisSubscriber) -> None:
+        self._subscriber = subscriber
+        self._again: list[Delivery] = []
+
+    def is_subscribed(self) -> bool:
+        """Whether it hears by now what is said."""
+        return self._subscriber.is_subscribed()
+
+    def receive(self, most: int, wait_seconds: float) -> Sequence[Delivery]:
+        found, self._again = self._again[:most], self._again[most:]
+        while len(found) < most and (heard := self._subscriber.next(0.0 if found else wait_seconds)) is not None:
+            channel, body = heard
+            found.append(Delivery(body, f"redis {channel}", "", HEADERS))
+        return found
+
+    def accept(self, deliveries: Sequence[Delivery]) -> None:
+        """It was never to come again."""
+
+    def release(self, deliveries: Sequence[Delivery], delay_seconds: float = 0.0) -> None:
+        self._again = [*deliveries, *self._again]
+
+    def reject(self, delivery: Delivery, reason: str) -> None:
+        """It was never to come again."""
+
+    def close(self) -> None:
+        self._subscriber.close()

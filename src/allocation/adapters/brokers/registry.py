@@ -11,6 +11,11 @@ from allocation.service_layer.errors import SetupError
 BROKERS: dict[str, tuple[str, str]] = {
     # scheme: (module in this package, extra that brings its client; empty: it needs none)
     "memory": ("memory", ""),
+    "redis+pubsub": ("redis_pubsub", "redis"),
+    "redis+streams": ("redis_streams", "redis"),
+    "rediss+pubsub": ("redis_pubsub", "redis"),
+    "rediss+streams": ("redis_streams", "redis"),
+    "kafka": ("kafka", "kafka"),
 }
 
 

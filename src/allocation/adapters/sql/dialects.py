@@ -77,6 +77,14 @@ class Dialect(ABC):
     def for_update(self, alias: str) -> str: ...
 
     @abstractmethod
+    def day_of(self, moment: str) -> str:
+        """The day (UTC, ISO 8601 text) of a column that holds a moment."""
+
+    @abstractmethod
+    def text_of_day(self, day: str) -> str:
+        """A column that holds a day as ISO 8601 text."""
+
+    @abstractmethod
     def sql(self, statement: str) -> str:
         """The statement with the driver's own marks for parameters."""
 
@@ -143,6 +151,12 @@ class SqliteDialect(Dialect):
 
     def for_update(self, alias: str) -> str:
         return ""
+
+    def day_of(self, moment: str) -> str:
+        return f"substr({moment}, 1, 10)"
+
+    def text_of_day(self, day: str) -> str:
+        return day
 
     def sql(self, statement: str) -> str:
         return statement
@@ -211,6 +225,12 @@ class PostgresDialect(Dialect):
     def for_update(self, alias: str) -> str:
         return f"FOR UPDATE OF {alias}"
 
+    def day_of(self, moment: str) -> str:
+        return f"to_char({moment} AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
+
+    def text_of_day(self, day: str) -> str:
+        return f"to_char({day}, 'YYYY-MM-DD')"
+
     def sql(self, statement: str) -> str:
         return statement.replace("?", "%s")
 
@@ -218,7 +238,8 @@ class PostgresDialect(Dialect):
         """In the driver's pipeline mode: however many steps, one trip to the server and back."""
         driver: Any = connection.connection.driver_connection
         try:
-            with driver.pipeline():
+            with driver.pipeline() as trip:
+                _without_a_last_flush(trip)
                 cursors = [driver.execute(step.sql, step.parameters or None) for step in steps]
         except BaseException:
             # The driver takes what the server skipped after the failure for prepared, and would fail on it ever after.
@@ -262,6 +283,14 @@ class PostgresDialect(Dialect):
 
     def writing(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
         return self.updating(statement, types, rows)
+
+
+def _without_a_last_flush(trip: Any) -> None:
+    """psycopg (3.3) sends a Flush behind its last Sync, if not all answers are there yet. That asks for nothing
+    that Sync has not asked for, but it ends the server's `idle_in_transaction_session_timeout`: who is stopped then
+    would hold its locks for as long as it is stopped."""
+    fetch = trip._fetch_gen
+    trip._fetch_gen = lambda *, flush: fetch(flush=False)
 
 
 def _unnest(alias: str, columns: Iterable[str], types: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ sqlstate / message                                     becomes
 40001, 40P01, 55P03, 57014; "database is locked"       Conflict: roll back, try again
 23xxx: a key, a check                                  Conflict: someone was faster, or would have oversold
 22012: a step that did not meet all its rows           Conflict: they are not as they were loaded
-08xxx, 57P0x, 53xxx, or no sqlstate: the connection    ConnectionLost: nothing was committed, try again
+08xxx, 25P03, 57P0x, 53xxx, or no sqlstate             ConnectionLost: nothing was committed, try again
 anything else                                          a defect of ours: raised as it is
 """
 
@@ -32,7 +32,7 @@ except ModuleNotFoundError:  # the extra `postgres` is not installed: none of th
 
 
 _TRY_AGAIN = ("40001", "40P01", "55P03", "57014", "23", "22012")
-_LOST = ("08", "57P0", "53")
+_LOST = ("08", "25P03", "57P0", "53")
 _SQLITE_LOCKED = ("database is locked", "database table is locked")
 
 

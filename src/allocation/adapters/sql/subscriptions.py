@@ -37,6 +37,13 @@ from allocation.service_layer.subscriptions import (
     heeding,
 )
 
+FORGOTTEN_AFTER = timedelta(hours=1)
+"""When the row of a worker that died is removed: long after the server has ended its connection."""
+
+_BEGIN_ON_POSTGRES = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'"
+"""Nothing here waits for anything outside. Who is silent in the middle of it is held up, and holds locks that the next
+owner of its leases needs: the server ends that."""
+
 
 class SqlSubscriptionStore(SubscriptionStore):
     def __init__(self, engine: Engine, clock: Clock) -> None:
@@ -91,10 +98,12 @@ class SqlSubscriptionStore(SubscriptionStore):
 
     def live(self, owner: str, seconds: float) -> int:
         now = self._clock.now()
+        # Not the rows of those who have just died: one that was stopped in the middle of this holds its row's lock.
+        gone = workers.c.lives_until <= now - FORGOTTEN_AFTER
         with self._writing() as connection:
-            connection.execute(delete(workers).where(or_(workers.c.owner == owner, workers.c.lives_until <= now)))
+            connection.execute(delete(workers).where(or_(workers.c.owner == owner, gone)))
             connection.execute(insert(workers).values(owner=owner, lives_until=now + timedelta(seconds=seconds)))
-            return connection.scalar(select(func.count()).select_from(workers)) or 1
+            return connection.scalar(select(func.count()).where(workers.c.lives_until > now)) or 1
 
     def leave(self, owner: str) -> None:
         with self._writing() as connection:
@@ -111,7 +120,7 @@ class SqlSubscriptionStore(SubscriptionStore):
             held = connection.execute(select(subscriptions).where(row, free).with_for_update()).one_or_none()
             if held is None:
                 return None
-            epoch = held.epoch if held.owner == owner else held.epoch + 1
+            epoch = held.epoch + 1
             until = now + timedelta(seconds=seconds)
             connection.execute(update(subscriptions).where(row).values(owner=owner, epoch=epoch, leased_until=until))
         return Lease(name, partition, owner, epoch, held.position, until)
@@ -211,12 +220,14 @@ class SqlSubscriptionStore(SubscriptionStore):
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
+        begin = "BEGIN IMMEDIATE" if self._engine.dialect.name == "sqlite" else _BEGIN_ON_POSTGRES
         with translated(), self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if self._engine.dialect.name == "sqlite" else "BEGIN")
+            connection.exec_driver_sql(begin)
             try:
                 yield connection
             except BaseException:
-                connection.exec_driver_sql("ROLLBACK")
+                if not connection.invalidated:
+                    connection.exec_driver_sql("ROLLBACK")
                 raise
             connection.exec_driver_sql("COMMIT")
 

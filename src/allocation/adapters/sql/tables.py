@@ -293,6 +293,19 @@ movements = Table(
 )
 """A read model: how many pieces moved on a day (UTC)."""
 
+self_audit = Table(
+    "self_audit",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("owner", Bytewise, nullable=False),
+    Column("leased_until", Moment, nullable=False),
+    Column("place", Text, nullable=False),
+    Column("current_round", Text),
+    Column("last_round", Text),
+    postgresql_with={"fillfactor": 50},
+)
+"""One row: who audits until when, where it goes on, the round under way and the last one (as JSON)."""
+
 snapshots = Table(
     "snapshots",
     metadata,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from typing import Any
@@ -25,9 +25,10 @@ from allocation.adapters.sql.tables import (
 )
 from allocation.domain.model import Batch, Product
 from allocation.service_layer.answers import BatchState, Promise
+from allocation.service_layer.cache import Places
 from allocation.service_layer.envelope import EventEnvelope, LogPosition, partition_of
 from allocation.service_layer.read_models import Movements, StockLevel
-from allocation.views import STOCK_LEVELS, EventPage, ProductView, StockPage, Views
+from allocation.views import STOCK_LEVELS, Answer, EventPage, ProductView, StockPage, Views
 
 _LINES = select(
     order_lines.c.orderid, order_lines.c.sku, order_lines.c.qty, order_lines.c.batchref, batches.c.eta
@@ -91,6 +92,17 @@ class SqlViews(Views):
                 found += page
         return EventPage(found, [LogPosition(p, seq) for p, seq in sorted(cursor.items())])
 
+    def position_at(self, sku: str, version: int) -> LogPosition | None:
+        last = (
+            select(event_log.c.log_partition, event_log.c.position)
+            .where(event_log.c.sku == sku, event_log.c.version <= version)
+            .order_by(event_log.c.version.desc())
+            .limit(1)
+        )
+        with self._reading() as connection:
+            row = connection.execute(last).one_or_none()
+        return None if row is None else LogPosition(row.log_partition, row.position)
+
     def stock(self, after: Sequence[LogPosition], limit: int) -> StockPage:
         cursor = {p.partition: p.seq for p in after}
         table = stock_levels.c
@@ -103,6 +115,9 @@ class SqlViews(Views):
                     .order_by(table.position)
                     .limit(limit - len(found))
                 )
+                lagging = connection.scalar(_lagging_behind(partition))
+                if lagging is not None:
+                    query = query.where(table.position < lagging)
                 page = [level_from(*row) for row in connection.execute(query)]
                 if page:
                     cursor[partition] = page[-1].position.seq
@@ -115,6 +130,9 @@ class SqlViews(Views):
             return [(row.day, Movements(*row[2:])) for row in connection.execute(query)]
 
     def reached(self, position: LogPosition) -> bool:
+        return self.log_reached(position)
+
+    def log_reached(self, position: LogPosition) -> bool:
         head = select(log_head.c.seq).where(log_head.c.log_partition == position.partition)
         with self._reading() as connection:
             return (connection.scalar(head) or 0) >= position.seq
@@ -123,14 +141,17 @@ class SqlViews(Views):
         cursor = select(subscriptions.c.position).where(
             subscriptions.c.name == STOCK_LEVELS, subscriptions.c.log_partition == position.partition
         )
-        behind = select(func.min(lanes.c.next_position)).where(
-            lanes.c.subscription == STOCK_LEVELS, lanes.c.log_partition == position.partition
-        )
         with self._reading() as connection:
             if (connection.scalar(cursor) or 0) < position.seq:
                 return False
-            lagging = connection.scalar(behind)
+            lagging = connection.scalar(_lagging_behind(position.partition))
             return lagging is None or lagging > position.seq
+
+    def with_heads(self, ask: Callable[[Views], Answer]) -> tuple[Answer, Places]:
+        with self._reading() as connection:
+            heads = connection.execute(select(log_head.c.log_partition, log_head.c.seq)).all()
+            answer = ask(_Inside(self._engine, self._partitions, connection))
+        return answer, {row.log_partition: row.seq for row in heads}
 
     def ready(self) -> None:
         with self._reading() as connection:
@@ -158,6 +179,25 @@ class SqlViews(Views):
             connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if postgres else "BEGIN")
             yield connection
             connection.exec_driver_sql("COMMIT")
+
+
+class _Inside(SqlViews):
+    """The same questions, asked inside a snapshot that is open."""
+
+    def __init__(self, engine: Engine, partitions: int, connection: Connection) -> None:
+        super().__init__(engine, partitions)
+        self._connection = connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        yield self._connection
+
+
+def _lagging_behind(partition: int) -> Select[Any]:
+    """The position of the first event whose stock level could not be told."""
+    return select(func.min(lanes.c.next_position)).where(
+        lanes.c.subscription == STOCK_LEVELS, lanes.c.log_partition == partition
+    )
 
 
 def _promise(row: Any) -> Promise:

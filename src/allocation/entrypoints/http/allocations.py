@@ -10,6 +10,8 @@ from pydantic import ConfigDict, Field
 
 from allocation.domain.commands import Allocate, Deallocate, IfShort
 from allocation.domain.errors import Available, InvalidSku, NotEnoughStock, OrderLineExists, UnknownOrderLine
+from allocation.entrypoints.http.at_least import EXAMPLE as NOT_REACHED
+from allocation.entrypoints.http.at_least import AtLeast
 from allocation.entrypoints.http.call import NO_STORE, Call, LogToken, Reply, json_reply, log_token, path_to
 from allocation.entrypoints.http.parsing import Body, Id, Quantity
 from allocation.entrypoints.http.routes import Given, Routes
@@ -109,10 +111,12 @@ def allocate(call: Call, line: AllocationRequest) -> Reply:
 @routes.get(
     "/v1/allocations/<orderid>/<sku>",
     gives={200: Given("the line", AllocatedLine("order-1", "RED-CHAIR", 10, "allocated", "batch-1", None))},
-    refuses=[UnknownOrderLine("order-9", "RED-CHAIR")],
+    asks=AtLeast,
+    refuses=[UnknownOrderLine("order-9", "RED-CHAIR"), NOT_REACHED],
 )
-def read_allocation(call: Call, orderid: str, sku: str) -> Reply:
+def read_allocation(call: Call, query: AtLeast, orderid: str, sku: str) -> Reply:
     """Where an order line stands."""
+    query.wait(call, call.application.views.reached)
     line = call.application.views.line(orderid, sku)
     if line is None:
         raise UnknownOrderLine(orderid, sku)

@@ -10,6 +10,8 @@ from pydantic import ConfigDict, Field, model_validator
 
 from allocation.domain.commands import ChangeBatch, ChangeBatchEta, ChangeBatchQuantity, CreateBatch
 from allocation.domain.errors import MAX_QUANTITY, BatchExists, StaleVersion, UnknownBatch
+from allocation.entrypoints.http.at_least import EXAMPLE as NOT_REACHED
+from allocation.entrypoints.http.at_least import AtLeast
 from allocation.entrypoints.http.call import NO_STORE, Call, Headers, LogToken, Reply, json_reply, log_token, path_to
 from allocation.entrypoints.http.parsing import Body, Eta, Id, Quantity
 from allocation.entrypoints.http.routes import Given, Routes
@@ -137,11 +139,13 @@ def create_batch(call: Call, batch: BatchRequest) -> Reply:
         200: Given("the batch", BatchRead("batch-1", "RED-CHAIR", 100, 90, None, 2), headers=["ETag"]),
         304: Given("it is as `If-None-Match` has it", headers=["ETag"]),
     },
-    refuses=[UnknownBatch("batch-9")],
+    asks=AtLeast,
+    refuses=[UnknownBatch("batch-9"), NOT_REACHED],
     heeds=["If-None-Match"],
 )
-def read_batch(call: Call, ref: str) -> Reply:
+def read_batch(call: Call, query: AtLeast, ref: str) -> Reply:
     """A batch and what is left of it."""
+    query.wait(call, call.application.views.log_reached)
     batch = call.application.views.batch(ref)
     if batch is None:
         raise UnknownBatch(ref)

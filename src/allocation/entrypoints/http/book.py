@@ -12,6 +12,8 @@ from pydantic import ConfigDict
 from allocation.domain.commands import Allocate, IfShort
 from allocation.domain.errors import BatchExists, InvalidSku, OrderLineExists
 from allocation.entrypoints.http.allocations import AllocationAnswer, allocation_answer
+from allocation.entrypoints.http.at_least import EXAMPLE as NOT_REACHED
+from allocation.entrypoints.http.at_least import AtLeast
 from allocation.entrypoints.http.batches import BatchAnswer, BatchRequest, created
 from allocation.entrypoints.http.call import Call, Reply, json_reply
 from allocation.entrypoints.http.errors import UnknownOrder
@@ -82,10 +84,12 @@ def allocate_endpoint(call: Call, line: BookLine) -> Reply:
     gives={
         200: Given("its lines that are on a batch", [BookAllocation("RED-CHAIR", "batch-1")], type=list[BookAllocation])
     },
-    refuses=[UnknownOrder("order-9")],
+    asks=AtLeast,
+    refuses=[UnknownOrder("order-9"), NOT_REACHED],
 )
-def allocations_view_endpoint(call: Call, orderid: str) -> Reply:
+def allocations_view_endpoint(call: Call, query: AtLeast, orderid: str) -> Reply:
     """Where the lines of an order were allocated."""
+    query.wait(call, call.application.views.reached)
     found = allocations(orderid, call.application.views)
     if not found:
         raise UnknownOrder(orderid)

@@ -14,7 +14,7 @@ from allocation.domain.commands import Command
 from allocation.entrypoints.http.errors import BadHeader
 from allocation.entrypoints.http.parsing import ID
 from allocation.service_layer.answers import Answer
-from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.envelope import LogPosition, valid_traceparent
 
 JSON = "application/json"
 NO_STORE = (("Cache-Control", "no-store"),)
@@ -28,7 +28,6 @@ _KEY = re.compile(r"[ -~]{1,255}\Z")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]+\Z")
 _ENTITY_TAG = re.compile(r'(W/)?"([!#-~\x80-\xff]*)"')
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,17})\Z")
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}(-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(-|\Z)")
 
 
 class Reply:
@@ -69,7 +68,10 @@ class Call:
 
     def ask(self, command: Command) -> Answer:
         """Hand a command to the bus. Raises what it was refused or failed with, `BadHeader` for a bad key."""
-        bus, context = self.application.bus, {"source": self.source, "traceparent": self._traceparent()}
+        bus, context = (
+            self.application.bus,
+            {"source": self.source, "traceparent": valid_traceparent(self.environ.get("HTTP_TRACEPARENT"))},
+        )
         if self._correlation_id is not None:
             context["correlation_id"] = self._correlation_id
         envelope = bus.envelope(command, self._idempotency_key(), **context)
@@ -81,14 +83,6 @@ class Call:
         if key is not None and not _KEY.match(key):
             raise BadHeader("Idempotency-Key", "An Idempotency-Key has 1 to 255 printable ASCII characters")
         return key
-
-    def _traceparent(self) -> str | None:
-        """W3C Trace Context, section 3.2: of a later version, the part that this one knows."""
-        given = self.environ.get("HTTP_TRACEPARENT")
-        found = _TRACEPARENT.match(given) if given is not None else None
-        if given is None or found is None or (given.startswith("00") and found[2]):
-            return None
-        return f"00{found[1]}"
 
     def if_version(self) -> int | None:
         """The version that `If-Match` asks for (RFC 9110, section 13.1.1), for the command to compare under the lock.

@@ -1,4 +1,7 @@
-"""The cursor of the event feed: positions in the log, as a token that says nothing to clients."""
+"""The cursor of the feeds: positions in the log, as a token that says nothing to clients.
+
+Who follows the messages of a broker knows positions and has no token; positions are taken as they are told, too.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from zlib import crc32
 
 from allocation.service_layer.envelope import LogPosition
 
-_POSITIONS = re.compile(r"(0|[1-9][0-9]{0,3})-(0|[1-9][0-9]{0,17})")
+_POSITION = re.compile(r"(0|[1-9][0-9]{0,3})-(0|[1-9][0-9]{0,17})")
+_POSITIONS = re.compile(rf"{_POSITION.pattern}(\.{_POSITION.pattern})*")
 
 
 class ForgedCursor(ValueError):
@@ -25,16 +29,25 @@ def encode_cursor(positions: Sequence[LogPosition]) -> str:
 
 
 def decode_cursor(token: str, partitions: int) -> list[LogPosition]:
-    """The positions, at most one a partition. Raises `ForgedCursor`."""
+    """The positions, at most one a partition. Raises `ForgedCursor`.
+
+    Positions may stand for themselves, as in `0-17.1-4`: no token looks like that, for each has a letter.
+    """
+    is_plain = _POSITIONS.fullmatch(token) is not None
+    plain = token if is_plain else _opened(token)
+    found = [_POSITION.fullmatch(part) for part in plain.split(".")] if plain else []
+    positions = [LogPosition(int(match[1]), int(match[2])) for match in found if match is not None]
+    known = {position.partition for position in positions if position.partition < partitions}
+    # Encoding it again finds the rest: other spellings of the same bytes, a wrong check, characters that base64 skips.
+    if len(known) < len(found) or not (is_plain or encode_cursor(positions) == token):
+        raise ForgedCursor(token)
+    return positions
+
+
+def _opened(token: str) -> str:
+    """What a token holds, its check left out."""
     try:
         raw = urlsafe_b64decode(token + "=" * (-len(token) % 4))
     except (ValueError, binascii.Error):
         raise ForgedCursor(token) from None
-    plain = raw[4:].decode("ascii", "replace")
-    found = [_POSITIONS.fullmatch(part) for part in plain.split(".")] if plain else []
-    positions = [LogPosition(int(match[1]), int(match[2])) for match in found if match is not None]
-    known = {position.partition for position in positions if position.partition < partitions}
-    # Encoding it again finds the rest: other spellings of the same bytes, a wrong check, characters that base64 skips.
-    if len(known) < len(found) or encode_cursor(positions) != token:
-        raise ForgedCursor(token)
-    return positions
+    return raw[4:].decode("ascii", "replace")

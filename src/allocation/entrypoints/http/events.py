@@ -12,27 +12,29 @@ from pydantic import Field
 from allocation.adapters import cloudevents
 from allocation.domain.events import Allocated, Event
 from allocation.entrypoints.http.call import Call, Reply, json_reply
-from allocation.entrypoints.http.cursors import ForgedCursor, decode_cursor, encode_cursor
+from allocation.entrypoints.http.cursors import encode_cursor
 from allocation.entrypoints.http.errors import Fault, Invalid
-from allocation.entrypoints.http.parsing import Body, Id, WholeNumber
+from allocation.entrypoints.http.paging import MOST_ON_A_PAGE, After, positions_behind, whole
+from allocation.entrypoints.http.parsing import Body, Id
 from allocation.entrypoints.http.routes import Given, Routes
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
 from allocation.service_layer.facts import fact_of
 
 routes = Routes("Events")
 
-MOST_EVENTS = 1000
+LARGEST_VERSION = 10**18 - 1
 EVENT_TYPES: tuple[type, ...] = get_args(Event)
 
 
 class EventQuery(Body):
     """Which events."""
 
-    after: str | None = Field(
-        default=None, max_length=2048, description="`next` of the page before; from the start if absent"
-    )
-    limit: Annotated[int, WholeNumber(1, MOST_EVENTS, 100)] = Field(default=100, description="How many at most")
+    after: After = None
+    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="How many at most")  # type: ignore[valid-type]  # a type that a function makes
     sku: Id | None = Field(default=None, description="Only those of this product")
+    after_version: whole(0, LARGEST_VERSION) | None = Field(  # type: ignore[valid-type]  # as above
+        default=None, description="Only those behind this version of the product; with `sku`, without `after`"
+    )
 
 
 class CloudEvent(msgspec.Struct, omit_defaults=True):
@@ -96,12 +98,18 @@ EXAMPLE = EventPageRead(
 def read_events(call: Call, query: EventQuery) -> Reply:
     """The event feed.
 
-    Every change of stock and promises, in order and without a gap (within each partition of the log).
+    Every change of stock and promises, in order and without a gap (within each partition of the log). Who follows the
+    messages of a broker finds here what it missed: a product's events behind a version, or all behind a position.
     """
-    try:
-        after = decode_cursor(query.after, call.application.settings.log_partitions) if query.after is not None else []
-    except ForgedCursor:
-        fault = Fault("must be the `next` of an earlier page, as it came", parameter="after")
-        raise Invalid([fault]) from None
-    page = call.application.views.events(after, query.limit, query.sku)
+    page = call.application.views.events(_beginning(call, query), query.limit, query.sku)
     return json_reply(200, EventPageRead([cloud_event(e) for e in page.events], encode_cursor(page.next)))
+
+
+def _beginning(call: Call, query: EventQuery) -> Sequence[LogPosition]:
+    """Where the page begins. Raises `Invalid`."""
+    if query.after_version is None:
+        return positions_behind(call, query.after)
+    if query.sku is None or query.after is not None:
+        raise Invalid([Fault("goes with `sku`, and not with `after`", parameter="after_version")])
+    position = call.application.views.position_at(query.sku, query.after_version)
+    return [] if position is None else [position]

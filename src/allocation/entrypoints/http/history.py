@@ -14,24 +14,24 @@ from allocation.entrypoints.http import events
 from allocation.entrypoints.http.call import Call, LogToken, Reply, json_reply, log_token
 from allocation.entrypoints.http.errors import UnknownOrder
 from allocation.entrypoints.http.events import CloudEvent, cloud_event
-from allocation.entrypoints.http.parsing import Body, WholeNumber
+from allocation.entrypoints.http.paging import MOST_ON_A_PAGE, whole
+from allocation.entrypoints.http.parsing import Body
 from allocation.entrypoints.http.routes import Given, Routes
 from allocation.service_layer.history.audit import Step, history_of_batch, history_of_order, history_of_product
 from allocation.service_layer.unit_of_work import Handled
 
 routes = Routes("History")
 
-MOST_EVENTS = 1000
 MOST_VERSIONS = 2**63 - 1
 
 
 class HistoryQuery(Body):
     """Which part."""
 
-    after: Annotated[int, WholeNumber(0, MOST_VERSIONS, 0)] = Field(
+    after: whole(0, MOST_VERSIONS, 0) = Field(  # type: ignore[valid-type]  # a type that a function makes
         default=0, description="`next` of the page before: a version of the product; from the start if absent"
     )
-    limit: Annotated[int, WholeNumber(1, MOST_EVENTS, 100)] = Field(default=100, description="How many events at most")
+    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="How many events at most")  # type: ignore[valid-type]  # a type that a function makes
 
 
 class CommandRead(msgspec.Struct):

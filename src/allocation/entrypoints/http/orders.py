@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from allocation.entrypoints.http.allocations import PromisedEta
+from allocation.entrypoints.http.at_least import EXAMPLE as NOT_REACHED
 from allocation.entrypoints.http.call import Call, Reply, json_reply
 from allocation.entrypoints.http.errors import UnknownOrder
 from allocation.entrypoints.http.past import AsOf, views_at
@@ -50,7 +51,7 @@ EXAMPLE = OrderRead(
     "/v1/orders/<orderid>",
     asks=AsOf,
     gives={200: Given("the order", EXAMPLE)},
-    refuses=[UnknownOrder("order-9"), UnknownPosition(LogPosition(0, 17))],
+    refuses=[UnknownOrder("order-9"), UnknownPosition(LogPosition(0, 17)), NOT_REACHED],
 )
 def read_order(call: Call, query: AsOf, orderid: str) -> Reply:
     """An order: each line with its batch and day, or waiting; or as it was."""

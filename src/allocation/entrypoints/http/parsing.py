@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
-from annotated_types import GroupedMetadata
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -24,7 +22,6 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
-    WithJsonSchema,
 )
 
 from allocation.domain.commands import ID_PATTERN
@@ -68,29 +65,6 @@ Id = Annotated[
     StringConstraints(pattern=ID_SCHEMA_PATTERN),
     Field(description="1 to 255 printable ASCII characters, no space, no slash"),
 ]
-
-
-@dataclass(frozen=True)
-class WholeNumber(GroupedMetadata):
-    """Marks a query parameter as a whole number. They are text; what `int` takes besides digits (blanks, signs, the
-    digits of all scripts) is not meant."""
-
-    least: int
-    most: int
-    default: int
-
-    def __iter__(self) -> Iterator[object]:
-        yield Field(ge=self.least, le=self.most)
-        yield BeforeValidator(self._digits)
-        schema = {"type": "integer", "minimum": self.least, "maximum": self.most, "default": self.default}
-        yield WithJsonSchema(schema)
-
-    def _digits(self, value: object) -> object:
-        if not (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20):
-            raise ValueError(f"must be a whole number from {self.least} to {self.most}")
-        return int(value)
-
-
 Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY, description="Pieces")]
 Eta = Annotated[
     date | None, BeforeValidator(_full_date), Field(description="The day it arrives; null: it is here already")

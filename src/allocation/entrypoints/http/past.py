@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import msgspec
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from allocation.entrypoints.http.at_least import AtLeast
 from allocation.entrypoints.http.call import Call, Reply, json_reply
-from allocation.entrypoints.http.parsing import Body, Id, WholeNumber
+from allocation.entrypoints.http.paging import MOST_ON_A_PAGE, whole
+from allocation.entrypoints.http.parsing import Body, Id
 from allocation.entrypoints.http.routes import Given, Routes
 from allocation.entrypoints.moments import AT_MEANING, parse_at
 from allocation.service_layer.envelope import LogPosition
@@ -18,8 +20,6 @@ from allocation.service_layer.errors import UnknownPosition
 from allocation.views import PastViews, ProductView, StateViews
 
 routes = Routes("The past")
-
-MOST_PRODUCTS = 1000
 
 
 def _at(value: object) -> Any:
@@ -36,14 +36,15 @@ At = Annotated[
 ]
 
 
-class AsOf(Body):
-    """When."""
+class AsOf(AtLeast):
+    """How new the answer has to be, or of when."""
 
     at: At = None
 
 
 def views_at(call: Call, query: AsOf) -> StateViews:
-    """The views of the present, or of the past if that is asked for. Raises `UnknownPosition`."""
+    """The views of the present, or of the past if that is asked for. Raises `UnknownPosition`, `NotReached`."""
+    query.wait(call, call.application.views.reached)
     return call.application.views if query.at is None else PastViews(call.application.history, query.at)
 
 
@@ -52,7 +53,7 @@ class ShopQuery(Body):
 
     at: At = None
     after: Id | None = Field(default=None, description="`next` of the page before; from the start if absent")
-    limit: Annotated[int, WholeNumber(1, MOST_PRODUCTS, 100)] = Field(default=100, description="How many at most")
+    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="How many at most")  # type: ignore[valid-type]  # a type that a function makes
 
 
 class ProductOfShop(msgspec.Struct):

@@ -118,6 +118,13 @@ KINDS: dict[type[Exception], Kind] = {
     ),
     Exception: Kind(500, "unexpected", "Unexpected error", "The log has it under `correlation_id`."),
     service.Unavailable: Kind(503, "unavailable", "Not available now", "`Retry-After` says when to try again."),
+    service.NotReached: Kind(
+        503,
+        "not-reached",
+        "Not reached yet",
+        "What is read here follows the log, and has not come to `at_least` in time. Ask again when `Retry-After` says, "
+        "or without `at_least` for the answer there is.",
+    ),
     service.OutcomeUnknown: Kind(
         503, "outcome-unknown", "Not known whether it was done", "Send the same again: it is done at most once."
     ),
@@ -157,7 +164,13 @@ def _detail(error: Exception) -> str:
             return OUTCOME_UNKNOWN
         case service.Conflict():
             return CONFLICT
-        case service.Overloaded() | service.IdReused() | service.UnknownPosition() | edge.EdgeError():
+        case (
+            service.Overloaded()
+            | service.NotReached()
+            | service.IdReused()
+            | service.UnknownPosition()
+            | edge.EdgeError()
+        ):
             return str(error)
         case service.Unavailable():
             return UNAVAILABLE

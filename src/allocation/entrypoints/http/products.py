@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 
 from allocation.domain.errors import Available, InvalidSku
+from allocation.entrypoints.http.at_least import EXAMPLE as NOT_REACHED
 from allocation.entrypoints.http.batches import ArrivalEta, Version
 from allocation.entrypoints.http.call import Call, Reply
 from allocation.entrypoints.http.past import AsOf, views_at
@@ -70,7 +71,7 @@ EXAMPLE = ProductRead(
         200: Given("the product", EXAMPLE, headers=["ETag"]),
         304: Given("it is as `If-None-Match` has it", headers=["ETag"]),
     },
-    refuses=[InvalidSku("RED-CHIAR"), UnknownPosition(LogPosition(0, 17))],
+    refuses=[InvalidSku("RED-CHIAR"), UnknownPosition(LogPosition(0, 17)), NOT_REACHED],
     heeds=["If-None-Match"],
 )
 def read_product(call: Call, query: AsOf, sku: str) -> Reply:

@@ -1,0 +1,98 @@
+"""How the copy stays current: by asking, which is enough, and by listening, which is quicker."""
+
+from __future__ import annotations
+
+import json
+import logging
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from threading import Event, Thread
+from typing import Any, cast
+from urllib.parse import urlencode
+
+from examples.storefront.stock_copy import NotALevel, StockCopy, level_from, now
+
+TIMEOUT_SECONDS = 5.0
+PAGE = 1000
+
+_log = logging.getLogger(__name__)
+
+
+class Following(Thread):
+    """Asks `GET /v1/stock` for what has changed, again and again. While nobody answers, the copy stays as it is.
+
+    `trouble` says what went wrong the last time; empty: nothing.
+    """
+
+    def __init__(self, copy: StockCopy, url: str, every_seconds: float) -> None:
+        super().__init__(name="following", daemon=True)
+        self._copy, self._url, self._every_seconds = copy, url.rstrip("/"), every_seconds
+        self._stopping = Event()
+        self.trouble = "it was not asked yet"
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.catch_up()
+                trouble = ""
+            except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+                trouble = f"{type(error).__name__}: {error}"
+            if trouble != self.trouble:
+                _log.info("the allocation service: %s", trouble or "answers")
+            self.trouble = trouble
+            self._stopping.wait(self._every_seconds)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join()
+
+    def catch_up(self) -> None:
+        """Page by page, until there is nothing more. Raises what HTTP and JSON raise; what was read so far is kept."""
+        while True:
+            asked_at = now()
+            page = self._ask(self._copy.cursor())
+            levels = [level_from(told) for told in page["levels"]]
+            if not levels:
+                self._copy.take([], page["next"], current_at=asked_at)
+                return
+            self._copy.take(levels, page["next"])
+
+    def _ask(self, cursor: str | None) -> dict[str, Any]:
+        query = urlencode({"limit": PAGE} | ({"after": cursor} if cursor is not None else {}))
+        with urllib.request.urlopen(f"{self._url}/v1/stock?{query}", timeout=TIMEOUT_SECONDS) as response:
+            return cast("dict[str, Any]", json.load(response))
+
+
+class Listening(Thread):
+    """Takes `stock_level` messages from a Redis channel. It forgets those that nobody hears, and need not be there."""
+
+    def __init__(self, copy: StockCopy, redis_url: str, channel: str) -> None:
+        super().__init__(name="listening", daemon=True)
+        import redis  # an extra: who only asks needs no client
+
+        self._copy, self._channel, self._away = copy, channel, redis.RedisError
+        self._client = redis.Redis.from_url(redis_url, socket_timeout=TIMEOUT_SECONDS, health_check_interval=10)
+        self._stopping = Event()
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with self._client.pubsub(ignore_subscribe_messages=True) as subscription:  # type: ignore[no-untyped-call]  # untyped in redis-py
+                    subscription.subscribe(self._channel)
+                    while not self._stopping.is_set():
+                        if message := subscription.get_message(timeout=0.2):
+                            self._take(message["data"])
+            except self._away as away:
+                _log.info("Redis: %s", away)
+                self._stopping.wait(1.0)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join()
+
+    def _take(self, body: bytes) -> None:
+        try:
+            self._copy.take([level_from(json.loads(body)["data"])])
+        except (NotALevel, ValueError, KeyError, TypeError) as wrong:
+            _log.warning("a message on %s was left aside: %s", self._channel, wrong)

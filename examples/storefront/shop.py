@@ -1,0 +1,90 @@
+"""What shoppers see. Every answer comes from the copy; nobody is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+
+from flask import Flask, Response, jsonify, request
+
+from examples.storefront.stock_copy import LARGEST_QTY, Level, StockCopy, now
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta http-equiv="refresh" content="2">
+<title>Storefront</title>
+<style>
+  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }}
+  table {{ border-collapse: collapse; width: 100% }}
+  th, td {{ text-align: left; padding: .3rem 1rem .3rem 0; border-bottom: 1px solid #8884 }}
+  td:last-child, th:last-child {{ text-align: right; color: #888 }}
+  .stale {{ color: #b45309 }}
+</style>
+<h1>Storefront</h1>
+<p{stale}>{knowledge}</p>
+<table><tr><th>Product<th>Now<th>Later<th>version</tr>
+{rows}
+</table>
+<p>For programs: <a href="/can-i-buy/RED-CHAIR?qty=3">/can-i-buy/RED-CHAIR?qty=3</a></p>
+"""
+
+
+def create_shop(copy: StockCopy, trouble: Callable[[], str]) -> Flask:
+    """The storefront over a copy; `trouble` tells why the allocation service cannot be asked, empty if it can."""
+    app = Flask(__name__, static_folder=None)
+
+    @app.get("/can-i-buy/<sku>")
+    def can_i_buy(sku: str) -> tuple[Response, int]:
+        text = request.args.get("qty", "1")
+        if not (text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) <= LARGEST_QTY):
+            return jsonify(detail=f"qty must be a whole number from 1 to {LARGEST_QTY}"), 422
+        current_at, level, qty = copy.current_at(), copy.level(sku), int(text)
+        if level is None and current_at is None:
+            return jsonify(detail="This storefront knows nothing yet; ask again in a moment"), 503
+        if level is None:
+            return jsonify(sku=sku, detail="Nobody sells this here", **_of_when(copy)), 404
+        lot = level.earliest_for(qty)
+        return jsonify(
+            sku=sku,
+            qty=qty,
+            can_buy=lot is not None,
+            comes=None if lot is None else _when(lot.eta),
+            most=level.most,
+            version=level.version,
+            **_of_when(copy),
+        ), 200
+
+    @app.get("/")
+    def page() -> str:
+        current_at, because = copy.current_at(), trouble()
+        if current_at is None:
+            knowledge = "This storefront knows nothing yet."
+        else:
+            age = (now() - current_at).total_seconds()
+            knowledge = f"What stands here is {age:.0f} seconds old."
+        if because:
+            knowledge += f" The allocation service does not answer ({because})."
+        rows = "\n".join(_row(level) for level in copy.levels())
+        return _PAGE.format(
+            stale=' class="stale"' if because else "", knowledge=escape(knowledge, quote=False), rows=rows
+        )
+
+    return app
+
+
+def _of_when(copy: StockCopy) -> dict[str, object]:
+    """How old the knowledge is that an answer stands on."""
+    current_at = copy.current_at()
+    if current_at is None:
+        return {"known_at": None, "age_seconds": None}
+    return {"known_at": current_at.isoformat(), "age_seconds": round((now() - current_at).total_seconds(), 1)}
+
+
+def _when(eta: object) -> str:
+    return "now" if eta is None else str(eta)
+
+
+def _row(level: Level) -> str:
+    here = sum(lot.qty for lot in level.available if lot.eta is None)
+    later = ", ".join(f"{lot.qty:,} on {lot.eta}" for lot in level.available if lot.eta is not None)
+    return f"<tr><td>{escape(level.sku)}<td>{here:,}<td>{later}<td>{level.version}</tr>"

@@ -1,0 +1,184 @@
+"""Where a Kafka is and how it is talked to, from a URL; the topics that are made there.
+
+Of the URL's parameters `partitions` (4), `replication` (the broker's default) and `patience_seconds` (10) are ours.
+Those with a dot in their name, as `security.protocol`, are librdkafka's own and are handed on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it exports them without saying so
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from allocation.service_layer.broker import STOCK_LEVEL, Capabilities
+from allocation.service_layer.errors import SetupError, Unavailable
+
+CAPABILITIES = Capabilities(durable=True, ordered_by_key=True, acknowledged=True, replayable=True, scheduled=True)
+"""scheduled: by the receiver, which holds back a key that was released for later; a restart forgets the delay."""
+
+PATIENCE_SECONDS = 10.0
+USUAL_PORT = 9092
+COMPACTED = frozenset({STOCK_LEVEL})
+"""Topics in which only the last word on a key counts."""
+
+OURS = frozenset(
+    [
+        "acks",
+        "auto.offset.reset",
+        "bootstrap.servers",
+        "client.id",
+        "delivery.report.only.error",
+        "delivery.timeout.ms",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "enable.gapless.guarantee",
+        "enable.idempotence",
+        "enable.partition.eof",
+        "group.id",
+        "group.instance.id",
+        "group.protocol",
+        "isolation.level",
+        "max.in.flight",
+        "max.in.flight.requests.per.connection",
+        "message.max.bytes",
+        "message.send.max.retries",
+        "message.timeout.ms",
+        "metadata.broker.list",
+        "partition.assignment.strategy",
+        "partitioner",
+        "queuing.strategy",
+        "request.required.acks",
+        "retries",
+        "transactional.id",
+    ]
+)
+"""Properties of librdkafka that promises stand on, or that follow from other settings."""
+
+OF_CONSUMERS = ("session.", "heartbeat.", "max.poll.", "fetch.", "queued.", "check.crcs")
+OF_PRODUCERS = ("linger.", "queue.buffering.", "compression.", "batch.", "sticky.", "transaction.")
+"""How those properties begin that mean something to one side only."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`properties` are librdkafka's. `patience_seconds`: how long a call waits for the broker before it is away."""
+
+    servers: str
+    partitions: int = 4
+    replication: int = -1
+    patience_seconds: float = PATIENCE_SECONDS
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+    def client(self, not_for: tuple[str, ...] = OF_CONSUMERS + OF_PRODUCERS, **settings: object) -> dict[str, Any]:
+        """A configuration of librdkafka without the URL's properties that begin like `not_for`; a setting's name has
+        `_` for `.`."""
+        chosen = {name.replace("_", "."): value for name, value in settings.items()}
+        quick = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 1000}
+        given = {name: value for name, value in self.properties.items() if not name.startswith(not_for)}
+        return {"bootstrap.servers": self.servers, "logger": log, **quick, **chosen, **given}
+
+
+def address_of(url: str) -> Address:
+    """Raises `SetupError` with a sentence for a URL that cannot be meant."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise SetupError("kafka: name user and password as ?sasl.username=...&sasl.password=... behind the hosts")
+    servers = [_server(host) for host in parts.netloc.split(",")]
+    if parts.path.strip("/"):
+        raise SetupError(f"kafka: behind the hosts comes nothing but ?..., not {parts.path!r}: topics have our names")
+    ours: dict[str, str] = {}
+    properties: dict[str, str] = {}
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name in OURS:
+            raise SetupError(f"kafka: {name} cannot be set: what is promised stands on it")
+        (properties if "." in name else ours)[name] = value
+    address = Address(
+        ",".join(servers),
+        _number(ours.pop("partitions", "4"), "partitions", 1, 10_000),
+        _number(ours.pop("replication", "-1"), "replication", -1, 100),
+        _number(ours.pop("patience_seconds", str(int(PATIENCE_SECONDS))), "patience_seconds", 1, 300),
+        properties,
+    )
+    if ours:
+        raise SetupError(f"kafka: there is no {', '.join(ours)}; known are partitions, replication, patience_seconds")
+    return address
+
+
+def _server(host: str) -> str:
+    name, colon, port = unquote(host).rpartition(":")
+    if not colon:
+        name, port = port, str(USUAL_PORT)
+    if not name or not port.isdecimal():
+        raise SetupError(f"kafka: {host!r} is no HOST:PORT, as in kafka://localhost:{USUAL_PORT}")
+    return f"{name}:{port}"
+
+
+def _number(value: str, name: str, least: int, most: int) -> int:
+    if not value.removeprefix("-").isdecimal() or not least <= int(value) <= most:
+        raise SetupError(f"kafka: {name} is a whole number from {least} to {most}, not {value!r}")
+    return int(value)
+
+
+def have_topic(address: Address, namespace: str, topic: str) -> int:
+    """Make the topic, unless it is there; answers the size of the largest message it takes, in bytes.
+
+    One that is there stays as it is, whatever the URL says of partitions: more of them would break the order of keys.
+    Raises `Unavailable`.
+    """
+    name, seconds = f"{namespace}.{topic}", address.patience_seconds
+    admin = AdminClient(address.client())
+    try:
+        if name not in admin.list_topics(timeout=seconds).topics:
+            config = {"cleanup.policy": "compact"} if topic in COMPACTED else {}
+            _make(admin, NewTopic(name, address.partitions, address.replication, config=config), seconds)
+        return _room(admin, name, seconds)
+    except KafkaException as away:
+        raise unavailable(away) from away
+
+
+def _make(admin: AdminClient, topic: NewTopic, seconds: float) -> None:
+    try:
+        admin.create_topics([topic], operation_timeout=seconds, request_timeout=seconds)[topic.topic].result()
+    except KafkaException as failure:
+        # Somebody else was quicker, or the broker makes topics by itself.
+        if code(failure) not in (KafkaError.TOPIC_ALREADY_EXISTS, KafkaError._UNSUPPORTED_FEATURE):
+            raise
+
+
+FRAMING_BYTES, USUAL_ROOM_BYTES = 200, 1_000_000
+
+
+def _room(admin: AdminClient, name: str, seconds: float) -> int:
+    resource = ConfigResource(ResourceType.TOPIC, name)
+    try:
+        told = admin.describe_configs([resource], request_timeout=seconds)[resource].result()
+    except KafkaException as refusal:
+        log.info(
+            "kafka: the limits of %s are not told, %d bytes are taken for one: %s", name, USUAL_ROOM_BYTES, refusal
+        )
+        return USUAL_ROOM_BYTES
+    return max(int(told["max.message.bytes"].value) - FRAMING_BYTES, 1_000)
+
+
+def code(failure: KafkaException) -> int:
+    """The error code inside."""
+    found: int = failure.args[0].code()
+    return found
+
+
+def unavailable(why: KafkaException | KafkaError | str) -> Unavailable:
+    """Kafka's trouble in our words."""
+    error = why.args[0] if isinstance(why, KafkaException) else why
+    return Unavailable(f"Kafka is not to be had: {error.str() if isinstance(error, KafkaError) else error}")

@@ -1,0 +1,282 @@
+"""What comes in from Kafka. Offsets are committed when a delivery is settled, which is after our own commit.
+
+Kafka knows one offset a partition: everything before it is done. So a delivery that is settled out of turn is
+remembered here, and one that was released is kept here and comes again from here, before what is behind it of its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as Record
+
+from allocation.adapters.brokers.kafka.address import (
+    CAPABILITIES,
+    OF_PRODUCERS,
+    Address,
+    code,
+    have_topic,
+    log,
+    unavailable,
+)
+from allocation.adapters.brokers.kafka.publisher import HEADER_PREFIX
+from allocation.adapters.cloudevents import PREFIX
+from allocation.service_layer.broker import COMMANDS, Delivery, Receiver
+
+MOST_KEPT = 1_000
+"""So many released deliveries, and what waits behind them, before nothing more is fetched."""
+
+NO_LONGER_OURS = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError._ASSIGNMENT_LOST,
+        KafkaError._NO_OFFSET,
+    }
+)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A delivery that is not settled; `due` None: it is in the caller's hand."""
+
+    delivery: Delivery
+    due: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Share:
+    """A partition while it is ours: what of it is not settled, by offset, in order. What was handed out from an earlier
+    time that it was ours belongs to whoever has it now."""
+
+    partition: int
+    next_offset: int = 0
+    committed: int = 0
+    kept: dict[int, _Kept] = field(default_factory=dict)
+
+    @property
+    def done_before(self) -> int:
+        return next(iter(self.kept), self.next_offset)
+
+    def waits(self, key: str | None) -> bool:
+        """Whether something of the key was released and has not been handed out again."""
+        return key is not None and any(k.due is not None and k.delivery.key == key for k in self.kept.values())
+
+    def due(self, now: float) -> Iterator[_Kept]:
+        """What may be handed out again, past keys of which something earlier has to wait."""
+        blocked: set[str | None] = set()
+        for kept in self.kept.values():
+            if kept.due is None:
+                continue
+            if kept.due > now or kept.delivery.key in blocked:
+                blocked.add(kept.delivery.key)
+            else:
+                yield kept
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Token:
+    share: _Share
+    offset: int
+
+
+class KafkaReceiver(Receiver):
+    """A member of a group that shares the partitions of the topic `commands`."""
+
+    capabilities = CAPABILITIES
+
+    def __init__(self, address: Address, namespace: str, owner: str) -> None:
+        self._address, self._namespace, self._owner = address, namespace, owner
+        self._topic = f"{namespace}.{COMMANDS}"
+        self._consumer: Consumer | None = None
+        self._shares: dict[int, _Share] = {}
+        self._trouble: KafkaError | None = None
+
+    def receive(self, most: int, wait_seconds: float) -> Sequence[Delivery]:
+        consumer, until = self._opened(), monotonic() + wait_seconds
+        self._commit(self._shares.values())
+        found = self._due_again(most)
+        while not found and (left := until - monotonic()) > 0:
+            found = self._take(self._fetched(consumer, 1, min(left, self._seconds_to_the_next())))
+            found = found or self._due_again(most)
+        if len(found) < most:
+            found += self._take(self._fetched(consumer, most - len(found), 0))
+        if not found:
+            self._look_for_the_broker(consumer)
+        return found
+
+    def accept(self, deliveries: Sequence[Delivery]) -> None:
+        self._commit([share for share, offset in self._ours(deliveries) if share.kept.pop(offset, None)])
+
+    def release(self, deliveries: Sequence[Delivery], delay_seconds: float = 0.0) -> None:
+        due = monotonic() + delay_seconds
+        for share, offset in self._ours(deliveries):
+            if offset in share.kept:
+                share.kept[offset].due = due
+
+    def reject(self, delivery: Delivery, reason: str) -> None:
+        self.accept([delivery])
+
+    def close(self) -> None:
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+            self._shares.clear()
+
+    def _opened(self) -> Consumer:
+        if self._consumer is None:
+            have_topic(self._address, self._namespace, COMMANDS)
+            self._consumer = Consumer(
+                {
+                    "session.timeout.ms": 10_000,
+                    **self._address.client(
+                        OF_PRODUCERS,
+                        client_id=self._owner,
+                        group_id=self._namespace,
+                        partition_assignment_strategy="cooperative-sticky",
+                        auto_offset_reset="earliest",
+                        enable_auto_commit=False,
+                        enable_auto_offset_store=False,
+                    ),
+                    "error_cb": self._in_trouble,
+                }
+            )
+            self._consumer.subscribe([self._topic], on_revoke=self._not_ours, on_lost=self._not_ours)
+        return self._consumer
+
+    # What is handed out
+
+    def _fetched(self, consumer: Consumer, most: int, wait_seconds: float) -> list[Record]:
+        """Also serves the group: partitions come and go in here."""
+        full = sum(k.due is not None for share in self._shares.values() for k in share.kept.values()) >= MOST_KEPT
+        assigned = consumer.assignment()
+        (consumer.pause if full else consumer.resume)(assigned)
+        try:
+            return consumer.consume(most, wait_seconds)
+        except KafkaException as failure:
+            raise unavailable(failure) from failure
+
+    def _take(self, records: Iterable[Record]) -> list[Delivery]:
+        found = []
+        for record in records:
+            if (error := record.error()) is not None:
+                self._heed(error)
+                continue
+            partition, offset = _place(record)
+            share = self._shares.setdefault(partition, _Share(partition))
+            delivery = self._delivery(record, share)
+            waits = share.waits(delivery.key)
+            share.kept[offset] = _Kept(delivery, 0.0 if waits else None)
+            share.next_offset = offset + 1
+            if not waits:
+                found.append(delivery)
+        return found
+
+    def _due_again(self, most: int) -> list[Delivery]:
+        found: list[Delivery] = []
+        for share in self._shares.values():
+            for kept in share.due(monotonic()):
+                if len(found) == most:
+                    break
+                kept.due, kept.delivery = None, replace(kept.delivery, attempts=kept.delivery.attempts + 1)
+                found.append(kept.delivery)
+        return found
+
+    def _seconds_to_the_next(self) -> float:
+        due = [kept.due for share in self._shares.values() for kept in share.kept.values() if kept.due is not None]
+        return max(min(due, default=float("inf")) - monotonic(), 0.001)
+
+    def _delivery(self, record: Record, share: _Share) -> Delivery:
+        # A topic that was deleted and made anew begins at 0 again: the time tells its messages from the old ones.
+        partition, offset = _place(record)
+        name = f"{partition}-{offset}-{record.timestamp()[1]}"
+        key = record.key()
+        return Delivery(
+            record.value() or b"",
+            f"kafka {self._topic}",
+            name,
+            dict(_headers(record)),
+            None if key is None else _text(key),
+            token=_Token(share, offset),
+        )
+
+    # What is settled
+
+    def _ours(self, deliveries: Sequence[Delivery]) -> Iterator[tuple[_Share, int]]:
+        """Where they stand; those of a partition that has passed to another are his now."""
+        for delivery in deliveries:
+            token = delivery.token
+            assert isinstance(token, _Token)
+            if self._shares.get(token.share.partition) is token.share:
+                yield token.share, token.offset
+
+    def _commit(self, shares: Iterable[_Share]) -> None:
+        moved = {share.partition: share for share in shares if share.done_before > share.committed}
+        if not moved or self._consumer is None:
+            return
+        offsets = [TopicPartition(self._topic, share.partition, share.done_before) for share in moved.values()]
+        try:
+            told = self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as failure:
+            if code(failure) not in NO_LONGER_OURS:
+                raise unavailable(failure) from failure
+            log.info("%s: the group is changing, offsets are committed again: %s", self._topic, failure)
+            return
+        for place in told:
+            if place.error is None:
+                moved[place.partition].committed = place.offset
+
+    # The group, and the broker
+
+    def _not_ours(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        for place in partitions:
+            self._shares.pop(place.partition, None)
+
+    def _in_trouble(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN or error.fatal():
+            self._trouble = error
+
+    def _heed(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._MAX_POLL_EXCEEDED:
+            log.warning("%s: %s", self._topic, error.str())
+            return
+        raise unavailable(error)
+
+    def _look_for_the_broker(self, consumer: Consumer) -> None:
+        """After trouble and when nothing came, silence may mean that nobody is there."""
+        if self._trouble is None:
+            return
+        try:
+            consumer.list_topics(self._topic, timeout=1.0)
+            self._trouble = None
+        except KafkaException as away:
+            raise unavailable(away) from away
+
+
+def _place(record: Record) -> tuple[int, int]:
+    partition, offset = record.partition(), record.offset()
+    assert partition is not None
+    assert offset is not None
+    return partition, offset
+
+
+def _headers(record: Record) -> Iterator[tuple[str, str]]:
+    headers: Any = record.headers()
+    for name, value in headers or []:
+        if value is None:
+            continue
+        if name.startswith(HEADER_PREFIX):
+            yield PREFIX + name.removeprefix(HEADER_PREFIX).lower(), _text(value)
+        elif name.lower() == "content-type":
+            yield "content-type", _text(value)
+
+
+def _text(value: bytes | str) -> str:
+    """What is no UTF-8 is shown as such to whoever reads why it was parked."""
+    return value if isinstance(value, str) else value.decode(errors="replace")

@@ -1,0 +1,83 @@
+"""Redis for all who speak to it: clients that notice a dead connection, and scripts that are loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import NoScriptError
+from redis.retry import Retry
+
+from allocation.service_layer.errors import Unavailable
+
+TIMEOUT_SECONDS = 5
+HEALTH_CHECK_SECONDS = 10
+
+
+def plain_url(url: str) -> str:
+    """The URL that a client of Redis knows: `redis+streams://HOST/0?shards=4` is `redis://HOST/0`."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(scheme=parts.scheme.partition("+")[0], query=""))
+
+
+def connect(url: str, retries: int = 2) -> redis.Redis:
+    """A client that notices a dead connection. Connects at first use.
+
+    With `retries` a command whose answer was lost is sent again: not for one that must not be done twice.
+    """
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=TIMEOUT_SECONDS,
+        socket_connect_timeout=TIMEOUT_SECONDS,
+        socket_keepalive=True,
+        health_check_interval=HEALTH_CHECK_SECONDS,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
+    )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Redis' failures in our words: it is away, or not in the state to serve. Raises `Unavailable`."""
+    try:
+        yield
+    except redis.RedisError as away:
+        raise Unavailable(f"Redis does not answer: {away}") from away
+
+
+class Script:
+    """A Lua script from the folder `lua`. A server that does not know it (any more) is sent it once."""
+
+    def __init__(self, client: redis.Redis, name: str) -> None:
+        self._client = client
+        self._text = files(__package__).joinpath("lua", f"{name}.lua").read_text()
+        self._sha = sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+
+    def run(self, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """One call. Raises `redis.RedisError`."""
+        [answer] = self.run_all([(keys, arguments)])
+        if isinstance(answer, redis.RedisError):
+            raise answer
+        return answer
+
+    def run_all(self, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Several calls in one trip; an error of the script is its answer. Raises `redis.RedisError` if the trip
+        failed: then nobody knows which of them ran."""
+        answers = self._send(calls)
+        unknown = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:
+            self._client.script_load(self._text)
+            for number, answer in zip(unknown, self._send([calls[number] for number in unknown]), strict=True):
+                answers[number] = answer
+        return answers
+
+    def _send(self, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        with self._client.pipeline(transaction=False) as trip:
+            for keys, arguments in calls:
+                trip.evalsha(self._sha, len(keys), *keys, *arguments)
+            return trip.execute(raise_on_error=False)

@@ -1,0 +1,87 @@
+"""What the read models hold, beside the cursors of their projections; corrections while those hold still."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import astuple
+from datetime import date
+
+import msgspec
+from sqlalchemy import Connection, delete, insert, select
+
+from allocation.adapters.sql.asking import Ask, history_of
+from allocation.adapters.sql.read_models import level_from
+from allocation.adapters.sql.tables import movements, stock_levels, subscriptions
+from allocation.service_layer.books import Projected, Projecting, Stored
+from allocation.service_layer.envelope import partition_of
+from allocation.service_layer.handlers import count_movements, project_stock_levels
+from allocation.service_layer.read_models import Movements, StockLevel
+
+LEVELS, MOVEMENTS = project_stock_levels.__name__, count_movements.__name__
+_PAGE = 20_000
+_COUNTED = ("received", "allocated", "deallocated", "backordered", "cancelled")
+
+
+class Projections:
+    """The read models of the skus that meet a condition on `{0}`, the column with the sku."""
+
+    def __init__(self, ask: Ask, partitions: int, condition: str, *bounds: str) -> None:
+        chosen = condition.format("sku")
+        self._partitions = partitions
+        cursors = "SELECT name, log_partition, position FROM subscriptions WHERE name IN (?, ?)"
+        self._cursors: dict[tuple[str, int], int] = {(name, n): seq for name, n, seq in ask(cursors, LEVELS, MOVEMENTS)}
+        # Behind what was refused, a projection has seen nothing of its key.
+        lagging = "SELECT subscription, key, next_position FROM lanes WHERE subscription IN (?, ?) AND "
+        lanes = ask(lagging + condition.format("key"), LEVELS, MOVEMENTS, *bounds)
+        self._lanes: dict[tuple[str, str], int] = {(name, key): seq - 1 for name, key, seq in lanes}
+        levels = f"SELECT sku, version, log_partition, position, available FROM stock_levels WHERE {chosen}"
+        self._levels = {x.sku: x for x in (level_from(*row) for row in ask(levels, *bounds))}
+        days = f"SELECT sku, {ask.day('day')}, {', '.join(_COUNTED)} FROM movements WHERE {chosen}"
+        self._movements: dict[str, dict[str, Movements]] = {}
+        for sku, day, *counted in ask(days, *bounds):
+            self._movements.setdefault(sku, {})[day] = Movements(*counted)
+
+    def of(self, sku: str) -> Projected:
+        level = self._levels.get(sku)
+        return Projected(
+            None if level is None else (level.version, level.available),
+            self._until(LEVELS, sku),
+            self._movements.get(sku, {}),
+            self._until(MOVEMENTS, sku),
+        )
+
+    def _until(self, name: str, sku: str) -> int:
+        cursor = self._cursors.get((name, partition_of(sku, self._partitions)), 0)
+        return min(cursor, self._lanes.get((name, sku), cursor))
+
+
+class HeldProjections(Projecting):
+    """Their cursors are locked: who writes read models moves one in the same transaction, first thing."""
+
+    def __init__(self, connection: Connection, ask: Ask, partitions: int, sku: str) -> None:
+        self._connection, self._sku = connection, sku
+        mine = subscriptions.c.log_partition == partition_of(sku, partitions)
+        both = subscriptions.c.name.in_([LEVELS, MOVEMENTS])
+        held = select(subscriptions.c.name).where(both, mine).order_by(subscriptions.c.name)
+        connection.execute(held.with_for_update()).all()
+        projected = Projections(ask, partitions, "{0} = ?", sku).of(sku)
+        self.stored = Stored(sku, None, history_of(ask, sku, 0, _PAGE), projected=projected)
+
+    def correct(self, level: StockLevel | None, moved: Mapping[str, Movements]) -> None:
+        for table in (stock_levels, movements):
+            self._connection.execute(delete(table).where(table.c.sku == self._sku))
+        if level is not None:
+            row = {
+                "sku": level.sku,
+                "version": level.version,
+                "log_partition": level.position.partition,
+                "position": level.position.seq,
+                "available": msgspec.json.encode(level.available).decode(),
+            }
+            self._connection.execute(insert(stock_levels).values(row))
+        if moved:
+            rows = [
+                {"sku": self._sku, "day": date.fromisoformat(day), **dict(zip(_COUNTED, astuple(m), strict=True))}
+                for day, m in moved.items()
+            ]
+            self._connection.execute(insert(movements), rows)

@@ -1,0 +1,188 @@
+"""Any receiver to the bus: takes commands from brokers, and handles what arrives together as one group.
+
+A delivery is acknowledged after the commit. One that cannot be handled, or is refused, is parked among the dead letters
+with its reason, and the others go on. While the database is away nothing is received.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from threading import Event as Flag
+from types import FrameType
+
+from allocation.adapters.serialization import BadMessage
+from allocation.bootstrap import Application, bootstrap, receivers_of
+from allocation.config import Settings
+from allocation.domain.errors import Refused
+from allocation.entrypoints.garbage import collect_rarely
+from allocation.entrypoints.receiving import command_in
+from allocation.service_layer.answers import Answer
+from allocation.service_layer.broker import Delivery, Receiver
+from allocation.service_layer.envelope import CommandEnvelope
+from allocation.service_layer.errors import IdReused, SetupError, Unavailable
+
+MOST_AT_ONCE = 200
+WAIT_SECONDS = 1.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 5.0
+MOST_DELIVERIES = 10
+PARKED_BYTES = 65_536
+
+_log = logging.getLogger(__name__)
+
+
+class Consumer:
+    """Serves one receiver, in one thread, until `stopping` is set."""
+
+    def __init__(self, application: Application, receiver: Receiver, stopping: Flag) -> None:
+        self._application, self._receiver, self._stopping = application, receiver, stopping
+        self._limit_bytes = application.settings.body_limit_bytes
+        self._failures = 0
+
+    def run(self) -> None:
+        """Whatever happens to the broker or to the database meanwhile."""
+        try:
+            while not self._stopping.is_set():
+                self.serve(WAIT_SECONDS)
+        finally:
+            self._stopping.set()  # a fault of ours ends the process: whoever watches over it starts another
+            self._receiver.close()
+
+    def serve(self, wait_seconds: float) -> None:
+        """Receive what is there, waiting up to `wait_seconds` for it, and handle it."""
+        left: list[Delivery] = []
+        try:
+            deliveries = self._receiver.receive(MOST_AT_ONCE, wait_seconds)
+            left += deliveries
+            given_up = _given_up(deliveries)
+            for group in _groups(deliveries):
+                self._handle(group, {d: reason for d, reason in given_up.items() if d in group}, left)
+            self._failures = 0
+        except Unavailable as away:
+            self._release(left)
+            self._pause(away)
+            self._wait_for_the_database()
+
+    def _handle(self, group: Sequence[Delivery], bad: dict[Delivery, str], left: list[Delivery]) -> None:
+        """Handle a group and settle it; what is settled is taken out of `left`. Raises `Unavailable`."""
+        for delivery, answer in self._answers([d for d in group if d not in bad]):
+            if isinstance(answer.error, Unavailable):
+                raise answer.error
+            if answer.error is not None:
+                bad[delivery] = _reason(answer.error)
+        for delivery, reason in bad.items():
+            self._park(delivery, reason)
+            left.remove(delivery)
+            self._receiver.reject(delivery, reason)
+        done = [d for d in group if d not in bad]
+        for delivery in done:
+            left.remove(delivery)
+        self._receiver.accept(done)
+
+    def _answers(self, deliveries: Sequence[Delivery]) -> Iterator[tuple[Delivery, Answer]]:
+        envelopes: dict[Delivery, CommandEnvelope] = {}
+        for delivery in deliveries:
+            try:
+                envelopes[delivery] = command_in(delivery, self._application.bus, self._limit_bytes)
+            except BadMessage as bad:
+                yield delivery, Answer(error=bad)
+        if envelopes:
+            yield from zip(envelopes, self._application.bus.handle_many(list(envelopes.values())), strict=True)
+
+    def _park(self, delivery: Delivery, reason: str) -> None:
+        _log.warning("parked a message from %s: %s", delivery.source, reason)
+        is_too_large = len(delivery.body) > self._limit_bytes
+        body = delivery.body[:PARKED_BYTES] if is_too_large else delivery.body
+        self._application.dead_letters.park(delivery.source, body, reason)
+
+    def _release(self, left: list[Delivery]) -> None:
+        if left:
+            try:
+                self._receiver.release(left)
+            except Unavailable as away:
+                _log.warning("not released, so they come again later: %s", away)
+
+    def _pause(self, away: Unavailable) -> None:
+        seconds = min(FIRST_PAUSE_SECONDS * 2.0**self._failures, LONGEST_PAUSE_SECONDS)
+        self._failures += 1
+        _log.warning("%s; trying again in %.2f seconds", away, seconds)
+        self._stopping.wait(seconds)
+
+    def _wait_for_the_database(self) -> None:
+        """Nothing is received meanwhile: brokers count deliveries, and put aside what was delivered too often."""
+        while not self._stopping.is_set():
+            try:
+                return self._application.views.ready()
+            except Unavailable as away:
+                self._pause(away)
+        return None
+
+
+def _given_up(deliveries: Sequence[Delivery]) -> dict[Delivery, str]:
+    """Those that were delivered so often that they may be what kills us. Of each source only the first counts: those
+    behind it were delivered with it each time, and never tried."""
+    first: dict[str, Delivery] = {}
+    for delivery in deliveries:
+        first.setdefault(delivery.source, delivery)
+    return {
+        d: f"it was delivered {d.attempts} times and never settled"
+        for d in first.values()
+        if d.attempts > MOST_DELIVERIES
+    }
+
+
+def _groups(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
+    """What came for the first time goes together; what came before goes alone, and is settled before the next one is
+    tried: should one of them kill us, it is the first that comes again."""
+    for comes_again, group in groupby(deliveries, lambda delivery: delivery.attempts > 1):
+        if comes_again:
+            yield from ([delivery] for delivery in group)
+        else:
+            yield list(group)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, BadMessage | Refused | IdReused):
+        return str(error)
+    _log.error("a command failed", exc_info=error)
+    return f"{type(error).__name__}: {error}"
+
+
+def serve_all(application: Application, receivers: Mapping[str, Receiver], stopping: Flag) -> None:
+    """A thread for each receiver, so that a broker that is away holds up no other. Returns once `stopping` is set and
+    what is in hand is settled; raises what one of them failed with, if that was no `Unavailable`."""
+    with ThreadPoolExecutor(len(receivers), "receiver") as threads:
+        running = [threads.submit(Consumer(application, receiver, stopping).run) for receiver in receivers.values()]
+    for ended in running:
+        ended.result()
+
+
+def run_consumer(settings: Settings) -> None:
+    """Serve what `ALLOCATION_RECEIVE_FROM` names until SIGTERM or SIGINT; what is in hand is finished.
+
+    Raises `SetupError`, `Unavailable` as `bootstrap` does, and `SetupError` if nothing is named.
+    """
+    logging.basicConfig(
+        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    stopping = Flag()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    application = bootstrap(settings)
+    try:
+        receivers = receivers_of(application)
+        if not receivers:
+            raise SetupError("Set ALLOCATION_RECEIVE_FROM to what to take commands from, as in redis+streams://HOST/0")
+        _log.info("receiving from: %s", ", ".join(receivers))
+        collect_rarely()
+        serve_all(application, receivers, stopping)
+    finally:
+        application.close()

@@ -1,0 +1,65 @@
+"""The self-audit: whether tables and log agree, as found last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+
+from allocation.entrypoints.http.call import Call, Reply, json_reply
+from allocation.entrypoints.http.routes import Given, Routes
+from allocation.service_layer.audit import MOST_KEPT, Round
+
+routes = Routes("Audit")
+
+
+class DifferenceRead(msgspec.Struct):
+    """What is not as it must be, and in which row of which table."""
+
+    table: str
+    place: str
+    problem: str
+
+
+class RoundRead(msgspec.Struct):
+    """One walk over log and tables; `ended_at` null: it is under way."""
+
+    began_at: datetime
+    ended_at: datetime | None
+    events: int
+    products: int
+    commands: int
+    differences: int
+    first: Annotated[Sequence[DifferenceRead], msgspec.Meta(description=f"The first {MOST_KEPT} of them")]
+
+
+class AuditRead(msgspec.Struct):
+    """The last round that came to its end, and the one under way; null: there was none yet."""
+
+    last: RoundRead | None
+    current: RoundRead | None
+
+
+_BEGAN, _ENDED = datetime(2031, 5, 1, 9, 30, tzinfo=UTC), datetime(2031, 5, 1, 9, 42, tzinfo=UTC)
+_FIRST = [DifferenceRead("batches", "batch-1", "it says 10 allocated, its lines have 11")]
+EXAMPLE = AuditRead(RoundRead(_BEGAN, _ENDED, 1700, 25, 1500, 1, _FIRST), None)
+
+
+@routes.get("/v1/audit", gives={200: Given("what was found", EXAMPLE)})
+def read_audit(call: Call) -> Reply:
+    """What the self-audit found last.
+
+    Beside its work the service goes through log and tables all the time, a few products at a time: the tables must be
+    what the log folds to. `allocation verify` does the same at once, `allocation rebuild` repairs the tables.
+    """
+    audit = call.application.audits.read()
+    return json_reply(200, AuditRead(_read(audit.last), _read(audit.current)))
+
+
+def _read(told: Round | None) -> RoundRead | None:
+    if told is None:
+        return None
+    first = [DifferenceRead(x.table, x.place, x.problem) for x in told.first]
+    return RoundRead(told.began_at, told.ended_at, told.events, told.products, told.commands, told.differences, first)

@@ -1,0 +1,120 @@
+"""Stock levels for programs that keep a copy of their own, and what moved of a product."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Annotated
+
+import msgspec
+from pydantic import Field
+
+from allocation.domain.errors import Available, InvalidSku
+from allocation.entrypoints.http.call import Call, Reply, json_reply
+from allocation.entrypoints.http.cursors import encode_cursor
+from allocation.entrypoints.http.paging import MOST_ON_A_PAGE, After, positions_behind, whole
+from allocation.entrypoints.http.parsing import Body
+from allocation.entrypoints.http.routes import Given, Routes
+from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.read_models import Movements
+
+routes = Routes("Stock")
+
+MOST_DAYS = 1000
+
+Pieces = Annotated[int, msgspec.Meta(description="Pieces")]
+
+
+class StockQuery(Body):
+    """Which stock levels."""
+
+    after: After = None
+    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="How many at most")  # type: ignore[valid-type]  # a type that a function makes
+
+
+class StockLevelRead(msgspec.Struct):
+    """What is free of a product. Of two levels of a sku the one with the higher version is the newer."""
+
+    sku: str
+    version: Annotated[int, msgspec.Meta(description="Of the product")]
+    available: Annotated[
+        Sequence[Available], msgspec.Meta(description="What is free by day of arrival, stock on hand first")
+    ]
+
+
+class StockPageRead(msgspec.Struct):
+    """Levels in the order in which they last changed. With nothing new, `next` is as good as `after` was."""
+
+    levels: Sequence[StockLevelRead]
+    next: Annotated[str, msgspec.Meta(description="Opaque; keep it and ask again with `after`")]
+
+
+class MovementsQuery(Body):
+    """How much of it."""
+
+    limit: whole(1, MOST_DAYS, 100) = Field(default=100, description="Of how many days at most")  # type: ignore[valid-type]  # as above
+
+
+class DayRead(msgspec.Struct):
+    """What moved on one day (UTC)."""
+
+    day: date
+    received: Pieces
+    allocated: Pieces
+    deallocated: Pieces
+    backordered: Pieces
+    cancelled: Pieces
+
+
+class MovementsRead(msgspec.Struct):
+    """What moved of a product, by day, the latest day first; days on which nothing did are left out."""
+
+    sku: str
+    days: Sequence[DayRead]
+
+
+def day_of(day: date, moved: Movements) -> DayRead:
+    return DayRead(day, moved.received, moved.allocated, moved.deallocated, moved.backordered, moved.cancelled)
+
+
+@routes.get(
+    "/v1/stock",
+    asks=StockQuery,
+    gives={
+        200: Given(
+            "a page of stock levels",
+            StockPageRead(
+                [StockLevelRead("RED-CHAIR", 7, [Available(None, 90, 90), Available(date(2031, 5, 1), 100, 100)])],
+                encode_cursor([LogPosition(0, 12)]),
+            ),
+        )
+    },
+)
+def read_stock(call: Call, query: StockQuery) -> Reply:
+    """Stock levels, to keep a copy of.
+
+    From the start: every product that has ever been bought. Behind a cursor: those that changed since, each once, as
+    it is now. It follows the log by a moment.
+    """
+    page = call.application.views.stock(positions_behind(call, query.after), query.limit)
+    levels = [StockLevelRead(level.sku, level.version, level.available) for level in page.levels]
+    return json_reply(200, StockPageRead(levels, encode_cursor(page.next)))
+
+
+@routes.get(
+    "/v1/products/<sku>/movements",
+    asks=MovementsQuery,
+    gives={
+        200: Given("what moved", MovementsRead("RED-CHAIR", [day_of(date(2031, 4, 1), Movements(100, 40, 5, 10, 5))]))
+    },
+    refuses=[InvalidSku("RED-CHIAR")],
+)
+def read_movements(call: Call, query: MovementsQuery, sku: str) -> Reply:
+    """What moved of a product, by day.
+
+    Pieces received, promised, taken off a batch again, left to wait, cancelled. It follows the log by a moment.
+    """
+    moved = call.application.views.movements(sku, query.limit)
+    if not moved and call.application.views.product(sku) is None:
+        raise InvalidSku(sku)
+    return json_reply(200, MovementsRead(sku, [day_of(day, m) for day, m in moved]))

@@ -1,0 +1,75 @@
+"""What comes in by a broker, as a command: a CloudEvent of ours, or the book's bare message.
+
+A CloudEvent has the type `allocation.` and the name of a command, in `data` the command's fields, and `schemaversion`
+1 (or none). It is done once under its own id and source. The book's message is `{"batchref", "qty"}`; it is done once
+under its `"id"` if it has one, else under the broker's name for it, if the broker has any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from allocation.adapters import cloudevents
+from allocation.adapters.cloudevents import Received
+from allocation.adapters.serialization import BadMessage, UnknownMessage, decode_command
+from allocation.domain.commands import ID_PATTERN, ChangeBatchQuantity, Command
+from allocation.domain.errors import MAX_QUANTITY
+from allocation.entrypoints.http.parsing import ID
+from allocation.service_layer.broker import Delivery
+from allocation.service_layer.envelope import CommandEnvelope, valid_traceparent
+from allocation.service_layer.facts import TYPE_PREFIX
+from allocation.service_layer.messagebus import MessageBus
+
+SCHEMA_VERSION = "1"
+
+
+class QuantityChange(BaseModel):
+    """The book's message."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    batchref: str = Field(pattern=ID_PATTERN.removesuffix(r"\Z") + "$")
+    qty: int = Field(ge=0, le=MAX_QUANTITY)
+    id: str | None = Field(None, pattern=r"^[!-~]{1,255}$")
+
+
+def command_in(delivery: Delivery, bus: MessageBus, limit_bytes: int) -> CommandEnvelope:
+    """The command that a delivery asks for. Raises `BadMessage`, which says what is wrong with it."""
+    if len(delivery.body) > limit_bytes:
+        raise BadMessage(f"the message has {len(delivery.body)} bytes, more than {limit_bytes}")
+    event = cloudevents.read(delivery.body, delivery.headers)
+    if event is not None:
+        source = f"{delivery.source} {event.source}"
+        return bus.envelope(_command(event), event.id, source=source, **_context(event.attributes))
+    change = _quantity_change(delivery.body)
+    message_id = change.id or delivery.id or None
+    return bus.envelope(ChangeBatchQuantity(change.batchref, change.qty), message_id, source=delivery.source)
+
+
+def _command(event: Received) -> Command:
+    version = event.attributes.get("schemaversion", SCHEMA_VERSION)
+    if version != SCHEMA_VERSION:
+        raise BadMessage(f"schema version {version[:20]!r} is not understood, only {SCHEMA_VERSION}")
+    if not event.type.startswith(TYPE_PREFIX):
+        raise UnknownMessage(f"unknown message type {event.type[:40]!r}")
+    return decode_command(event.type.removeprefix(TYPE_PREFIX), event.data)
+
+
+def _context(attributes: Mapping[str, str]) -> dict[str, Any]:
+    """What led to it, as far as the sender says so in words that fit."""
+    found: dict[str, Any] = {"traceparent": valid_traceparent(attributes.get("traceparent"))}
+    for name, field in (("correlationid", "correlation_id"), ("causationid", "causation_id")):
+        if ID.match(attributes.get(name, "")):
+            found[field] = attributes[name]
+    return found
+
+
+def _quantity_change(body: bytes) -> QuantityChange:
+    try:
+        return QuantityChange.model_validate_json(body)
+    except ValidationError as invalid:
+        problems = (f"{'.'.join(map(str, e['loc'])) or 'message'}: {e['msg']}" for e in invalid.errors())
+        raise BadMessage("; ".join(problems)) from invalid

@@ -1,0 +1,132 @@
+"""`allocation rules`: try a rule on an event before a subscription lives by it."""
+
+from __future__ import annotations
+
+import math
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from allocation.entrypoints.console import console, print_json, table
+
+if TYPE_CHECKING:  # imported when a command runs, as in `cli`
+    from collections.abc import Sequence
+
+    from allocation.service_layer.rules.rule import Finding
+    from allocation.service_layer.rules.values import BadRule, Properties, Truth, Value
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+_NAMES: dict[Truth, str] = {True: "true", False: "false", None: "unknown"}
+
+
+@click.group(short_help="Try the rule of a subscription on an event.")
+def rules() -> None:
+    """Rules of subscriptions: filters, and actions, in the SQL of Azure Service Bus. The same text works there.
+
+    A filter sees an event's properties, never its body: orderid, sku, qty, batchref, ref, eta, type, time, version,
+    partition, sequence, correlation_id and others, and sys.MessageId, sys.SessionId (the sku), sys.Subject (the type).
+    """
+
+
+@rules.command("try", short_help="What a filter says of an event, and what an action makes of it.")
+@click.argument("filter_text", metavar="FILTER")
+@click.argument("action_text", metavar="[ACTION]", required=False)
+@click.option("--name", default="$Default", show_default=True, help="The rule's name; copies of an action carry it.")
+@as_json
+def try_rule(filter_text: str, action_text: str | None, name: str, as_json: bool) -> None:
+    """Try a rule on the event on stdin: whether it matches, which condition says what, and the properties of the copy.
+
+    The event is a CloudEvent as `allocation events --json` and /v1/events print it, or a plain JSON object of
+    properties, those of the system as "sys.MessageId" and so on. A filter is true, false, or unknown, as when it
+    compares with a property that is not there; only true matches. Texts go in single quotes.
+
+    \b
+    Examples:
+      allocation events --limit 1 --json | allocation rules try "sku LIKE 'RED-%' AND qty >= 10"
+      echo '{"qty": 12, "price": 2.5}' |
+          allocation rules try "qty > 10" "SET total = qty * price; REMOVE price"
+    """
+    from allocation.bootstrap import rule_parser
+    from allocation.entrypoints.rule_input import UnreadableEvent, read_properties
+    from allocation.service_layer.rules.rule import Rule, apply_rules, explain
+    from allocation.service_layer.rules.values import BadRule, RuleFailed
+
+    parser = rule_parser()
+    try:
+        action = None if action_text is None else parser.action(action_text)
+        rule = Rule(name, parser.filter(filter_text), action)
+    except BadRule as bad:
+        raise click.UsageError(_pointed(bad)) from bad
+    if sys.stdin.isatty():
+        raise click.UsageError(
+            "The event comes on stdin: allocation events --limit 1 --json | allocation rules try ..."
+        )
+    try:
+        properties = read_properties(sys.stdin.buffer.read())
+    except UnreadableEvent as unreadable:
+        raise click.UsageError(str(unreadable)) from unreadable
+    try:
+        findings, truth = explain(rule.filter, properties), rule.filter(properties)
+        copies = apply_rules([rule], properties)
+    except RuleFailed as failure:
+        raise click.ClickException(f"The rule cannot be worked out for this event. {failure}.") from failure
+    copy = copies[0] if copies else None
+    if as_json:
+        _print_as_json(truth, findings, copy)
+    else:
+        _print(truth, findings, properties, copy)
+
+
+def _pointed(bad: BadRule) -> str:
+    """The complaint, and below it the text with its place."""
+    if bad.position is None:
+        return str(bad)
+    begin = max(0, bad.position - 60)
+    line = "".join(" " if x.isspace() else x for x in bad.text[begin : bad.position + 15])
+    return f"{bad}\n\n  {line}\n  {' ' * (bad.position - begin)}^"
+
+
+def _print(truth: Truth, findings: Sequence[Finding], properties: Properties, copy: Properties | None) -> None:
+    from allocation.service_layer.rules.values import literal
+
+    told = {True: "true: the rule matches.", False: "false: no match.", None: "unknown: no match; only true matches."}
+    click.echo(told[truth])
+    console().print(table("condition", "is", "since", rows=[(x.term, _NAMES[x.truth], x.why) for x in findings]))
+    if copy is None:
+        return
+    before, after = _shown(properties), _shown(copy)
+    rows = [
+        (name, literal(after[name]) if name in after else "", _change(name, before, after)) for name in before | after
+    ]
+    click.echo()
+    console().print(table("property", "of the copy", "by the action", rows=rows))
+
+
+def _change(name: str, before: dict[str, Value], after: dict[str, Value]) -> str:
+    if name not in after:
+        return "removed"
+    if name not in before:
+        return "added"
+    was, stays = before[name], after[name]
+    return "" if type(was) is type(stays) and was == stays else "changed"
+
+
+def _shown(properties: Properties) -> dict[str, Value]:
+    """User properties, then those system properties that are set, as rules name them."""
+    system = {f"sys.{name}": value for name, value in properties.system.items() if value is not None}
+    return {**properties.named(), **system}
+
+
+def _print_as_json(truth: Truth, findings: Sequence[Finding], copy: Properties | None) -> None:
+    conditions = [{"condition": x.term, "is": _NAMES[x.truth], "since": x.why} for x in findings]
+    shown = None if copy is None else {name: _for_json(value) for name, value in _shown(copy).items()}
+    print_json({"verdict": _NAMES[truth], "matches": truth is True, "conditions": conditions, "properties": shown})
+
+
+def _for_json(value: Value) -> Value:
+    """JSON knows no times, and no doubles that are infinite or no number."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,166 @@
+"""`allocation verify` and `allocation rebuild`: whether the tables are what the log folds to, and making them so."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from allocation.entrypoints import opened
+from allocation.entrypoints.console import JsonList, progress
+from allocation.entrypoints.garbage import rare_collection
+from allocation.service_layer.errors import Unavailable
+
+if TYPE_CHECKING:  # imported when a command runs, as in `cli`
+    from allocation.bootstrap import Application
+    from allocation.service_layer.comparing import Difference
+    from allocation.service_layer.verify import Place, Step
+
+_TITLES = {
+    "log": "positions",
+    "products": "folded events",
+    "commands": "commands",
+    "strays": "order lines",
+    "ids": "event ids",
+}
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+go_on = click.option("--from", "place", default="", metavar="PLACE", help="Go on from here; the last run told it.")
+
+
+@click.command(short_help="Prove that the tables are what the log says.")
+@go_on
+@as_json
+def verify(place: str, as_json: bool) -> None:
+    """Fold the whole log and compare: products, batches, order lines, positions, commands, event ids.
+
+    Changes nothing, and holds up nobody. Exit code 1 if anything differs; each difference is named with its place.
+
+    \b
+    Example:
+      allocation verify
+    """
+    _walk("verify", place, as_json)
+
+
+@click.command(short_help="Make the tables what the log says, where they differ.")
+@go_on
+@as_json
+def rebuild(place: str, as_json: bool) -> None:
+    """Verify, and repair the rows that differ, one product at a time, while the service goes on.
+
+    The log and the command log are never rewritten. Where the log itself has lost something, the products of that
+    partition are left alone. Exit code 1 if anything differs that was not repaired.
+
+    \b
+    Example:
+      allocation rebuild
+    """
+    _walk("rebuild", place, as_json)
+
+
+def _walk(command: str, place: str, as_json: bool) -> None:
+    from allocation.service_layer.verify import ForgedPlace, Place, Walk
+
+    try:
+        begin = Place.parse(place) if place else Place()
+    except ForgedPlace:
+        raise click.BadParameter("this is no place of a walk.", param_hint="--from") from None
+    with opened.application() as application:
+        walk = Walk(application.books, application.settings.log_partitions, repair=command == "rebuild")
+        report = _Report(command, as_json, _size(application))
+        with progress() as advanced, rare_collection():
+            try:
+                for step in walk.run(begin):
+                    done = report.take(step)
+                    advanced(_TITLES[step.part], done, report.size.get(step.part), done)
+            except KeyboardInterrupt:
+                report.stopped = "interrupted"
+            except Unavailable as away:
+                report.stopped = str(away)
+        report.end(begin)
+
+
+def _size(application: Application) -> dict[str, int]:
+    """How much there is to look at, as far as it can be told cheaply."""
+    events = sum(application.books.heads().values())
+    return {"log": events, "products": events}
+
+
+@dataclass(slots=True)
+class _Report:
+    """What a walk came to, told as it goes."""
+
+    command: str
+    as_json: bool
+    size: dict[str, int]
+    done: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_TITLES, 0))
+    products: int = 0
+    differences: int = 0
+    unrepaired: int = 0
+    goes_on: Place | None = None
+    stopped: str | None = None
+    began: float = field(default_factory=time.monotonic)
+    _list: JsonList | None = None
+
+    def __post_init__(self) -> None:
+        if self.as_json:
+            self._list = JsonList("differences")
+
+    def take(self, step: Step) -> int:
+        """Answers how much of the step's part is done."""
+        self.done[step.part] += step.looked_at
+        self.products += step.products
+        self.goes_on = step.goes_on
+        for difference in step.differences:
+            self._tell(difference)
+        return self.done[step.part]
+
+    def _tell(self, difference: Difference) -> None:
+        self.differences += 1
+        self.unrepaired += not difference.repaired
+        if self._list is not None:
+            self._list.add(msgspec.to_builtins(difference))
+        else:
+            click.echo(f"{difference}{' (repaired)' if difference.repaired else ''}")
+
+    def end(self, begin: Place) -> None:
+        """Tell the end. Raises `click` exceptions that set the exit code to 1 if all is not well."""
+        seconds = time.monotonic() - self.began
+        how = None
+        if self.stopped is not None:
+            place = self.goes_on or begin
+            how = f"allocation {self.command} --from {shlex.quote(str(place))}"
+        if self._list is not None:
+            self._list.end(
+                {
+                    "equal": self.stopped is None and self.unrepaired == 0,
+                    "unrepaired": self.unrepaired,
+                    "products": self.products,
+                    "events": self.done["products"],
+                    "commands": self.done["commands"],
+                    "seconds": round(seconds, 3),
+                    "stopped": self.stopped,
+                    "how_to_go_on": how,
+                }
+            )
+        else:
+            click.echo(self._sentence(seconds))
+        if how is not None:
+            raise click.ClickException(f"Stopped: {self.stopped}. To go on: {how}")
+        if self.unrepaired:
+            raise click.exceptions.Exit(1)
+
+    def _sentence(self, seconds: float) -> str:
+        looked = f"{self.products:,} products, {self.done['products']:,} events, {self.done['commands']:,} commands"
+        if not self.differences:
+            verdict = "log and tables agree"
+        elif self.command == "verify":
+            verdict = f"{self.differences:,} differences"
+        else:
+            verdict = f"{self.differences:,} differences, {self.differences - self.unrepaired:,} repaired"
+        return f"{looked} in {seconds:.1f} seconds: {verdict}."

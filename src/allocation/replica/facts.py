@@ -1,0 +1,119 @@
+"""A fact: one event of one product, read out of a message.
+
+ReplicaError
+├── NotAFact           a message that no fact can be read out of
+├── FeedUnavailable    the feed does not answer, or not as a feed does
+└── OutOfTurn          somebody else has written to the store of this replica
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+TYPE_PREFIX = "allocation."
+NO_FACTS = frozenset({"StockLevel"})
+"""Types of messages that tell of a version without being what made it."""
+
+_OF_THE_ENVELOPE = frozenset({"id", "type", "time", "position", "version", "correlation_id", "causation_id"})
+
+
+class ReplicaError(Exception):
+    """Root of what goes wrong here."""
+
+
+class NotAFact(ReplicaError):
+    """Says what is wrong with the message. Nothing was done; another try will not mend it."""
+
+
+class FeedUnavailable(ReplicaError):
+    """Ask again later. What was missing is still missing, and still known to be."""
+
+
+class OutOfTurn(ReplicaError):
+    """A store belongs to one replica at a time. Nothing of the write that raised it was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What happened to one product. `version` numbers the events of a sku, `seq` those of a log `partition`: both are
+    1, 2, 3, ... without a gap. `type` is the event's name, as in `Allocated`; `data` are its fields."""
+
+    sku: str
+    version: int
+    partition: int
+    seq: int
+    id: str
+    type: str
+    time: str
+    data: Mapping[str, object]
+
+
+def message_from(body: bytes) -> Mapping[str, object]:
+    """A message as it came over a wire. Raises `NotAFact` if it is no JSON object."""
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise NotAFact(f"the message is no JSON: {error}") from error
+    if not isinstance(message, dict):
+        raise NotAFact("the message is JSON, but no object")
+    return message
+
+
+def fact_from(message: Mapping[str, object]) -> Fact:
+    """The fact in a message: a CloudEvent as the feed and the brokers have it, its attributes as JSON or as text, or
+    the plain object that goes out on a Redis channel such as `line_allocated`. Raises `NotAFact`."""
+    return _of_cloud_event(message) if "specversion" in message else _of_plain_object(message)
+
+
+def _of_cloud_event(event: Mapping[str, object]) -> Fact:
+    full_type = _text(event, "type")
+    name = full_type.removeprefix(TYPE_PREFIX)
+    if name == full_type or name in NO_FACTS:
+        raise NotAFact(f"{full_type[:80]!r} is no type of fact")
+    data = event.get("data")
+    if not isinstance(data, Mapping):
+        raise NotAFact("data must be an object")
+    return Fact(
+        _text(event, "subject"),
+        _whole(event, "productversion", 1),
+        _whole(event, "partition", 0),
+        _whole(event, "sequence", 1),
+        _text(event, "id"),
+        name,
+        _text(event, "time"),
+        data,
+    )
+
+
+def _of_plain_object(message: Mapping[str, object]) -> Fact:
+    partition, _, seq = _text(message, "position").partition("-")
+    place = {"partition": partition, "seq": seq}
+    return Fact(
+        _text(message, "sku"),
+        _whole(message, "version", 1),
+        _whole(place, "partition", 0),
+        _whole(place, "seq", 1),
+        _text(message, "id"),
+        _text(message, "type"),
+        _text(message, "time"),
+        {name: value for name, value in message.items() if name not in _OF_THE_ENVELOPE},
+    )
+
+
+def _text(message: Mapping[str, object], name: str) -> str:
+    value = message.get(name)
+    if not isinstance(value, str) or not value:
+        raise NotAFact(f"{name} must be text")
+    return value
+
+
+def _whole(message: Mapping[str, object], name: str, least: int) -> int:
+    """A whole number, as JSON has it or as digits."""
+    value = message.get(name)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise NotAFact(f"{name} must be a whole number from {least} on")
+    return value

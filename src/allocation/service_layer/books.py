@@ -1,0 +1,163 @@
+"""The log and the tables side by side, as one who checks them reads them: a port."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from allocation.domain.errors import Available
+from allocation.domain.events import Event
+from allocation.domain.model import Batch, OrderLine
+from allocation.service_layer.read_models import Movements, StockLevel
+
+BatchFields = tuple[str, str, int, int, date | None, int, date | None]
+"""reference, sku, purchased quantity, allocated quantity, ETA, and the quantity and ETA it was created with."""
+
+LineFields = tuple[str, str, int, str | None, int]
+"""orderid, sku, quantity, batch reference (None: it waits), since which version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands for an event that the log holds and nobody can read."""
+
+    reason: str
+
+
+Logged = tuple[int, Event | Unreadable, int, str]
+"""version, event, its position in the partition, and its day (UTC, ISO 8601)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """What the read models hold of a product: the stock level (version, availability) and what moved, by day; each
+    with the position up to which its projection has seen the product's events."""
+
+    level: tuple[int, tuple[Available, ...]] | None = None
+    levels_until: int = 0
+    movements: Mapping[str, Movements] = field(default_factory=dict)
+    movements_until: int = 0
+
+
+@dataclass(slots=True)
+class Stored:
+    """A product as log and tables have it. `version` is that of its row; None: there is no row.
+
+    `events` come in order, to be gone through once. `lines` are those of the sku, and those of any sku that are on one
+    of its batches. `projected` None: nobody looks at its read models now.
+    """
+
+    sku: str
+    version: int | None
+    events: Iterable[Logged]
+    batches: Sequence[BatchFields] = ()
+    lines: Sequence[LineFields] = ()
+    projected: Projected | None = None
+
+
+@dataclass(slots=True)
+class Correction:
+    """What makes the rows of a product right. `version` 0: it has no row."""
+
+    version: int
+    batches: list[Batch] = field(default_factory=list)
+    batches_gone: list[str] = field(default_factory=list)
+    lines: list[OrderLine] = field(default_factory=list)
+    lines_gone: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Locked(ABC):
+    """A product under its lock: nobody writes it until its context ends."""
+
+    stored: Stored
+
+    @abstractmethod
+    def correct(self, correction: Correction) -> None:
+        """Write it with the end of the context."""
+
+
+class Projecting(ABC):
+    """A product whose read models nobody else writes until the context ends. `stored` holds its events and read models,
+    and no rows of state."""
+
+    stored: Stored
+
+    @abstractmethod
+    def correct(self, level: StockLevel | None, movements: Mapping[str, Movements]) -> None:
+        """Write exactly this with the end of the context."""
+
+
+LogRow = tuple[int, str, Any, str | None, bool]
+"""seq, sku, time (to be compared with others only), id of the command that led to it, and whether the
+inbox holds that command with this place."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Rows of a log partition, in order. With `head`, they reach its end, and that is what its counter says: the seq
+    and time of the last event."""
+
+    rows: Sequence[LogRow]
+    head: tuple[int, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search turned up, as far as `until` (None: to the end); `looked_at` so many rows."""
+
+    until: str | None
+    looked_at: int
+    rows: Sequence[Any] = ()
+
+
+class Books(ABC):
+    """The log and the tables. Every answer is of one moment, and nobody waits for it: writers go on.
+
+    Callers may not assume that two answers are of the same moment, that the tables follow the log, or that the log is
+    whole: finding out is what this is for. Raises `Unavailable` when the store cannot be reached.
+    """
+
+    @abstractmethod
+    def heads(self) -> dict[int, int]:
+        """How long each log partition says it is."""
+
+    @abstractmethod
+    def holes(self) -> set[int]:
+        """The log partitions that do not hold exactly what their counter says."""
+
+    @abstractmethod
+    def log(self, partition: int, after: int, limit: int) -> LogPage:
+        """The rows behind a position, at most `limit`."""
+
+    @abstractmethod
+    def products(self, after: str, most: int, most_events: int) -> AbstractContextManager[Sequence[Stored]]:
+        """The next products by sku that the log or any table knows: at most `most`, and so few that they have at most
+        `most_events` events together (but at least one product). To be read inside the context."""
+
+    @abstractmethod
+    def false_commands(self, after: str, limit: int) -> Found:
+        """Look at the next `limit` commands, by id: those (id, source, place) whose place in the log holds no event
+        that they led to."""
+
+    @abstractmethod
+    def strays(self, after: str, limit: int) -> Found:
+        """Look at the lines on the next `limit` batches, by reference: those (orderid, sku, batch reference) on a
+        reference that no batch has."""
+
+    @abstractmethod
+    def doubled_ids(self) -> list[str]:
+        """Ids that more than one event has; a hundred at most."""
+
+    @abstractmethod
+    def locked(self, sku: str, after_version: int, orderids: Collection[str]) -> AbstractContextManager[Locked]:
+        """Lock a product and read it: its events behind a version, its rows, and among the lines those of these orders
+        wherever they are. Raises `Conflict` if the lock cannot be had in time."""
+
+    @abstractmethod
+    def projecting(self, sku: str) -> AbstractContextManager[Projecting]:
+        """Hold the projections of a product's partition, and read what they wrote of it. Asked only where `projected`
+        was told. Raises `Conflict` if they cannot be held in time."""

@@ -1,0 +1,226 @@
+"""Where log and tables differ, and what would mend it. No input or output: `verify` brings the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from allocation.domain.errors import Available, CorruptLog
+from allocation.domain.model import Batch, Product
+from allocation.service_layer.books import BatchFields, Correction, LineFields, Projected, Stored, Unreadable
+from allocation.service_layer.read_models import Movements, movements_of
+
+_NOTHING = "has no such row"
+_NOWHERE = "the table has it neither on a batch of this sku nor waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that is not as it must be: in which table, at which row, what. `repaired`: it was mended."""
+
+    table: str
+    place: str
+    problem: str
+    repaired: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.table} {self.place}: {self.problem}"
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What was found of one product. Without a `correction` nothing can be mended, or nothing need be.
+
+    `strangers` are lines (orderid, sku) of other products that are on its batches.
+    """
+
+    differences: list[Difference] = field(default_factory=list)
+    correction: Correction | None = None
+    strangers: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Folded:
+    """What a product's events say: the product, what stopped it (None: nothing), and of the read models the level at
+    the version that was asked for, the movements, the last event, and the last that the projection of levels saw."""
+
+    product: Product
+    corrupt: Difference | None = None
+    level: tuple[Available, ...] | None = None
+    movements: dict[str, Movements] = field(default_factory=dict)
+    last_seq: int = 0
+    last_seq_seen: int = 0
+
+
+def fold(product: Product, stored: Stored) -> Folded:
+    """Apply the events to the product, as far as they can have happened."""
+    projected = stored.projected or Projected()
+    level_version = projected.level[0] if projected.level is not None else 0
+    folded = Folded(product)
+    for version, event, seq, day in stored.events:
+        if version != product.version_number + 1:
+            folded.corrupt = _corrupt(stored, version, f"version {product.version_number + 1} is missing before it")
+            break
+        if isinstance(event, Unreadable):
+            folded.corrupt = _corrupt(stored, version, event.reason)
+            break
+        try:
+            product.apply(event)
+        except CorruptLog as corrupt:
+            folded.corrupt = _corrupt(stored, version, str(corrupt))
+            break
+        folded.last_seq = seq
+        if version == level_version:
+            folded.level = product.availability()
+        if seq <= projected.levels_until:
+            folded.last_seq_seen = seq
+        if seq <= projected.movements_until and (moved := movements_of(event)) is not None:
+            if (known := folded.movements.get(day)) is None:
+                folded.movements[day] = moved
+            else:
+                known.add(moved)
+    return folded
+
+
+def _corrupt(stored: Stored, version: int, problem: str) -> Difference:
+    return Difference("event_log", f"{stored.sku}, version {version}", problem)
+
+
+def read_model_faults(folded: Folded, projected: Projected) -> Iterator[Difference]:
+    """The read models of a product beside what its events say, as far as the projections have seen them."""
+    product = folded.product
+    if projected.level is None:
+        if 0 < folded.last_seq <= projected.levels_until:
+            yield Difference("stock_levels", product.sku, f"its projection has passed it, and the table {_NOTHING}")
+    elif projected.level[0] > product.version_number:
+        problem = f"it is of version {projected.level[0]}, the log ends at {product.version_number}"
+        yield Difference("stock_levels", product.sku, problem)
+    elif projected.level[1] != folded.level:
+        problem = f"at version {projected.level[0]} the log says {folded.level}, the table has {projected.level[1]}"
+        yield Difference("stock_levels", product.sku, problem)
+    elif projected.level[0] < product.version_number and folded.last_seq <= projected.levels_until:
+        problem = f"it is of version {projected.level[0]}, its projection has passed {product.version_number}"
+        yield Difference("stock_levels", product.sku, problem)
+    if folded.movements != projected.movements:
+        for day in sorted(folded.movements.keys() | projected.movements.keys()):
+            says, has = folded.movements.get(day), projected.movements.get(day)
+            if says != has:
+                yield Difference("movements", f"{product.sku} {day}", f"the log says {says}, the table has {has}")
+
+
+def compare(product: Product, stored: Stored) -> Comparison:
+    """The rows of a product beside what the log folds to."""
+    found, mend = Comparison(), Correction(product.version_number)
+    if (stored.version or 0) != product.version_number or (stored.version == 0):
+        says = "the log knows no such product" if not product.version_number else _says(product.version_number)
+        has = _NOTHING if stored.version is None else f"has {stored.version}"
+        found.differences.append(Difference("products", stored.sku, f"{says}, the table {has}"))
+    _compare_batches(product, stored.batches, found, mend)
+    _compare_lines(product, stored.lines, found, mend)
+    if found.differences:
+        found.correction = mend
+    return found
+
+
+def _compare_batches(product: Product, rows: Sequence[BatchFields], found: Comparison, mend: Correction) -> None:
+    there = set()
+    for row in rows:
+        ref = row[0]
+        there.add(ref)
+        batch = product.batches.get(ref)
+        if batch is None:
+            found.differences.append(Difference("batches", ref, f"the log knows no such batch of {product.sku}"))
+            mend.batches_gone.append(ref)
+        elif row != (folded := _fields(batch)):
+            found.differences.append(Difference("batches", ref, _unlike(_BATCH, folded, row)))
+            mend.batches.append(batch)
+    if len(there) != len(product.batches) or mend.batches_gone:
+        for batch in product.batches:
+            if batch.reference not in there:
+                problem = f"{_says(batch.purchased_quantity)} of {product.sku}, the table {_NOTHING}"
+                found.differences.append(Difference("batches", batch.reference, problem))
+                mend.batches.append(batch)
+
+
+def _compare_lines(product: Product, rows: Sequence[LineFields], found: Comparison, mend: Correction) -> None:
+    lines, sku, right = product.lines, product.sku, 0
+    for orderid, owner, qty, batchref, since in rows:
+        line = lines.get(orderid) if owner == sku else None
+        if line is not None and line.batchref == batchref and line.qty == qty and line.since == since:
+            right += 1
+        elif line is not None:
+            folded, row = (line.qty, line.batchref, line.since), (qty, batchref, since)
+            found.differences.append(Difference("order_lines", f"{orderid} {owner}", _unlike(_LINE, folded, row)))
+            mend.lines.append(line)
+        elif owner == sku:
+            problem = f"the log knows no such line; it {_stands(batchref, qty)}"
+            found.differences.append(Difference("order_lines", f"{orderid} {owner}", problem))
+            mend.lines_gone.append((orderid, owner))
+        else:
+            problem = f"it is of {owner}, and on {batchref}, a batch of {sku}"
+            found.differences.append(Difference("order_lines", f"{orderid} {owner}", problem))
+            found.strangers.append((orderid, owner))
+    if right + len(mend.lines) != len(lines):
+        there = {row[0] for row in rows if row[1] == sku}
+        for line in lines.values():
+            if line.orderid not in there:
+                problem = f"the log says that it {_stands(line.batchref, line.qty)}; {_NOWHERE}"
+                found.differences.append(Difference("order_lines", f"{line.orderid} {sku}", problem))
+                mend.lines.append(line)
+
+
+def stock_faults(sku: str, batches: Sequence[BatchFields], lines: Sequence[LineFields]) -> Iterator[Difference]:
+    """The tables by themselves: counters are sums, nothing is oversold, nobody waits who could be served."""
+    promised: dict[str, int] = {}
+    least_waiting: LineFields | None = None
+    for line in lines:
+        if line[3] is not None:
+            promised[line[3]] = promised.get(line[3], 0) + line[2]
+        elif least_waiting is None or line[2] < least_waiting[2]:
+            least_waiting = line
+    for ref, owner, bought, allocated, *_ in batches:
+        taken = promised.get(ref, 0)
+        if taken != allocated:
+            yield Difference("batches", ref, f"it says {allocated} allocated, its lines have {taken}")
+        if max(taken, allocated) > bought:
+            yield Difference("batches", ref, f"it is oversold: {max(taken, allocated)} of {bought}")
+        if least_waiting is not None and owner == sku and least_waiting[2] <= bought - max(taken, allocated):
+            place, free = f"{least_waiting[0]} {sku}", bought - max(taken, allocated)
+            yield Difference("order_lines", place, f"it waits for {least_waiting[2]}, and {ref} has {free} free")
+            least_waiting = None
+
+
+def suspects(differences: Collection[Difference]) -> list[str]:
+    """The orders whose lines differ."""
+    return [x.place.partition(" ")[0] for x in differences if x.table == "order_lines"]
+
+
+_BATCH = ("reference", "sku", "purchased_quantity", "allocated_quantity", "eta", "created_quantity", "created_eta")
+_LINE = ("qty", "batchref", "since")
+
+
+def _fields(batch: Batch) -> BatchFields:
+    return (
+        batch.reference,
+        batch.sku,
+        batch.purchased_quantity,
+        batch.allocated_quantity,
+        batch.eta,
+        *batch.created_as,
+    )
+
+
+def _unlike(names: Sequence[str], folded: Sequence[Any], row: Sequence[Any]) -> str:
+    unlike = [
+        f"{name}: the log says {a}, the table has {b}" for name, a, b in zip(names, folded, row, strict=True) if a != b
+    ]
+    return "; ".join(unlike)
+
+
+def _says(value: int) -> str:
+    return f"the log says {value}"
+
+
+def _stands(batchref: str | None, qty: int) -> str:
+    return f"waits for {qty}" if batchref is None else f"has {qty} on {batchref}"

@@ -1,0 +1,196 @@
+"""Conditions of rules, in three-valued logic: each function makes one, out of expressions or other conditions.
+
+They are closures, put together once when a rule is made; working one out walks no tree. A comparison with NULL, or of
+values of two kinds (a text and a number), is UNKNOWN; an integer and a double are of one kind.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from allocation.service_layer.rules.values import Properties, Read, RuleFailed, Test, Truth, Value, kind_of
+
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "<>": operator.ne,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_EQUALITIES = (operator.eq, operator.ne)
+
+
+def both(conditions: Sequence[Test]) -> Test:
+    """AND. What comes behind a false one is not looked at."""
+
+    def test(properties: Properties) -> Truth:
+        truth: Truth = True
+        for condition in conditions:
+            found = condition(properties)
+            if found is False:
+                return False
+            if found is None:
+                truth = None
+        return truth
+
+    return test
+
+
+def either(conditions: Sequence[Test]) -> Test:
+    """OR. What comes behind a true one is not looked at."""
+
+    def test(properties: Properties) -> Truth:
+        truth: Truth = False
+        for condition in conditions:
+            found = condition(properties)
+            if found is True:
+                return True
+            if found is None:
+                truth = None
+        return truth
+
+    return test
+
+
+def opposite(condition: Test) -> Test:
+    """NOT. The opposite of UNKNOWN is UNKNOWN."""
+
+    def test(properties: Properties) -> Truth:
+        truth = condition(properties)
+        return None if truth is None else not truth
+
+    return test
+
+
+def comparison(symbol: str, left: Read, right: Read) -> Test:
+    """= <> != < <= > >=. Texts compare by their characters, in this case and no other."""
+    compares = _COMPARISONS[symbol]
+    return lambda properties: _compared(compares, left(properties), right(properties))
+
+
+def comparison_with(symbol: str, left: Read, constant: Value) -> Test:
+    """`comparison` where the right side is always the same: the common case, and quicker."""
+    compares, kind = _COMPARISONS[symbol], type(constant)
+    if constant is None or kind is bool:
+        return comparison(symbol, left, lambda _: constant)
+
+    def test(properties: Properties) -> Truth:
+        value = left(properties)
+        return compares(value, constant) if type(value) is kind else _compared(compares, value, constant)
+
+    return test
+
+
+def _compared(compares: Callable[[Any, Any], bool], a: Value, b: Value) -> Truth:
+    if a is None or b is None:
+        return None
+    if type(a) is type(b):
+        return None if type(a) is bool and compares not in _EQUALITIES else compares(a, b)
+    if {type(a), type(b)} == {int, float}:
+        return compares(float(a), float(b))  # type: ignore[arg-type]  # the line above has looked
+    return None
+
+
+def is_null(read: Read) -> Test:
+    """IS NULL: never UNKNOWN."""
+    return lambda properties: read(properties) is None
+
+
+def exists(name: str, of_system: bool) -> Test:
+    """EXISTS: whether a property is there. One that is there and NULL exists; a system property does if it is set."""
+    if of_system:
+        return lambda properties: properties.system.get(name) is not None
+    name = name.lower()
+    return lambda properties: name in properties.user
+
+
+def among(value: Read, listed: Sequence[Read]) -> Test:
+    """IN: equal to one of them. UNKNOWN if it is equal to none, but compares as UNKNOWN with one."""
+
+    def test(properties: Properties) -> Truth:
+        sought = value(properties)
+        truth: Truth = None if sought is None else False
+        for item in listed if sought is not None else ():
+            found = _compared(operator.eq, sought, item(properties))
+            if found is True:
+                return True
+            if found is None:
+                truth = None
+        return truth
+
+    return test
+
+
+def among_texts(value: Read, texts: frozenset[str]) -> Test:
+    """`among` where all that is listed are texts that are always the same."""
+
+    def test(properties: Properties) -> Truth:
+        sought = value(properties)
+        return sought in texts if type(sought) is str else None
+
+    return test
+
+
+def like(value: Read, pattern: Read, escape: Read | None) -> Test:
+    """LIKE with a pattern, or an escape character, that may differ from message to message."""
+
+    def test(properties: Properties) -> Truth:
+        sought, wanted = value(properties), pattern(properties)
+        escaping = None if escape is None else escape(properties)
+        if wanted is None or (escape is not None and escaping is None):
+            return None
+        matches = _matcher(wanted, escaping)
+        return matches(sought) is not None if type(sought) is str else None
+
+    return test
+
+
+def like_constant(value: Read, pattern: Value, escape: Value) -> Test:
+    """`like` with a pattern that is always the same. Raises `RuleFailed` at once if it is no pattern."""
+    matches = _matcher(pattern, escape)
+
+    def test(properties: Properties) -> Truth:
+        sought = value(properties)
+        return matches(sought) is not None if type(sought) is str else None
+
+    return test
+
+
+@lru_cache(maxsize=256, typed=True)
+def _matcher(pattern: Value, escape: Value) -> Callable[[str], re.Match[str] | None]:
+    if not isinstance(pattern, str):
+        raise RuleFailed(f"LIKE needs a text as its pattern, and {pattern!r} is {kind_of(pattern)}")
+    if escape is not None and not (isinstance(escape, str) and len(escape) == 1):
+        raise RuleFailed(f"ESCAPE needs a text of one character, not {escape!r}")
+    return re.compile(_expression(pattern, escape), re.DOTALL).fullmatch
+
+
+def _expression(pattern: str, escape: str | None) -> str:
+    """The pattern as a regular expression whose time grows with pattern times text, and no faster.
+
+    What stands between two % is looked for once, at its first place: if the rest does not fit behind that, it fits
+    behind no later one. Without the atomic groups, a pattern of many % would take years.
+    """
+    pieces = [""]
+    characters = iter(pattern)
+    for character in characters:
+        if character == escape:
+            literal = next(characters, None)
+            if literal is None:
+                raise RuleFailed(f"The pattern {pattern!r} ends in its escape character")
+            pieces[-1] += re.escape(literal)
+        elif character == "%":
+            pieces.append("")
+        else:
+            pieces[-1] += "." if character == "_" else re.escape(character)
+    first, *between = pieces
+    if not between:
+        return first
+    *middle, last = between
+    return first + "".join(f"(?>.*?{piece})" for piece in middle if piece) + ".*" + last

@@ -1,0 +1,185 @@
+"""Filters, actions, and the copies that a subscription's rules make of a message."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from allocation.service_layer.rules.values import (
+    BadRule,
+    Properties,
+    RuleFailed,
+    Test,
+    Truth,
+    Value,
+    kind_of,
+    literal,
+    system_name,
+)
+
+LONGEST_TEXT = 1024  # characters of a filter, and of an action
+LONGEST_NAME = 50  # characters
+MOST_STATEMENTS = 32  # of an action
+RULE_NAME = "RuleName"
+
+_CORRELATED = ("ContentType", "CorrelationId", "MessageId", "ReplyTo", "ReplyToSessionId", "SessionId", "Subject", "To")
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One of the conditions that a filter joins by AND or OR, as it was written, with the properties that it reads."""
+
+    text: str
+    test: Test
+    reads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which messages. Called with a message's properties, it gives its truth. Raises `RuleFailed`."""
+
+    text: str
+    test: Test
+    terms: tuple[Term, ...] = ()
+
+    def __call__(self, properties: Properties) -> Truth:
+        return self.test(properties)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What is changed, statement after statement, each seeing what those before it did."""
+
+    text: str
+    statements: tuple[Callable[[Properties], None], ...]
+
+    def __call__(self, properties: Properties) -> Properties:
+        """A changed copy. Raises `RuleFailed`."""
+        copy = properties.copy()
+        for statement in self.statements:
+            statement(copy)
+        return copy
+
+
+class RuleParser(ABC):
+    """Reads the text of rules. Callers may not assume that a rule which says newid() says the same twice."""
+
+    @abstractmethod
+    def filter(self, text: str) -> Filter:
+        """A filter, ready to be used. Raises `BadRule`."""
+
+    @abstractmethod
+    def action(self, text: str) -> Action:
+        """An action, ready to be used. Raises `BadRule`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A filter with a name, and perhaps an action. Raises `BadRule` for a name that Service Bus would not take."""
+
+    name: str
+    filter: Filter
+    action: Action | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.name) <= LONGEST_NAME:
+            advice = f"Give it one of 1 to {LONGEST_NAME} characters"
+            raise BadRule(f"the name of a rule has {len(self.name)} characters", advice)
+
+
+EVERYTHING = Filter("1=1", lambda _: True)
+DEFAULT = Rule("$Default", EVERYTHING)
+"""The rule of a subscription that was given no other."""
+
+
+def apply_rules(rules: Iterable[Rule], properties: Properties) -> list[Properties]:
+    """The copies of a message that a subscription gets.
+
+    All rules without an action together give one copy, unchanged, if one of them matches. Each rule with an action that
+    matches gives one more, changed by that action alone, with the rule's name as its property RuleName. No match: no
+    copy. Raises `RuleFailed`, with the rule's name, if one that is looked at cannot be worked out; a rule without an
+    action is not, once another has matched.
+    """
+    plain, copies = False, []
+    for rule in rules:
+        try:
+            if rule.action is None:
+                plain = plain or rule.filter(properties) is True
+            elif rule.filter(properties) is True:
+                copies.append(rule.action(properties))
+                copies[-1].set(RULE_NAME, rule.name)
+        except RuleFailed as failure:
+            raise RuleFailed(f"Rule {rule.name}: {failure}") from failure
+    return [properties, *copies] if plain else copies
+
+
+def correlation_filter(user: Mapping[str, Value], system: Mapping[str, str] | None = None) -> Filter:
+    """Equal to all of these: cheaper than a text, and the same on Service Bus. A number equals no text.
+
+    Raises `BadRule` if there is nothing to be equal to, or a system property that such a filter cannot have.
+    """
+    if null := [name for name, value in {**user, **(system or {})}.items() if value is None]:
+        raise BadRule(f"a correlation filter wants {null[0]} to equal NULL", "Nothing does: use a text with IS NULL")
+    wanted = [Term(f"sys.{n} = {literal(v)}", _equals(_correlated(n), v, True)) for n, v in (system or {}).items()]
+    wanted += [Term(f"[{n.replace(']', ']]')}] = {literal(v)}", _equals(n.lower(), v, False)) for n, v in user.items()]
+    if not wanted:
+        raise BadRule("a correlation filter names no property", "Name one at least")
+    tests = [term.test for term in wanted]
+    text = " AND ".join(term.text for term in wanted)
+    return Filter(text, lambda properties: all(test(properties) for test in tests), tuple(wanted))
+
+
+def _correlated(name: str) -> str:
+    known = system_name(name)
+    if known not in _CORRELATED:
+        raise BadRule(f"a correlation filter cannot look at sys.{name}", f"It can at {', '.join(_CORRELATED)}")
+    return known
+
+
+def _equals(name: str, wanted: Value, of_system: bool) -> Test:
+    def test(properties: Properties) -> Truth:
+        value = (properties.system if of_system else properties.user).get(name)
+        return type(value) is type(wanted) and value == wanted
+
+    return test
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a term of a filter came to, and why, where that is not plain to see."""
+
+    term: str
+    truth: Truth
+    why: str = ""
+
+
+def explain(filter: Filter, properties: Properties) -> Sequence[Finding]:
+    """The truth of each term, for somebody who wonders about a filter. One that cannot be worked out says so: perhaps
+    the filter does not look at it."""
+    return [_found(term, properties) for term in filter.terms]
+
+
+def _found(term: Term, properties: Properties) -> Finding:
+    try:
+        truth = term.test(properties)
+    except RuleFailed as failure:
+        return Finding(term.text, None, f"it cannot be worked out: {failure}")
+    return Finding(term.text, truth, _why(term, truth, properties))
+
+
+def _why(term: Term, truth: Truth, properties: Properties) -> str:
+    if truth is not None:
+        return ""
+    values = {name: _value(name, properties) for name in term.reads}
+    missing = [name for name, value in values.items() if value is None]
+    if missing:
+        return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not there"
+    kinds = [f"{name} is {kind_of(value)}" for name, value in values.items()]
+    return f"values of two kinds, or NULL: {', '.join(kinds)}" if kinds else "it compares with NULL"
+
+
+def _value(name: str, properties: Properties) -> Value:
+    if name.startswith("sys."):
+        return properties.system.get(name.removeprefix("sys."))
+    return properties.user.get(name.lower())

@@ -1,0 +1,243 @@
+"""Rebuild and verify, one function: the tables are what the log folds to, or are made so.
+
+It walks in small steps, each on one consistent snapshot, so that nobody waits for it and its memory does not grow with
+the shop (only with its largest product). Between any two steps it can stop, and go on from the place it told.
+
+The log and its command log are the truth: what is wrong with them is told and never rewritten. Where a partition of
+the log has holes, its products are not repaired either: their rows may be all that still knows what was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from allocation.domain.model import Product
+from allocation.service_layer.books import Books, Stored
+from allocation.service_layer.comparing import (
+    Difference,
+    Folded,
+    compare,
+    fold,
+    read_model_faults,
+    stock_faults,
+    suspects,
+)
+from allocation.service_layer.envelope import LogPosition, partition_of
+from allocation.service_layer.errors import Conflict, ConnectionLost
+from allocation.service_layer.log_checks import log_faults
+from allocation.service_layer.read_models import StockLevel
+
+PARTS = ("log", "products", "commands", "strays", "ids")
+"""What is walked, in this order: positions; folded products beside their rows; the inbox against the log; order lines
+on batches that are not there; event ids."""
+
+
+class ForgedPlace(ValueError):
+    """No place that a walk told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a walk goes on: in which part, behind what; as text `part:partition:after`."""
+
+    part: str = PARTS[0]
+    partition: int = 0
+    after: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.part}:{self.partition}:{self.after}"
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """Raises `ForgedPlace`."""
+        part, _, rest = text.partition(":")
+        partition, _, after = rest.partition(":")
+        if part not in PARTS or not partition.isdecimal() or (part == "log" and not (after or "0").isdecimal()):
+            raise ForgedPlace(f"{text!r} is no place of a walk")
+        return cls(part, int(partition), after)
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """How much a step looks at, at most."""
+
+    products: int = 500
+    events: int = 20_000
+    rows: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step looked at and found, and where to go on (None: that was the last)."""
+
+    part: str
+    looked_at: int
+    differences: Sequence[Difference]
+    goes_on: Place | None
+    products: int = 0
+
+
+class Walk:
+    """One walk over the books. With `repair`, what differs is mended under the product's lock.
+
+    A lock that others hold is tried for `attempts` times.
+    """
+
+    def __init__(
+        self, books: Books, partitions: int, steps: Steps | None = None, repair: bool = False, attempts: int = 10
+    ) -> None:
+        self._books, self._partitions, self._steps, self._repair = books, partitions, steps or Steps(), repair
+        self._holes: Collection[int] | None = None
+        self._retrying = Retrying(
+            retry=retry_if_exception_type((Conflict, ConnectionLost)),
+            stop=stop_after_attempt(attempts),
+            wait=wait_random_exponential(multiplier=0.02, max=1.0),
+            reraise=True,
+        )
+
+    def run(self, place: Place | None = None) -> Iterator[Step]:
+        """The steps from a place on. Raises `Unavailable` when the store cannot be reached; what was told stands."""
+        goes_on: Place | None = place or Place()
+        while goes_on is not None:
+            step = self.step(goes_on)
+            yield step
+            goes_on = step.goes_on
+
+    def step(self, place: Place) -> Step:
+        """One step at a place."""
+        parts: dict[str, Callable[[Place], Step]] = {
+            "log": self._log,
+            "products": self._products,
+            "commands": self._commands,
+            "strays": self._strays,
+            "ids": self._ids,
+        }
+        return parts[place.part](place)
+
+    def _log(self, place: Place) -> Step:
+        after, limit = int(place.after or 0), self._steps.rows
+        anchor = after > 0
+        page = self._books.log(place.partition, after - anchor, limit + anchor)
+        found = list(log_faults(place.partition, self._partitions, after, anchor, page))
+        looked_at = max(len(page.rows) - anchor, 0)
+        if page.head is None:
+            return Step("log", looked_at, found, Place("log", place.partition, str(page.rows[-1][0])))
+        last = place.partition + 1 >= self._partitions
+        return Step("log", looked_at, found, Place("products") if last else Place("log", place.partition + 1))
+
+    def _products(self, place: Place) -> Step:
+        found: list[Difference] = []
+        looked_at = 0
+        with self._books.products(place.after, self._steps.products, self._steps.events) as page:
+            unequal = []
+            for stored in page:
+                look = _look_at(stored)
+                looked_at += look.folded.product.version_number
+                if look.faults or look.read_model_faults:
+                    unequal.append(look)
+        for look in unequal:
+            found += self._mended(look)
+            self._mend_lines(look.strangers)
+        goes_on = Place("products", 0, page[-1].sku) if page else Place("commands")
+        return Step("products", looked_at, found, goes_on, len(page))
+
+    def _mended(self, look: _Look) -> Iterator[Difference]:
+        """What is wrong with a product, mended if it may be and can be."""
+        product = look.folded.product
+        state = look.is_mendable and self._mend(product, suspects(look.faults))
+        yield from (replace(fault, repaired=state) for fault in look.faults)
+        shown = bool(look.read_model_faults) and self._mend_read_models(product.sku)
+        yield from (replace(fault, repaired=shown) for fault in look.read_model_faults)
+
+    def _may_mend(self, sku: str) -> bool:
+        if self._repair and self._holes is None:
+            self._holes = self._books.holes()
+        return self._holes is not None and partition_of(sku, self._partitions) not in self._holes
+
+    def _mend_lines(self, lines: Sequence[tuple[str, str]]) -> set[str]:
+        """Make lines (orderid, sku) right, wherever their rows say they are. Answers the skus that are right now."""
+        by_sku: dict[str, list[str]] = {}
+        for orderid, sku in lines:
+            by_sku.setdefault(sku, []).append(orderid)
+        return {sku for sku, orderids in by_sku.items() if self._mend(Product(sku), orderids)}
+
+    def _mend(self, product: Product, orderids: Collection[str]) -> bool:
+        """Under the product's lock: fold what came meanwhile, compare again, correct. Answers whether it is right."""
+        return self._may_mend(product.sku) and self._retrying(self._mend_once, product, orderids)
+
+    def _mend_once(self, product: Product, orderids: Collection[str]) -> bool:
+        with self._books.locked(product.sku, product.version_number, orderids) as locked:
+            if fold(product, locked.stored).corrupt is not None:
+                return False
+            correction = compare(product, locked.stored).correction
+            if correction is not None:
+                locked.correct(correction)
+        return True
+
+    def _mend_read_models(self, sku: str) -> bool:
+        return self._may_mend(sku) and self._retrying(self._mend_read_models_once, sku)
+
+    def _mend_read_models_once(self, sku: str) -> bool:
+        """While the projections hold still: fold anew, and write what they would have written by now.
+
+        A level is told at its event's place, not at a later one: those who read levels in order would pass over others.
+        """
+        with self._books.projecting(sku) as projecting:
+            folded = fold(Product(sku), projecting.stored)
+            if folded.corrupt is not None:
+                return False
+            product, level = folded.product, None
+            if folded.last_seq_seen:
+                position = LogPosition(partition_of(sku, self._partitions), folded.last_seq_seen)
+                level = StockLevel(sku, product.version_number, position, product.availability())
+            projecting.correct(level, folded.movements)
+        return True
+
+    def _commands(self, place: Place) -> Step:
+        searched = self._books.false_commands(place.after, self._steps.rows)
+        found = [
+            Difference("inbox", f"{command} ({source})", f"it points at {where}, which it did not lead to")
+            for command, source, where in searched.rows
+        ]
+        goes_on = Place("strays") if searched.until is None else Place("commands", 0, searched.until)
+        return Step("commands", searched.looked_at, found, goes_on)
+
+    def _strays(self, place: Place) -> Step:
+        searched = self._books.strays(place.after, self._steps.rows)
+        mended = self._mend_lines([(orderid, sku) for orderid, sku, _ in searched.rows])
+        found = [
+            Difference("order_lines", f"{x} {sku}", f"it is on {ref}, and there is no such batch", sku in mended)
+            for x, sku, ref in searched.rows
+        ]
+        goes_on = Place("ids") if searched.until is None else Place("strays", 0, searched.until)
+        return Step("strays", searched.looked_at, found, goes_on)
+
+    def _ids(self, place: Place) -> Step:
+        problem = "more than one event has this id"
+        return Step("ids", 0, [Difference("event_log", x, problem) for x in self._books.doubled_ids()], None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What is wrong with a product and with its read models, whether its rows can be made right, and the lines
+    (orderid, sku) of others on its batches."""
+
+    folded: Folded
+    faults: Sequence[Difference]
+    read_model_faults: Sequence[Difference] = ()
+    is_mendable: bool = False
+    strangers: Sequence[tuple[str, str]] = ()
+
+
+def _look_at(stored: Stored) -> _Look:
+    folded = fold(Product(stored.sku), stored)
+    of_stock = list(stock_faults(stored.sku, stored.batches, stored.lines))
+    if folded.corrupt is not None:
+        return _Look(folded, [folded.corrupt, *of_stock])
+    compared = compare(folded.product, stored)
+    of_read_models = list(read_model_faults(folded, stored.projected)) if stored.projected is not None else []
+    faults = compared.differences + of_stock
+    return _Look(folded, faults, of_read_models, compared.correction is not None, compared.strangers)

@@ -1,0 +1,96 @@
+"""How the databases go about the questions of read models: by an index, and past what is closed."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import Engine, event
+
+from allocation.adapters.clock import SystemClock, TimeOrderedIds
+from allocation.adapters.sql.engine import dialect_of, make_engine
+from allocation.adapters.sql.migrate import migrate
+from allocation.adapters.sql.statements import Statements
+from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
+from allocation.adapters.sql.views import SqlViews
+from allocation.domain.commands import Allocate, Command, CreateBatch
+from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.handlers import COMMAND_HANDLERS
+from allocation.service_layer.messagebus import MessageBus
+from tests.fakes import SetClock
+
+CHAIR = "RED-CHAIR"
+CLOSED, OPEN, OTHERS = 300, 2, 500
+Explain = Callable[[str, object], str]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """A database with many products; nearly all batches of one of them are closed."""
+    made = make_engine(request.getfixturevalue(f"{request.param}_url"))
+    migrate(made, 1)
+    database = Database.of(made, TimeOrderedIds(), SetClock(), 1)
+    bus = MessageBus(lambda: SqlUnitOfWork(database), COMMAND_HANDLERS, TimeOrderedIds(), SystemClock())
+    commands: list[Command] = [CreateBatch(f"b{n}", CHAIR, 1) for n in range(CLOSED + OPEN)]
+    commands += [Allocate(f"o{n}", CHAIR, 1) for n in range(CLOSED)]
+    commands += [CreateBatch(f"of-{n}", f"SKU-{n}", 1) for n in range(OTHERS)]
+    for answer in bus.handle_many([bus.envelope(command) for command in commands]):
+        answer.unwrap()
+    with made.connect() as connection:
+        connection.exec_driver_sql("ANALYZE")
+    yield made
+    made.dispose()
+
+
+def plan(engine: Engine, statement: str, parameters: object) -> str:
+    """On PostgreSQL the statement runs, and the plan tells what it met."""
+    how = "EXPLAIN QUERY PLAN" if engine.dialect.name == "sqlite" else "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF)"
+    with engine.connect() as connection:
+        return "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{how} {statement}", parameters))  # type: ignore[arg-type]  # as the driver takes them
+
+
+@contextmanager
+def listening(engine: Engine) -> Iterator[list[tuple[str, object]]]:
+    """The statements that are executed meanwhile."""
+    heard: list[tuple[str, object]] = []
+
+    def hear(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        heard.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", hear)
+    yield heard
+    event.remove(engine, "before_cursor_execute", hear)
+
+
+def test_levels_are_read_by_the_index_of_open_batches_and_past_the_closed_ones(engine: Engine) -> None:
+    step = Statements(dialect_of(engine)).levels([CHAIR, "NOBODYS"])
+    found = plan(engine, step.sql, step.parameters)
+    assert "ix_batches_open_by_preference" in found
+    if engine.dialect.name == "sqlite":
+        assert re.findall(r"SCAN (\w+)", found) == ["json_each"], found
+    else:
+        assert "Seq Scan" not in found
+        assert "Rows Removed" not in found, "no row is read that is not wanted"
+        assert re.search(rf"ix_batches_open_by_preference on batches o \(actual rows={OPEN}\b", found), found
+
+
+@pytest.mark.parametrize(
+    ("ask", "indexes"),
+    [
+        (lambda views: views.stock([LogPosition(0, 5)], 10), ["ix_stock_levels_by_position"]),
+        (lambda views: views.movements(CHAIR), ["movements"]),
+        (lambda views: views.position_at(CHAIR, 20), ["event_log"]),
+        (lambda views: views.stock_reached(LogPosition(0, 5)), ["subscriptions"]),
+    ],
+)
+def test_a_read_model_is_asked_by_an_index(
+    engine: Engine, ask: Callable[[SqlViews], object], indexes: list[str]
+) -> None:
+    with listening(engine) as heard:
+        ask(SqlViews(engine, 1))
+    plans = [plan(engine, statement, parameters) for statement, parameters in heard if statement.startswith("SELECT")]
+    assert plans
+    for found in plans:
+        assert "Seq Scan" not in found
+        assert not re.search(r"\bSCAN\b", found), found
+    assert all(any(index in found for found in plans) for index in indexes), plans

@@ -1,0 +1,511 @@
+"""Whatever is damaged in a database is found and named; what can be repaired is, and the rest is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from shutil import copyfile
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from allocation.adapters.sql.tables import metadata
+from allocation.bootstrap import Application, bootstrap
+from allocation.config import Settings
+from allocation.domain.commands import Allocate, ChangeBatchEta, ChangeBatchQuantity, CreateBatch, Deallocate, IfShort
+from allocation.service_layer.comparing import Difference
+from allocation.service_layer.errors import Conflict
+from allocation.service_layer.verify import Place, Steps, Walk
+from tests.e2e.truth import faults_of, read_tables
+from tests.integration.damage import execute, rows_of
+from tests.servers.postgres import Postgres
+
+CHAIR, TABLE, LAMP = "RED-CHAIR", "SMALL-TABLE", "TALL-LAMP"
+LEVELS, MOVEMENTS = "project_stock_levels", "count_movements"
+TABLES = metadata.sorted_tables
+TINY = Steps(products=1, events=3, rows=2)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database to copy: o1 and o2 fill b1, o3 waits; o4 was cancelled; b3 arrives late. 14 events of 11 commands."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('template') / 'allocation.db'}"
+    else:
+        server: Postgres = request.getfixturevalue("postgres_server")
+        url = server.create_database()
+    application = bootstrap(Settings(database_url=url))
+    for command in (
+        CreateBatch("b1", CHAIR, 10, date(2031, 5, 1)),
+        CreateBatch("b2", TABLE, 5),
+        CreateBatch("b3", LAMP, 7, date(2031, 6, 1)),
+        Allocate("o1", CHAIR, 6),
+        Allocate("o2", CHAIR, 4),
+        Allocate("o3", CHAIR, 3),
+        Allocate("o4", TABLE, 2),
+        ChangeBatchQuantity("b2", 4),
+        Deallocate("o4", TABLE),
+        ChangeBatchEta("b3", date(2031, 7, 1)),
+        Allocate("o5", TABLE, 9, IfShort.WAIT),
+    ):
+        application.bus.handle(command)
+    application.worker.start()
+    while not projected(application):
+        application.worker.wake()
+    application.close()
+    if request.param == "postgres":
+        execute(url, "CREATE SCHEMA saved", *(f"CREATE TABLE saved.{t.name} AS TABLE {t.name}" for t in TABLES))
+    yield url
+    if request.param == "postgres":
+        server.drop_database(url)
+
+
+def projected(application: Application) -> bool:
+    """Whether the read models have seen the whole log."""
+    cursors = {c.subscription: c for c in application.subscriptions.cursors()}
+    return all(name in cursors and cursors[name].lag_events == 0 for name in (LEVELS, MOVEMENTS))
+
+
+@pytest.fixture
+def database_url(template: str, tmp_path: Path) -> str:
+    """The same for each test: a copy, or the database itself with its rows put back (which is quicker)."""
+    if template.startswith("sqlite"):
+        copyfile(str(make_url(template).database), tmp_path / "allocation.db")
+        return f"sqlite:///{tmp_path / 'allocation.db'}"
+    names = {table.name: ", ".join(c.name for c in table.columns if c.computed is None) for table in TABLES}
+    back = [f"INSERT INTO {name} ({columns}) SELECT {columns} FROM saved.{name}" for name, columns in names.items()]
+    execute(template, f"TRUNCATE {', '.join(names)}", *back)
+    return template
+
+
+@pytest.fixture
+def shop(database_url: str) -> Iterator[Application]:
+    application = bootstrap(Settings(database_url=database_url))
+    yield application
+    application.close()
+
+
+def found_in(shop: Application, repair: bool = False, steps: Steps | None = None) -> list[Difference]:
+    walk = Walk(shop.books, shop.settings.log_partitions, steps, repair)
+    return [difference for step in walk.run() for difference in step.differences]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """`statements` do it; each of `named` is told; `mended`: a rebuild makes the tables right again."""
+
+    name: str
+    statements: tuple[str, ...]
+    named: tuple[str, ...]
+    mended: bool = True
+
+
+LINE = "INSERT INTO order_lines (orderid, sku, qty, batchref, since) VALUES "
+BATCH = "INSERT INTO batches (reference, sku, purchased_quantity, allocated_quantity, created_quantity) VALUES "
+EVENT = (
+    "INSERT INTO event_log (log_partition, position, sku, version, id, type, schema_version, at, correlation_id, "
+    "causation_id, data) SELECT 0, 15, {sku}, {version}, 'planted', {kind}, 1, at, correlation_id, causation_id, "
+    "'{data}' FROM event_log WHERE position = 14"
+)
+MOVED = "UPDATE event_log SET position = {to} WHERE position = {at}"
+
+DAMAGES = [
+    Damage(
+        "a product that missed an event",
+        (f"UPDATE products SET version_number = 4 WHERE sku = '{CHAIR}'",),
+        (f"products {CHAIR}: the log says 5, the table has 4",),
+    ),
+    Damage(
+        "a product without a row",
+        (f"DELETE FROM products WHERE sku = '{CHAIR}'",),
+        (f"products {CHAIR}: the log says 5, the table has no such row",),
+    ),
+    Damage(
+        "a product that the log does not know",
+        ("INSERT INTO products (sku, version_number) VALUES ('GHOST', 3)",),
+        ("products GHOST: the log knows no such product, the table has 3",),
+    ),
+    Damage(
+        "a lost batch",
+        ("DELETE FROM batches WHERE reference = 'b3'",),
+        (f"batches b3: the log says 7 of {LAMP}, the table has no such row",),
+    ),
+    Damage(
+        "a lost batch with lines on it",
+        ("DELETE FROM batches WHERE reference = 'b1'",),
+        ("batches b1: the log says 10", f"order_lines o1 {CHAIR}: it is on b1, and there is no such batch"),
+    ),
+    Damage(
+        "a batch that the log does not know",
+        (BATCH + f"('b9', '{TABLE}', 5, 0, 5)",),
+        (f"batches b9: the log knows no such batch of {TABLE}",),
+    ),
+    Damage(
+        "a batch of a sku that nobody knows",
+        (BATCH + "('b9', 'GHOST', 5, 0, 5)",),
+        ("batches b9: the log knows no such batch of GHOST",),
+    ),
+    Damage(
+        "a batch that changed its sku",
+        (f"UPDATE batches SET sku = '{TABLE}' WHERE reference = 'b3'",),
+        (f"batches b3: the log knows no such batch of {TABLE}", f"batches b3: the log says 7 of {LAMP}"),
+    ),
+    Damage(
+        "a counter that is no sum",
+        ("UPDATE batches SET allocated_quantity = 9 WHERE reference = 'b1'",),
+        (
+            "batches b1: allocated_quantity: the log says 10, the table has 9",
+            "batches b1: it says 9 allocated, its lines have 10",
+        ),
+    ),
+    Damage(
+        "stock out of nowhere",
+        ("UPDATE batches SET purchased_quantity = 99 WHERE reference = 'b1'",),
+        (
+            "batches b1: purchased_quantity: the log says 10, the table has 99",
+            f"order_lines o3 {CHAIR}: it waits for 3, and b1 has 89 free",
+        ),
+    ),
+    Damage(
+        "a batch on another day",
+        ("UPDATE batches SET eta = NULL WHERE reference = 'b1'",),
+        ("batches b1: eta: the log says 2031-05-01, the table has None",),
+    ),
+    Damage(
+        "a batch that forgot how it was created",
+        ("UPDATE batches SET created_quantity = 4, created_eta = '2031-01-01' WHERE reference = 'b2'",),
+        (
+            "batches b2: created_quantity: the log says 5, the table has 4; "
+            "created_eta: the log says None, the table has 2031-01-01",
+        ),
+    ),
+    Damage(
+        "a lost line",
+        ("DELETE FROM order_lines WHERE orderid = 'o2'",),
+        (
+            f"order_lines o2 {CHAIR}: the log says that it has 4 on b1",
+            "batches b1: it says 10 allocated, its lines have 6",
+        ),
+    ),
+    Damage(
+        "a lost waiting line",
+        ("DELETE FROM order_lines WHERE orderid = 'o3'",),
+        (f"order_lines o3 {CHAIR}: the log says that it waits for 3",),
+    ),
+    Damage(
+        "a cancelled line that is back",
+        (LINE + f"('o4', '{TABLE}', 2, 'b2', 2)",),
+        (f"order_lines o4 {TABLE}: the log knows no such line; it has 2 on b2",),
+    ),
+    Damage(
+        "a line that waits and that nobody ordered",
+        (LINE + "('o9', 'GHOST', 2, NULL, 2)",),
+        ("order_lines o9 GHOST: the log knows no such line; it waits for 2",),
+    ),
+    Damage(
+        "a line on another batch of the sku's",
+        (
+            BATCH + f"('b9', '{CHAIR}', 5, 4, 5)",
+            "UPDATE order_lines SET batchref = 'b9' WHERE orderid = 'o2'",
+        ),
+        (f"order_lines o2 {CHAIR}: batchref: the log says b1, the table has b9", "batches b9: the log knows no such"),
+    ),
+    Damage(
+        "a line on a batch of another sku",
+        ("UPDATE order_lines SET batchref = 'b2' WHERE orderid = 'o2'",),
+        (
+            f"order_lines o2 {CHAIR}: it is of {CHAIR}, and on b2, a batch of {TABLE}",
+            "batches b2: it says 0 allocated, its lines have 4",
+        ),
+    ),
+    Damage(
+        "a line that nobody ordered, on a batch of another sku",
+        (LINE + "('o9', 'GHOST', 1, 'b2', 2)",),
+        (f"order_lines o9 GHOST: it is of GHOST, and on b2, a batch of {TABLE}",),
+    ),
+    Damage(
+        "a line on a batch that is not there",
+        ("UPDATE order_lines SET batchref = 'b9' WHERE orderid = 'o2'",),
+        (f"order_lines o2 {CHAIR}: it is on b9, and there is no such batch",),
+    ),
+    Damage(
+        "a line that nobody ordered, on a batch that is not there",
+        (LINE + "('o9', 'GHOST', 1, 'b9', 2)",),
+        ("order_lines o9 GHOST: it is on b9, and there is no such batch",),
+    ),
+    Damage(
+        "a line of another quantity",
+        ("UPDATE order_lines SET qty = 5 WHERE orderid = 'o3'",),
+        (f"order_lines o3 {CHAIR}: qty: the log says 3, the table has 5",),
+    ),
+    Damage(
+        "a line that forgot its age",
+        ("UPDATE order_lines SET since = 99 WHERE orderid = 'o3'",),
+        (f"order_lines o3 {CHAIR}: since: the log says 4, the table has 99",),
+    ),
+    Damage(
+        "a stock level that is lost",
+        (f"DELETE FROM stock_levels WHERE sku = '{LAMP}'",),
+        (f"stock_levels {LAMP}: its projection has passed it, and the table has no such row",),
+    ),
+    Damage(
+        "a stock level out of nowhere",
+        (f"UPDATE stock_levels SET available = '[]' WHERE sku = '{LAMP}'",),
+        (f"stock_levels {LAMP}: at version 2 the log says (Available(eta=", "the table has ()"),
+    ),
+    Damage(
+        "a stock level that stayed behind",
+        (
+            f'UPDATE stock_levels SET version = 1, available = \'[{{"eta":null,"qty":5,"largest":5}}]\' '
+            f"WHERE sku = '{TABLE}'",
+        ),
+        (f"stock_levels {TABLE}: it is of version 1, its projection has passed 7",),
+    ),
+    Damage(
+        "a stock level of a version that never was",
+        (f"UPDATE stock_levels SET version = 9 WHERE sku = '{LAMP}'",),
+        (f"stock_levels {LAMP}: it is of version 9, the log ends at 2",),
+    ),
+    Damage(
+        "a stock level of a sku that nobody knows",
+        ("INSERT INTO stock_levels SELECT 'GHOST', 1, 0, 3, '[]' FROM log_head",),
+        ("stock_levels GHOST: it is of version 1, the log ends at 0",),
+    ),
+    Damage(
+        "movements that were counted twice",
+        (f"UPDATE movements SET allocated = 2 * allocated WHERE sku = '{CHAIR}'",),
+        (f"movements {CHAIR} 20", "allocated=10", "allocated=20"),
+    ),
+    Damage(
+        "movements that were forgotten",
+        (f"DELETE FROM movements WHERE sku = '{TABLE}'",),
+        (f"movements {TABLE} 20", "the table has None"),
+    ),
+    Damage(
+        "movements of a day when nothing moved",
+        (f"INSERT INTO movements SELECT sku, '1999-12-31', 1, 1, 1, 1, 1 FROM products WHERE sku = '{LAMP}'",),
+        (f"movements {LAMP} 1999-12-31: the log says None",),
+    ),
+    Damage(
+        "movements of a sku that nobody knows",
+        ("INSERT INTO movements SELECT 'GHOST', day, 1, 1, 1, 1, 1 FROM movements WHERE sku = 'TALL-LAMP'",),
+        ("movements GHOST 20",),
+    ),
+    Damage(
+        "a lost event",
+        ("DELETE FROM event_log WHERE position = 4",),
+        (
+            "event_log 0-5: position 4 is missing before it",
+            f"event_log {CHAIR}, version 3: version 2 is missing before it",
+        ),
+        mended=False,
+    ),
+    Damage(
+        "a lost tail",
+        ("DELETE FROM event_log WHERE position >= 13",),
+        ("log_head 0: it says 14, the log ends at 12", f"products {TABLE}: the log says 5, the table has 7"),
+        mended=False,
+    ),
+    Damage(
+        "a lost log",
+        ("DELETE FROM event_log",),
+        ("log_head 0: it says 14, the log ends at 0", f"products {TABLE}: the log knows no such product"),
+        mended=False,
+    ),
+    Damage(
+        "positions left out",
+        (MOVED.format(at=14, to=20), "UPDATE log_head SET seq = 20"),
+        ("event_log 0-20: positions 14 to 19 are missing before it",),
+        mended=False,
+    ),
+    Damage(
+        "a counter behind the log",
+        ("UPDATE log_head SET seq = 13",),
+        ("log_head 0: it says 13, the log ends at 14",),
+        mended=False,
+    ),
+    Damage(
+        "a counter of another time",
+        ("UPDATE log_head SET last_at = (SELECT at FROM event_log WHERE position = 1)",),
+        ("log_head 0: its time is not that of the last event",),
+        mended=False,
+    ),
+    Damage(
+        "time that goes back",
+        ("UPDATE event_log SET at = (SELECT max(at) FROM event_log) WHERE position = 2",),
+        ("event_log 0-3: its time is before that of the event before it",),
+        mended=False,
+    ),
+    Damage(
+        "an id given twice",
+        ("UPDATE event_log SET id = (SELECT id FROM event_log WHERE position = 1) WHERE position = 12",),
+        ("more than one event has this id",),
+        mended=False,
+    ),
+    Damage(
+        "two events of a sku in the wrong order",
+        tuple(
+            f"UPDATE event_log SET version = {to} WHERE sku = '{CHAIR}' AND version = {at}"
+            for at, to in ((1, 9), (2, 1), (9, 2))
+        ),
+        (f"event_log {CHAIR}, version 1: Allocated(orderid='o1'",),
+        mended=False,
+    ),
+    Damage(
+        "a line allocated twice in the log",
+        (
+            EVENT.format(
+                sku=f"'{CHAIR}'",
+                version=6,
+                kind="'Allocated'",
+                data=f'{{"orderid":"o1","sku":"{CHAIR}","qty":6,"batchref":"b1"}}',
+            ),
+            "UPDATE log_head SET seq = 15",
+        ),
+        (f"event_log {CHAIR}, version 6: Allocated(orderid='o1'",),
+        mended=False,
+    ),
+    Damage(
+        "an event that nobody can read",
+        (f"UPDATE event_log SET data = '{{\"ref\":' WHERE sku = '{LAMP}' AND version = 1",),
+        (f"event_log {LAMP}, version 1: BatchCreated cannot be read",),
+        mended=False,
+    ),
+    Damage(
+        "an event of a kind that nobody knows",
+        (f"UPDATE event_log SET type = 'Vanished' WHERE sku = '{LAMP}' AND version = 2",),
+        (f"event_log {LAMP}, version 2: unknown message type 'Vanished'",),
+        mended=False,
+    ),
+    Damage(
+        "a lost command",
+        ("DELETE FROM inbox WHERE position = 7",),
+        ("it led to the event at 0-7, and the inbox does not say so",),
+        mended=False,
+    ),
+    Damage(
+        "a command that points at another's event",
+        ("UPDATE inbox SET position = 2 WHERE position = 4",),
+        ("it points at 0-2, which it did not lead to", "it led to the event at 0-4, and the inbox does not say so"),
+        mended=False,
+    ),
+    Damage(
+        "a command that points at no event",
+        ("UPDATE inbox SET position = 99 WHERE position = 4",),
+        ("it points at 0-99, which it did not lead to",),
+        mended=False,
+    ),
+]
+
+
+def test_sound_books_are_found_sound(shop: Application, database_url: str) -> None:
+    """In one go as in the smallest steps; the oracle of the tests agrees."""
+    assert faults_of(read_tables(database_url)) == []
+    assert found_in(shop) == []
+    assert found_in(shop, steps=TINY) == []
+    assert found_in(shop, repair=True) == []
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
+def test_damage_is_found_named_and_mended(shop: Application, database_url: str, damage: Damage) -> None:
+    sound = rows_of(database_url, TABLES)
+    execute(database_url, *damage.statements)
+    damaged = rows_of(database_url, TABLES)
+    told = [str(difference) for difference in found_in(shop)]
+    for words in damage.named:
+        assert any(words in sentence for sentence in told), f"{words!r} is not in {told}"
+    rebuilt = found_in(shop, repair=True)
+    assert any(difference.repaired for difference in rebuilt) == damage.mended
+    assert rows_of(database_url, TABLES) == (sound if damage.mended else damaged)
+    assert (found_in(shop) == []) == damage.mended
+
+
+def test_what_a_projection_has_not_seen_yet_is_not_missed(shop: Application, database_url: str) -> None:
+    """It runs in another process, or not at all; a lane holds it back for one sku."""
+    shop.bus.handle(Allocate("o6", LAMP, 1))
+    assert found_in(shop) == []
+    execute(database_url, f"UPDATE movements SET backordered = 0 WHERE sku = '{TABLE}'")
+    assert [difference.table for difference in found_in(shop)] == ["movements"]
+    lane = f"INSERT INTO lanes SELECT '{MOVEMENTS}', sku, 0, position, 1, NULL, 'refused', NULL, NULL FROM event_log "
+    execute(database_url, lane + f"WHERE type = 'Backordered' AND sku = '{TABLE}'")
+    assert found_in(shop) == []
+
+
+def test_a_rebuilt_level_does_not_overtake_its_projection(shop: Application, database_url: str) -> None:
+    """It stands where the projection has been, for those who read levels in order, and the projection goes on."""
+    shop.bus.handle(Allocate("o6", LAMP, 1))
+    execute(database_url, f"DELETE FROM stock_levels WHERE sku = '{LAMP}'", "DELETE FROM movements")
+    assert found_in(shop, repair=True) != []
+    cursor = next(c for c in shop.subscriptions.cursors() if c.subscription == LEVELS)
+    levels = {level.sku: level for level in shop.views.stock([], 100).levels}
+    assert levels[LAMP].version == 3
+    assert levels[LAMP].position.seq <= cursor.seq
+    shop.worker.start()
+    while not projected(shop):
+        shop.worker.wake()
+    assert found_in(shop) == []
+
+
+def test_a_walk_goes_on_from_any_place_it_told(shop: Application, database_url: str) -> None:
+    """Together the two halves find what the whole finds, and small steps find what large ones do."""
+    chosen = {
+        "a lost line",
+        "stock out of nowhere",
+        "a lost event",
+        "a lost command",
+        "an id given twice",
+        "a lost waiting line",
+        "a line that nobody ordered, on a batch that is not there",
+        "movements that were forgotten",
+    }
+    for damage in DAMAGES:
+        if damage.name in chosen:
+            execute(database_url, *damage.statements)
+            chosen.remove(damage.name)
+    assert chosen == set()
+    walk = Walk(shop.books, 1, TINY)
+    steps = list(walk.run())
+    whole = [difference for step in steps for difference in step.differences]
+    assert len(steps) > 15
+    assert sorted(map(str, whole)) == sorted(map(str, found_in(shop)))
+    for n, step in enumerate(steps[:-1]):
+        assert step.goes_on is not None
+        begun = [difference for done in steps[: n + 1] for difference in done.differences]
+        rest = [d for done in walk.run(Place.parse(str(step.goes_on))) for d in done.differences]
+        assert begun + rest == whole
+
+
+def test_a_product_that_others_hold_is_left_for_later_and_told(shop: Application, database_url: str) -> None:
+    execute(database_url, f"UPDATE products SET version_number = 4 WHERE sku = '{CHAIR}'")
+    impatient = bootstrap(Settings(database_url=database_url, lock_timeout_seconds=0.05))
+    with shop.books.locked(CHAIR, 0, []), pytest.raises(Conflict):
+        list(Walk(impatient.books, 1, repair=True, attempts=2).run())
+    impatient.close()
+    assert [d.repaired for d in found_in(shop, repair=True)] == [True]
+
+
+def test_nobody_waits_for_one_who_verifies(shop: Application, database_url: str) -> None:
+    """A command is handled in the middle of a step, and the step sees one moment."""
+    with shop.books.products("", 500, 20_000) as page:
+        shop.bus.handle(Allocate("o6", LAMP, 1))
+        lamp = next(stored for stored in page if stored.sku == LAMP)
+        assert (lamp.version, len(list(lamp.events)), len(lamp.lines)) == (2, 2, 0)
+    assert found_in(shop) == []
+
+
+def test_what_happens_between_looking_and_mending_is_heeded(shop: Application, database_url: str) -> None:
+    """The product was folded to the version it had; the rest is folded under its lock."""
+    execute(database_url, "UPDATE order_lines SET since = 99 WHERE orderid = 'o3'")
+
+    class Late(type(shop.books)):  # type: ignore[misc]  # the class of whichever database it is
+        def locked(self, sku, after_version, orderids):  # type: ignore[no-untyped-def]
+            shop.bus.handle(CreateBatch(f"late-{after_version}", CHAIR, 8))
+            return super().locked(sku, after_version, orderids)
+
+    late = Late.__new__(Late)
+    late.__dict__.update(shop.books.__dict__)
+    list(Walk(late, 1, repair=True).run())
+    assert found_in(shop) == []
+    assert faults_of(read_tables(database_url)) == []
