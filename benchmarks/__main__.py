@@ -13,13 +13,14 @@ from benchmarks import (
     report,
     rules_speed,
     streams,
+    time_machine,
     variants,
     verifying,
 )
 from benchmarks.databases import KINDS, Databases, Kind
 from benchmarks.measure import Table, machine
 
-PARTS = ("http", "bulk", "flat", "domain", "streams", "kafka", "rules", "verify")
+PARTS = ("http", "bulk", "flat", "domain", "streams", "kafka", "rules", "verify", "time")
 
 
 def main() -> None:
@@ -56,6 +57,7 @@ def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argp
     http, in_bulk, one, alone = over_http.Size(), bulk.Size(), flat.Size(), domain_speed.Size()
     over_streams, over_kafka = streams.Size(), kafka_speed.Size()
     ruled = rules_speed.Size()
+    past = time_machine.Size()
     if options.quick:
         http, in_bulk = over_http.Size(1, 0.3, 0.1), bulk.Size(1, 1_000)
         one, alone = flat.Size(1_000, 500, 5), domain_speed.Size(2, 2_000)
@@ -63,6 +65,7 @@ def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argp
         ruled = rules_speed.Size(2, 1_000)
         verified = verifying.Size((1_000,), 1)
         over_kafka = kafka_speed.Size(1, 2_000)
+        past = time_machine.Size(10_000, 4_000, 20, 100, 8, 1)
     if options.rounds:
         http, in_bulk = replace(http, rounds=options.rounds), replace(in_bulk, rounds=options.rounds)
         over_streams = replace(over_streams, rounds=options.rounds)
@@ -84,6 +87,8 @@ def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argp
             return kafka_speed.tables(databases, kinds, over_kafka)
         case "rules":
             return rules_speed.tables(ruled)
+        case "time":
+            return time_machine.tables(databases, kinds, past)
         case "verify":
             return verifying.tables(databases, kinds, verified)
         case _:

@@ -17,11 +17,14 @@ from allocation.adapters.cache import MemoryCache
 from allocation.adapters.cached_views import CacheCounters, CachedViews
 from allocation.adapters.clock import SystemClock, SystemTimer, TimeOrderedIds
 from allocation.adapters.memory import MemoryStock, MemoryStore, MemoryUnitOfWork, MemoryViews
+from allocation.adapters.memory_history import MemoryHistory
+from allocation.adapters.memory_image import MemoryImage, imagining
 from allocation.adapters.memory_subscriptions import MemoryDeadLetters, MemorySubscriptionStore
 from allocation.adapters.memory_verification import MemoryAuditStore, MemoryBooks
 from allocation.adapters.notifications import SmtpNotifications
 from allocation.adapters.sql.audits import SqlAuditStore
 from allocation.adapters.sql.engine import make_engine
+from allocation.adapters.sql.history import SqlHistory
 from allocation.adapters.sql.migrate import migrate as migrate_database
 from allocation.adapters.sql.read_models import SqlStock
 from allocation.adapters.sql.subscriptions import SqlDeadLetters, SqlSubscriptionStore
@@ -37,6 +40,8 @@ from allocation.service_layer.cache import Cache
 from allocation.service_layer.envelope import Clock, Ids
 from allocation.service_layer.errors import SetupError
 from allocation.service_layer.handlers import COMMAND_HANDLERS, EVENT_HANDLERS, WHEN_IDLE
+from allocation.service_layer.history.ports import History
+from allocation.service_layer.history.what_if import WhatIf
 from allocation.service_layer.messagebus import Handler, MessageBus
 from allocation.service_layer.ports import Channel, DeadLetters, Notifications
 from allocation.service_layer.read_models import ReadModels, Stock
@@ -60,7 +65,8 @@ from allocation.views import Views
 class Application:
     """What an entry point needs: commands go to `bus`, questions to `views`, what cannot be handled to `dead_letters`.
 
-    `books` are what `verify` and `rebuild` walk over; `audits` tells what the self-audit found. `worker` runs the
+    `books` are what `verify` and `rebuild` walk over; `audits` tells what the self-audit found. `history` is
+    asked about the past, `what_if` about what is only imagined. `worker` runs the
     subscriptions and `self_audit` walks, once they are started. `close` stops them and lets go of connections.
     `cache_counters` stay at zero where there is no cache.
     """
@@ -74,6 +80,8 @@ class Application:
     dead_letters: DeadLetters
     books: Books
     audits: AuditStore
+    history: History
+    what_if: WhatIf
     worker: Worker
     self_audit: SelfAudit
     close: Callable[[], None]
@@ -155,12 +163,19 @@ def bootstrap(
         store.dead_letters,
         store.books,
         store.audits,
+        store.history,
+        WhatIf(imagining(clock, ids), inject(COMMAND_HANDLERS, {}), clock, ids),
         worker,
         self_audit,
         close,
         timer,
         cache_counters,
     )
+
+
+def memory_image(application: Application) -> MemoryImage:
+    """The log of an application, loaded into memory: it answers without the database. Raises `Unavailable`."""
+    return MemoryImage(application.history, application.clock, application.ids)
 
 
 PAUSES_SECONDS = {"project_stock_levels": 0.05, "publish_stock_levels": 0.05}
@@ -175,7 +190,7 @@ def _destinations(
     channel: Channel | None,
 ) -> dict[str, Any]:
     """What reactions may name among their parameters, as far as the settings name it."""
-    there: dict[str, Any] = {"stock_mail": settings.stock_mail, "stock": store.stock}
+    there: dict[str, Any] = {"stock_mail": settings.stock_mail, "stock": store.stock, "history": store.history}
     if cache is not None:
         there["cache"] = cache
     if notifications or settings.smtp_url:
@@ -302,6 +317,7 @@ class _Store:
     dead_letters: DeadLetters
     books: Books
     audits: AuditStore
+    history: History
     close: Callable[[], None] = lambda: None
 
 
@@ -311,9 +327,9 @@ def _store(settings: Settings, clock: Clock, ids: Ids) -> _Store:
         store = MemoryStore(ids, clock, partitions)
         subscriptions = MemorySubscriptionStore(store)
         views, stock = MemoryViews(store), MemoryStock(store)
-        books, audits = MemoryBooks(store), MemoryAuditStore()
+        books, audits, history = MemoryBooks(store), MemoryAuditStore(), MemoryHistory(store)
         uow = partial(MemoryUnitOfWork, store)
-        return _Store(uow, views, stock, subscriptions, MemoryDeadLetters(), books, audits)
+        return _Store(uow, views, stock, subscriptions, MemoryDeadLetters(), books, audits, history)
     engine = _engine(settings)
     migrate_database(engine, partitions)
     database = Database.of(engine, ids, clock, partitions, patience_seconds=settings.commit_patience_seconds)
@@ -325,6 +341,7 @@ def _store(settings: Settings, clock: Clock, ids: Ids) -> _Store:
         SqlDeadLetters(engine, ids, clock),
         SqlBooks(engine, partitions),
         SqlAuditStore(engine, clock),
+        SqlHistory(engine, partitions),
         engine.dispose,
     )
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TypeVar
 
 from allocation.domain.errors import Available
-from allocation.service_layer.answers import BatchState, Promise
+from allocation.domain.model import Product
+from allocation.service_layer.answers import BatchState, Promise, promise_of, state_of
 from allocation.service_layer.cache import Places
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
+from allocation.service_layer.history.as_of import line_at, order_at, shop_at, stock_at
+from allocation.service_layer.history.ports import At, History
 from allocation.service_layer.read_models import Movements, StockLevel
 
 Answer = TypeVar("Answer")
@@ -57,12 +60,9 @@ class StockPage:
     waiting_since: datetime | None = None
 
 
-class Views(ABC):
-    """Answers about the present state. Each answer is one consistent snapshot of what was committed before the call.
-
-    Callers may not assume that two answers are of the same moment. Raises `Unavailable` when the store cannot be
-    reached.
-    """
+class StateViews(ABC):
+    """How things stand, or stood. Each answer is one consistent snapshot. Raises `Unavailable` when the store cannot be
+    reached."""
 
     @abstractmethod
     def order(self, orderid: str) -> list[Promise]:
@@ -79,6 +79,13 @@ class Views(ABC):
     @abstractmethod
     def product(self, sku: str, waiting_limit: int = 100) -> ProductView | None:
         """A product: batches in order of preference, what is free by date, who waits (the first `waiting_limit`)."""
+
+
+class Views(StateViews):
+    """Answers about the present: a snapshot of what was committed before the call.
+
+    Callers may not assume that two answers are of the same moment.
+    """
 
     @abstractmethod
     def events(self, after: Sequence[LogPosition], limit: int, sku: str | None = None) -> EventPage:
@@ -125,3 +132,46 @@ class Views(ABC):
 def allocations(orderid: str, views: Views) -> list[dict[str, str]]:
     """The book's view: where the lines of an order were allocated; waiting ones are left out."""
     return [{"sku": x.sku, "batchref": x.batchref} for x in views.order(orderid) if x.batchref is not None]
+
+
+def product_view(product: Product, waiting_limit: int = 100) -> ProductView:
+    """A product in memory, as the views tell it."""
+    waiting = sorted((x for x in product.lines.values() if x.batchref is None), key=lambda x: x.since)
+    return ProductView(
+        product.sku,
+        product.version_number,
+        [state_of(product, batch) for batch in product.batches],
+        product.availability(),
+        [promise_of(product, x.orderid) for x in waiting[:waiting_limit]],
+        len(waiting),
+        sum(x.qty for x in waiting),
+    )
+
+
+class PastViews(StateViews):
+    """How things stood at one cut through the log, folded from it. Callers may not assume that it costs the same for
+    any cut, but for `product`."""
+
+    def __init__(self, history: History, at: At) -> None:
+        """Raises `UnknownPosition`, `Unavailable`."""
+        self._history, self._cut = history, history.cut(at)
+
+    def order(self, orderid: str) -> list[Promise]:
+        return order_at(self._history, orderid, self._cut)
+
+    def line(self, orderid: str, sku: str) -> Promise | None:
+        return line_at(self._history, orderid, sku, self._cut)
+
+    def batch(self, ref: str) -> BatchState | None:
+        sku = self._history.skus_of_batches([ref]).get(ref)
+        product = stock_at(self._history, sku, self._cut) if sku is not None else None
+        batch = product.batches.get(ref) if product else None
+        return state_of(product, batch) if product and batch else None
+
+    def product(self, sku: str, waiting_limit: int = 100) -> ProductView | None:
+        product = stock_at(self._history, sku, self._cut)
+        return product_view(product, waiting_limit) if product else None
+
+    def shop(self, after: str = "", waiting_limit: int = 0) -> Iterator[ProductView]:
+        """Every product behind a sku that had stock then, in order of skus, one at a time in memory."""
+        return (product_view(product, waiting_limit) for product in shop_at(self._history, self._cut, after))

@@ -75,9 +75,9 @@ PLANTS: list[Plant] = [
         "a line is as old as its last placement",
         CHANGES + "test_a_line_keeps_its_age_for_life",
         MODEL,
-        "        self.lines[event.orderid] = line\n        batch.allocate(line)\n",
-        "        self.lines[event.orderid] = line\n        line.since = self.version_number + 1\n"
-        "        batch.allocate(line)\n",
+        "        self.lines[event.orderid] = line\n        line.batchref = batch.reference\n",
+        "        self.lines[event.orderid] = line\n        line.batchref = batch.reference\n"
+        "        line.since = self.version_number + 1\n",
     ),
     plant(
         "shortage is told for lines that found another batch",

@@ -188,7 +188,7 @@ PLANTS: list[Plant] = [
         "memory: a rollback keeps what was changed",
         MEMORY + "test_the_next_unit_of_work_begins_where_the_last_commit_ended",
         "adapters/memory.py",
-        "        if product.version_number == len(history):\n",
+        "        if product.version_number == self._version_of(product.sku):\n",
         "        if product.version_number:\n",
     ),
     plant(

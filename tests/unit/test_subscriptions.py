@@ -17,6 +17,7 @@ from allocation.service_layer.subscriptions import (
     LONGEST_ABSENCE_SECONDS,
     Backoff,
     Destination,
+    Discarded,
     Lease,
     Line,
     Subscription,
@@ -128,8 +129,7 @@ def test_only_a_recorded_discard_skips_an_event(shop: Shop) -> None:
     assert shop.subscriptions.set_due("mail", CHAIR, discard=("anna", "the customer is gone"))
     shop.rounds()
     assert shop.delivered == ["c2"]
-    [(lane, seq, who, why)] = shop.subscriptions.discarded
-    assert (lane.key, seq, who, why) == (CHAIR, 3, "anna", "the customer is gone")
+    assert shop.subscriptions.discarded(0, 1, 9) == [Discarded("mail", 0, 3, "anna", "the customer is gone")]
 
 
 def test_a_destination_that_is_away_holds_the_line_and_uses_up_no_attempt(shop: Shop) -> None:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from allocation.domain.events import BatchCreated, Event
-from allocation.domain.model import Product
+from allocation.domain.model import Batch, Lines, OrderLine, Product
 from allocation.service_layer.answers import BatchState, Promise, promise_of, state_of
 from allocation.service_layer.cache import Places
 from allocation.service_layer.envelope import (
@@ -31,7 +31,7 @@ from allocation.service_layer.envelope import (
 from allocation.service_layer.errors import Conflict
 from allocation.service_layer.read_models import Movements, ReadModels, Stock, StockLevel
 from allocation.service_layer.unit_of_work import Handled, Repository, UnitOfWork
-from allocation.views import STOCK_LEVELS, Answer, EventPage, ProductView, StockPage, Views
+from allocation.views import STOCK_LEVELS, Answer, EventPage, ProductView, StockPage, Views, product_view
 
 
 class MemoryStore:
@@ -48,7 +48,22 @@ class MemoryStore:
         self.inbox: dict[tuple[str, str], Handled] = {}
         self.read_models = ReadModels()
         self.projected: dict[tuple[str, int], int] = {}
+        self._taken_in: dict[str, Product] = {}
         self._history: defaultdict[str, list[EventEnvelope]] = defaultdict(list)
+
+    def take_in(self, product: Product) -> None:
+        """Have a product from elsewhere, as it is. What is kept of its past begins here."""
+        self.products[product.sku] = product
+        self.sku_of_batch.update((batch.reference, product.sku) for batch in product.batches)
+        self._taken_in[product.sku] = copy_of(product)
+
+    def history_of(self, sku: str) -> Sequence[EventEnvelope]:
+        """What the log has of a product, from its first event or from when it was taken in."""
+        return self._history.get(sku, ())
+
+    def _version_of(self, sku: str) -> int:
+        first = self._taken_in.get(sku)
+        return (first.version_number if first else 0) + len(self.history_of(sku))
 
     def write(self, logged: Sequence[EventEnvelope], handled: Sequence[Handled]) -> None:
         """Take in events and commands, all or none. Raises `Conflict` for an event out of turn (a doubled or missing
@@ -59,7 +74,7 @@ class MemoryStore:
         for envelope in logged:
             event, place = envelope.event, envelope.position
             sizes[place.partition] += 1
-            version = versions[event.sku] = versions.get(event.sku, len(self._history[event.sku])) + 1
+            version = versions[event.sku] = versions.get(event.sku, self._version_of(event.sku)) + 1
             if (place.seq, envelope.version) != (sizes[place.partition], version):
                 raise Conflict(f"{event} is out of turn at {place}, version {envelope.version}")
             if isinstance(event, BatchCreated):
@@ -82,14 +97,25 @@ class MemoryStore:
 
     def forget_changes(self, product: Product) -> None:
         """Fold the product from the log again, if it went beyond: what was not logged has not happened."""
-        history = self._history[product.sku]
-        if product.version_number == len(history):
+        if product.version_number == self._version_of(product.sku):
             return
         self.products.pop(product.sku, None)
-        if history:
-            folded = self.products[product.sku] = Product(product.sku)
-            for logged in history:
-                folded.apply(logged.event)
+        first = self._taken_in.get(product.sku)
+        folded = copy_of(first) if first else Product(product.sku)
+        for logged in self.history_of(product.sku):
+            folded.apply(logged.event)
+        if folded.version_number:
+            self.products[product.sku] = folded
+
+
+def copy_of(product: Product) -> Product:
+    """The same product, to be changed on its own."""
+    batches = [
+        Batch(b.reference, b.sku, b.purchased_quantity, b.eta, b.allocated_quantity, b.created_as)
+        for b in product.batches
+    ]
+    lines = Lines({x.orderid: OrderLine(x.orderid, x.sku, x.qty, x.batchref, x.since) for x in product.lines.values()})
+    return Product(product.sku, batches, product.version_number, lines)
 
 
 class MemoryRepository(Repository):
@@ -204,16 +230,7 @@ class MemoryViews(Views):
             product = self._store.products.get(sku)
             if product is None:
                 return None
-            waiting = sorted((x for x in product.lines.values() if x.batchref is None), key=lambda x: x.since)
-            return ProductView(
-                sku,
-                product.version_number,
-                [state_of(product, batch) for batch in product.batches],
-                product.availability(),
-                [promise_of(product, x.orderid) for x in waiting[:waiting_limit]],
-                len(waiting),
-                sum(x.qty for x in waiting),
-            )
+            return product_view(product, waiting_limit)
 
     def events(self, after: Sequence[LogPosition], limit: int, sku: str | None = None) -> EventPage:
         cursor = {p.partition: p.seq for p in after}

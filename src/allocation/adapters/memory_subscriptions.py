@@ -12,7 +12,15 @@ from allocation.adapters.serialization import text_of
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
 from allocation.service_layer.errors import LeaseLost
 from allocation.service_layer.ports import DeadLetter, DeadLetters
-from allocation.service_layer.subscriptions import Cursor, Lane, Lease, Settlement, SubscriptionStore, heeding
+from allocation.service_layer.subscriptions import (
+    Cursor,
+    Discarded,
+    Lane,
+    Lease,
+    Settlement,
+    SubscriptionStore,
+    heeding,
+)
 
 
 @dataclass(slots=True)
@@ -30,7 +38,7 @@ class MemorySubscriptionStore(SubscriptionStore):
         self._cursors: dict[tuple[str, int], _Cursor] = {}
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._live: dict[str, datetime] = {}
-        self.discarded: list[tuple[Lane, int, str, str]] = []
+        self._discarded: list[tuple[Lane, int, str, str]] = []
 
     def join(self, name: str, from_the_beginning: bool) -> None:
         now = self._store.clock.now()
@@ -109,6 +117,14 @@ class MemorySubscriptionStore(SubscriptionStore):
                 if name in (None, lane.subscription) and partition in (None, lane.partition)
             ]
 
+    def discarded(self, partition: int, first: int, last: int) -> list[Discarded]:
+        with self._lock:
+            return [
+                Discarded(lane.subscription, partition, seq, who, why)
+                for lane, seq, who, why in self._discarded
+                if lane.partition == partition and first <= seq <= last
+            ]
+
     def settle(self, lease: Lease, settlement: Settlement, seconds: float) -> Lease:
         with self._lock, self._store.lock:
             cursor = self._cursors[lease.subscription, lease.partition]
@@ -116,7 +132,7 @@ class MemorySubscriptionStore(SubscriptionStore):
                 raise LeaseLost(f"{lease.subscription} on partition {lease.partition} has another owner")
             cursor.seq = settlement.seq
             cursor.leased_until = self._store.clock.now() + timedelta(seconds=seconds)
-            self.discarded += settlement.discarded
+            self._discarded += settlement.discarded
             for key in settlement.closed:
                 self._lanes.pop((lease.subscription, key), None)
             for key, lane in settlement.lanes.items():

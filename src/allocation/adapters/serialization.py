@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from typing import Any, get_args
 
@@ -12,12 +13,20 @@ from allocation.domain.commands import Command
 from allocation.domain.errors import Refused
 from allocation.domain.events import Event
 from allocation.service_layer.answers import BatchState, Promise, Result
+from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.history.snapshots import BatchThen, Snapshot, WaitingThen
 
 _encoder = msgspec.json.Encoder()
 _EVENTS: dict[str, msgspec.json.Decoder[Any]] = {t.__name__: msgspec.json.Decoder(t) for t in get_args(events.Event)}
 _COMMANDS: dict[str, msgspec.json.Decoder[Any]] = {t.__name__: msgspec.json.Decoder(t) for t in get_args(Command)}
 _RESULTS: dict[str, type] = {t.__name__: t for t in (Promise, BatchState)}
 _REFUSALS: dict[str, type[Refused]] = {t.__name__: t for t in Refused.__subclasses__()}
+
+
+EVENT_READERS: dict[str, Callable[[str | bytes], Event]] = {name: x.decode for name, x in _EVENTS.items()}
+"""By the type's name, for those who read millions. Raise what `UNREADABLE` lists."""
+
+UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 class BadMessage(ValueError):
@@ -78,6 +87,20 @@ def _refusal(kind: type[Refused], fields: dict[str, Any]) -> Refused:
     if kind is errors.NotEnoughStock:
         fields["available"] = tuple(msgspec.convert(a, errors.Available) for a in fields["available"])
     return kind(**fields)
+
+
+_State = tuple[tuple[BatchThen, ...], tuple[WaitingThen, ...]]
+_state: msgspec.json.Decoder[_State] = msgspec.json.Decoder(_State)
+
+
+def encode_snapshot(snapshot: Snapshot) -> str:
+    """What a snapshot holds of the product; whose it is and of when is kept beside it."""
+    return _encoder.encode((snapshot.batches, snapshot.waiting)).decode()
+
+
+def decode_snapshot(sku: str, version: int, position: LogPosition, data: str | bytes) -> Snapshot:
+    """What `encode_snapshot` wrote."""
+    return Snapshot(sku, version, position, *_state.decode(data))
 
 
 def to_date(text: str | date | None) -> date | None:

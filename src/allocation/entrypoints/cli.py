@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import msgspec
 
 from allocation.config import load_settings
 from allocation.domain.commands import IfShort
-from allocation.entrypoints import opened
+from allocation.entrypoints import opened, past
 from allocation.entrypoints.console import print_json
 from allocation.entrypoints.importing.rows import UnreadableFile
 from allocation.entrypoints.lanes import lanes
@@ -28,7 +28,10 @@ from allocation.entrypoints.rules import rules
 from allocation.entrypoints.settings_table import explain
 from allocation.entrypoints.subscriptions import subscriptions
 from allocation.entrypoints.verifying import rebuild, verify
-from allocation.service_layer.errors import SetupError, Unavailable
+from allocation.service_layer.errors import SetupError, Unavailable, UnknownPosition
+
+if TYPE_CHECKING:  # `--help` does not wait for a database library
+    from allocation.service_layer.history.ports import At
 
 _STDIN = "-"
 
@@ -44,7 +47,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (SetupError, Unavailable, UnreadableFile) as failure:
+        except (SetupError, Unavailable, UnknownPosition, UnreadableFile) as failure:
             raise click.ClickException(str(failure)) from failure
 
 
@@ -232,18 +235,20 @@ def import_(
 
 @main.command(short_help="What there is of a product, and who waits for it.")
 @click.argument("sku")
+@past.at_option
 @as_json
-def stock(sku: str, as_json: bool) -> None:
+def stock(sku: str, at: At, as_json: bool) -> None:
     """What there is of a product: its batches, what is free and when, and who waits.
 
     \b
-    Example:
+    Examples:
       allocation stock RED-CHAIR
+      allocation stock RED-CHAIR --at 2031-05-01T09:30:00Z
     """
     with opened.application() as application:
-        product = application.views.product(sku)
+        product = past.views_at(application, at).product(sku)
     if product is None:
-        raise click.ClickException(f"No batch of {sku} was ever bought.")
+        raise click.ClickException(f"No batch of {sku} was {'bought by then' if at else 'ever bought'}.")
     if as_json:
         print_json(product_json(product))
     else:
@@ -275,8 +280,9 @@ def movements(sku: str, days: int, as_json: bool) -> None:
 
 @main.command(short_help="What an order was promised, line by line.")
 @click.argument("orderid")
+@past.at_option
 @as_json
-def order(orderid: str, as_json: bool) -> None:
+def order(orderid: str, at: At, as_json: bool) -> None:
     """What an order was promised: each line, its batch, and when it can leave.
 
     \b
@@ -284,9 +290,9 @@ def order(orderid: str, as_json: bool) -> None:
       allocation order order-17
     """
     with opened.application() as application:
-        lines = application.views.order(orderid)
+        lines = past.views_at(application, at).order(orderid)
     if not lines:
-        raise click.ClickException(f"There is no order {orderid}.")
+        raise click.ClickException(f"There {'was' if at else 'is'} no order {orderid}.")
     if as_json:
         print_json({"orderid": orderid, "lines": msgspec.to_builtins(lines)})
     else:
@@ -334,6 +340,8 @@ def settings(as_json: bool) -> None:
     load_settings()
 
 
+for further in (past.history, past.trace, past.explain, past.shop, past.what_if):
+    main.add_command(further)
 for further in (subscriptions, lanes, rules, verify, rebuild):
     main.add_command(further)
 

@@ -17,11 +17,16 @@ from allocation.entrypoints.http import (
     batches,
     book,
     events,
+    explanations,
     health,
+    history,
     lanes,
     orders,
+    past,
     products,
     stock,
+    traces,
+    what_if,
 )
 from allocation.entrypoints.http.call import Call, Reply
 from allocation.entrypoints.http.docs import docs_routes
@@ -29,7 +34,23 @@ from allocation.entrypoints.http.openapi import openapi_routes
 from allocation.entrypoints.http.problems import problem_reply
 from allocation.entrypoints.http.routes import Route
 
-RESOURCES = (batches, allocations, orders, products, stock, events, lanes, audit, book, health)
+RESOURCES = (
+    batches,
+    allocations,
+    orders,
+    products,
+    stock,
+    past,
+    history,
+    traces,
+    explanations,
+    what_if,
+    events,
+    lanes,
+    audit,
+    book,
+    health,
+)
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]

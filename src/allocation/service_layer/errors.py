@@ -2,6 +2,7 @@
 
 ServiceError
 ├── IdReused           another command came under an id that was already used
+├── UnknownPosition    a place that the log does not have
 └── Unavailable        the store cannot be reached; nothing was done
     ├── Conflict         others changed the same products meanwhile; retried, then told
     ├── OutcomeUnknown   the store went away while it committed and has not come back: it may be done
@@ -24,6 +25,14 @@ class IdReused(ServiceError):
 
     def __init__(self, message_id: str) -> None:
         super().__init__(f"The id {message_id} was already used for another request; use a new one for a new request")
+
+
+class UnknownPosition(ServiceError):
+    """A question about a place in the log that is not there, or not yet."""
+
+    def __init__(self, position: object) -> None:
+        super().__init__(f"The log has no place {position}")
+        self.position = str(position)
 
 
 class Rejected(ServiceError):

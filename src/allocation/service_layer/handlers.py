@@ -20,6 +20,9 @@ from allocation.service_layer.broker import FACTS, STOCK_LEVEL, Publisher
 from allocation.service_layer.cache import Cache, touched_by, unbroken
 from allocation.service_layer.envelope import EventEnvelope, LogPosition, message_of
 from allocation.service_layer.facts import fact_of, level_message
+from allocation.service_layer.history.as_of import snapshot_at
+from allocation.service_layer.history.ports import History
+from allocation.service_layer.history.snapshots import EVERY
 from allocation.service_layer.ports import Channel, Notifications
 from allocation.service_layer.read_models import ReadModels, Stock, movements_of
 from allocation.service_layer.unit_of_work import UnitOfWork
@@ -162,9 +165,17 @@ def confirm_cache(position: LogPosition, cache: Cache) -> None:
     cache.confirm(position)
 
 
+def keep_snapshots(page: Sequence[EventEnvelope], history: History, read_models: ReadModels) -> None:
+    """Every thousand versions of a product, keep how it stood: its past is told from there."""
+    for logged in page:
+        if logged.version % EVERY == 0:
+            read_models.keep_snapshot(snapshot_at(history, logged.key, logged.position))
+
+
 OF_EVERY_EVENT: list[Callable[..., Any]] = [
     project_stock_levels,
     count_movements,
+    keep_snapshots,
     publish_facts,
     publish_stock_levels,
     keep_cache,

@@ -15,6 +15,7 @@ from allocation.domain import events
 from allocation.domain.errors import Available
 from allocation.domain.events import Event
 from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.history.snapshots import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,11 @@ def movements_of(event: Event) -> Movements | None:
 
 @dataclass(slots=True)
 class ReadModels:
-    """What is to be written: levels newer than those that are there, and amounts to add."""
+    """What is to be written: levels newer than those that are there, amounts to add, snapshots to keep for good."""
 
     stock_levels: dict[str, StockLevel] = field(default_factory=dict)
     movements: dict[tuple[str, date], Movements] = field(default_factory=dict)
+    snapshots: dict[tuple[str, int], Snapshot] = field(default_factory=dict)
 
     def put_stock_level(self, level: StockLevel) -> None:
         """The newest version wins; of two alike, the later position."""
@@ -81,12 +83,17 @@ class ReadModels:
     def add_movements(self, sku: str, day: date, movements: Movements) -> None:
         self.movements.setdefault((sku, day), Movements()).add(movements)
 
+    def keep_snapshot(self, snapshot: Snapshot) -> None:
+        """One that is there already is as good."""
+        self.snapshots[snapshot.sku, snapshot.position.seq] = snapshot
+
     def take(self, other: ReadModels) -> None:
         """Add what another one holds."""
         for level in other.stock_levels.values():
             self.put_stock_level(level)
         for (sku, day), movements in other.movements.items():
             self.add_movements(sku, day, movements)
+        self.snapshots |= other.snapshots
 
 
 class Stock(ABC):

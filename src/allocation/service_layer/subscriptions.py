@@ -91,6 +91,17 @@ class Cursor:
         return self.head - self.seq
 
 
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """An event that a subscription was told to skip: who said so, and why."""
+
+    subscription: str
+    partition: int
+    seq: int
+    who: str
+    why: str
+
+
 @dataclass(slots=True)
 class Settlement:
     """What a round of deliveries comes to: the cursor's new place, lanes opened or moved, lanes that caught up, events
@@ -160,6 +171,10 @@ class SubscriptionStore(ABC):
     @abstractmethod
     def lanes(self, name: str | None = None, partition: int | None = None) -> list[Lane]:
         """The lanes there are, of all subscriptions or of one."""
+
+    @abstractmethod
+    def discarded(self, partition: int, first: int, last: int) -> list[Discarded]:
+        """The events that were skipped, from one number of a partition to another."""
 
     @abstractmethod
     def settle(self, lease: Lease, settlement: Settlement, seconds: float) -> Lease:

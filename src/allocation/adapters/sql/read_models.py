@@ -8,10 +8,11 @@ from dataclasses import astuple
 import msgspec
 from sqlalchemy import Connection, Engine
 
+from allocation.adapters.serialization import encode_snapshot
 from allocation.adapters.sql.dialects import Dialect, Step
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.statements import Statements, batch_from
-from allocation.adapters.sql.tables import movements, stock_levels
+from allocation.adapters.sql.tables import movements, snapshots, stock_levels
 from allocation.domain.errors import Available
 from allocation.domain.model import Batch, Product
 from allocation.service_layer.envelope import LogPosition
@@ -62,6 +63,9 @@ def write(read_models: ReadModels, dialect: Dialect, connection: Connection) -> 
     if read_models.movements:
         days = [(sku, day.isoformat(), *astuple(moved)) for (sku, day), moved in read_models.movements.items()]
         steps.append(dialect.inserting(movements, days, _ADD))
+    if read_models.snapshots:
+        kept = [(x.sku, x.position.seq, x.version, encode_snapshot(x)) for x in read_models.snapshots.values()]
+        steps.append(dialect.inserting(snapshots, kept, "ON CONFLICT DO NOTHING"))
     if steps:
         dialect.run(connection, steps)
 

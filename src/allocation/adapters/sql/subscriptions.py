@@ -27,7 +27,15 @@ from allocation.adapters.sql.views import logged_from
 from allocation.service_layer.envelope import Clock, EventEnvelope, Ids, LogPosition
 from allocation.service_layer.errors import LeaseLost
 from allocation.service_layer.ports import DeadLetter, DeadLetters
-from allocation.service_layer.subscriptions import Cursor, Lane, Lease, Settlement, SubscriptionStore, heeding
+from allocation.service_layer.subscriptions import (
+    Cursor,
+    Discarded,
+    Lane,
+    Lease,
+    Settlement,
+    SubscriptionStore,
+    heeding,
+)
 
 FORGOTTEN_AFTER = timedelta(hours=1)
 """When the row of a worker that died is removed: long after the server has ended its connection."""
@@ -150,6 +158,16 @@ class SqlSubscriptionStore(SubscriptionStore):
             query = query.where(lanes.c.log_partition == partition)
         with translated(), self._engine.connect() as connection:
             return [_lane(row) for row in connection.execute(query)]
+
+    def discarded(self, partition: int, first: int, last: int) -> list[Discarded]:
+        d = discards.c
+        query = select(d.subscription, d.log_partition, d.position, d.discarded_by, d.why).where(
+            d.subscription.in_(select(subscriptions.c.name)),  # by name and place, as the key has it
+            d.log_partition == partition,
+            d.position.between(first, last),
+        )
+        with translated(), self._engine.connect() as connection:
+            return [Discarded(*row) for row in connection.execute(query)]
 
     def settle(self, lease: Lease, settlement: Settlement, seconds: float) -> Lease:
         now = self._clock.now()

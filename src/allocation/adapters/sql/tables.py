@@ -30,11 +30,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import TEXT
 from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import ColumnElement
 from sqlalchemy.types import TypeEngine
 
 metadata = MetaData()
 
-REVISION = "0004"
+REVISION = "0005"
 """The migration that leads to these tables."""
 
 Bytewise = Text().with_variant(TEXT(collation="C"), "postgresql")
@@ -132,6 +135,26 @@ log_head = Table(
 )
 """The counter of each log partition. Its rows, made once, say how many partitions the log has."""
 
+
+class _OrderidOfEvent(ColumnElement[str]):
+    """The field `orderid` of an event's data."""
+
+    inherit_cache = True
+    type = Text()
+
+
+@compiles(_OrderidOfEvent, "sqlite")
+def _on_sqlite(element: _OrderidOfEvent, compiler: SQLCompiler, **_: Any) -> str:
+    return "json_extract(data, '$.orderid')"
+
+
+@compiles(_OrderidOfEvent, "postgresql")
+def _on_postgres(element: _OrderidOfEvent, compiler: SQLCompiler, **_: Any) -> str:
+    return "(data::json ->> 'orderid')"
+
+
+orderid_of_event = _OrderidOfEvent()
+
 event_log = Table(
     "event_log",
     metadata,
@@ -148,6 +171,13 @@ event_log = Table(
     Column("traceparent", Bytewise),
     Column("data", Text, nullable=False),
     UniqueConstraint("sku", "version", name="uq_event_log_stream"),
+    # Lines that are there are found among the order lines; this finds the others of an order.
+    Index(
+        "ix_event_log_cancelled",
+        orderid_of_event,
+        postgresql_where=text("type = 'Cancelled'"),
+        sqlite_where=text("type = 'Cancelled'"),
+    ),
 )
 
 inbox = Table(
@@ -165,6 +195,14 @@ inbox = Table(
     Column("correlation_id", Bytewise, nullable=False),
     Column("causation_id", Bytewise),
     Column("traceparent", Bytewise),
+    # A command that came without any id of its sender's is found under its correlation by the primary key.
+    Index(
+        "ix_inbox_correlation",
+        "correlation_id",
+        "at",
+        postgresql_where=text("correlation_id <> id"),
+        sqlite_where=text("correlation_id <> id"),
+    ),
 )
 """The command log: every command that changed something or brought an id of its own, kept for good. `position` is
 that of the last event it led to; none: it changed nothing."""
@@ -267,3 +305,13 @@ self_audit = Table(
     postgresql_with={"fillfactor": 50},
 )
 """One row: who audits until when, where it goes on, the round under way and the last one (as JSON)."""
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("sku", Bytewise, primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+)
+"""A read model: batches and waiting lines of a product at some of its versions, as JSON, to tell its past quickly."""

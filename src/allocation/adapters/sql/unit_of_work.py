@@ -83,7 +83,9 @@ class SqlUnitOfWork(UnitOfWork):
         brought = {envelope.key for envelope in envelopes if envelope.brought_id}
         if not brought:
             return {}
-        return {(row[0], row[1]): _handled(row) for row in self._session.rows(self._database.statements.inbox(brought))}
+        return {
+            (row[0], row[1]): handled_from(row) for row in self._session.rows(self._database.statements.inbox(brought))
+        }
 
     def commit(self, handled: Sequence[Handled]) -> None:
         writer = self._database.writer
@@ -140,7 +142,8 @@ class SqlUnitOfWork(UnitOfWork):
                     connection.exec_driver_sql("ROLLBACK")
 
 
-def _handled(row: Sequence[Any]) -> Handled:
+def handled_from(row: Sequence[Any]) -> Handled:
+    """A row of the inbox, its columns in the order of `Statements.inbox`."""
     source, message_id, client, kind, body, outcome, partition, position, at, correlation, causation, trace = row
     result, refusal = decode_outcome(outcome)
     envelope = CommandEnvelope(

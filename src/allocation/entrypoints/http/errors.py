@@ -7,6 +7,7 @@ EdgeError
 ├── TooLarge           the body is longer than this service takes in
 ├── NotJson            the body is of another media type, or encoded
 ├── UnknownOrder       a question about an order that is not there
+├── UnknownCorrelation a trace of nothing
 └── UnknownLane        a lane that is not there, or is at another event
 """
 
@@ -75,3 +76,8 @@ class UnknownOrder(EdgeError):
 class UnknownLane(EdgeError):
     def __init__(self, subscription: str, key: str) -> None:
         super().__init__(f"{key} has no lane in {subscription}, or it is at another event now")
+
+
+class UnknownCorrelation(EdgeError):
+    def __init__(self, correlation_id: str) -> None:
+        super().__init__(f"Nothing that was kept belongs to {correlation_id}")

@@ -10,10 +10,12 @@ import msgspec
 
 from allocation.entrypoints.http.allocations import PromisedEta
 from allocation.entrypoints.http.at_least import EXAMPLE as NOT_REACHED
-from allocation.entrypoints.http.at_least import AtLeast
 from allocation.entrypoints.http.call import Call, Reply, json_reply
 from allocation.entrypoints.http.errors import UnknownOrder
+from allocation.entrypoints.http.past import AsOf, views_at
 from allocation.entrypoints.http.routes import Given, Routes
+from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.errors import UnknownPosition
 
 routes = Routes("Orders")
 
@@ -47,14 +49,13 @@ EXAMPLE = OrderRead(
 
 @routes.get(
     "/v1/orders/<orderid>",
+    asks=AsOf,
     gives={200: Given("the order", EXAMPLE)},
-    asks=AtLeast,
-    refuses=[UnknownOrder("order-9"), NOT_REACHED],
+    refuses=[UnknownOrder("order-9"), UnknownPosition(LogPosition(0, 17)), NOT_REACHED],
 )
-def read_order(call: Call, query: AtLeast, orderid: str) -> Reply:
-    """An order: each line with its batch and day, or waiting."""
-    query.wait(call, call.application.views.reached)
-    promises = call.application.views.order(orderid)
+def read_order(call: Call, query: AsOf, orderid: str) -> Reply:
+    """An order: each line with its batch and day, or waiting; or as it was."""
+    promises = views_at(call, query).order(orderid)
     if not promises:
         raise UnknownOrder(orderid)
     lines = [OrderedLine(p.sku, p.qty, p.status, p.batchref, p.eta) for p in promises]

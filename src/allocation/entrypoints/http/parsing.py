@@ -15,7 +15,14 @@ from datetime import date
 from typing import Annotated, Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from allocation.domain.commands import ID_PATTERN
 from allocation.domain.errors import MAX_QUANTITY
@@ -209,11 +216,15 @@ def shown(text: str) -> str:
 
 def parse_body(model: type[Model], environ: Mapping[str, Any], limit_bytes: int) -> Model:
     """The body as the model has it. Raises `EdgeError`."""
-    value = read_json(read_body(environ, limit_bytes))
+    return validated(model, read_json(read_body(environ, limit_bytes)))
+
+
+def validated(model: type[Model], value: object) -> Model:
+    """A JSON value as the model has it. Raises `Invalid`."""
     try:
         return model.model_validate(value)
     except ValidationError as wrong:
-        raise Invalid(_faults(wrong, lambda loc, detail: Fault(detail, pointer=_pointer(loc)))) from None
+        raise Invalid(_faults(wrong, lambda loc, detail: Fault(detail, pointer=_pointer(_path(loc, value))))) from None
 
 
 def parse_query(model: type[Model], query: str) -> Model:
@@ -271,6 +282,17 @@ def _sentence(error: Mapping[str, Any]) -> str:
         case _:
             message = str(error["msg"])
             return message[:1].lower() + message[1:]
+
+
+def _path(location: tuple[int | str, ...], value: Any) -> tuple[int | str, ...]:
+    """The location without names that the body does not have: of one kind among several, pydantic names the kind."""
+    path: list[int | str] = []
+    for part in location[:-1]:
+        if isinstance(value, dict) and part not in value:
+            continue
+        path.append(part)
+        value = value[part]
+    return (*path, *location[-1:])
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:

@@ -75,6 +75,9 @@ KINDS: dict[type[Exception], Kind] = {
     domain.UnknownOrderLine: Kind(404, "unknown-line", "Unknown order line", "The order does not have this sku."),
     edge.UnknownOrder: Kind(404, "unknown-order", "Unknown order", "No line of this order is allocated or waits."),
     edge.UnknownLane: Kind(404, "unknown-lane", "No such lane", "GET /v1/lanes lists those there are."),
+    edge.UnknownCorrelation: Kind(
+        404, "unknown-correlation", "Nothing under this correlation", "Ask for the `X-Correlation-Id` of an answer."
+    ),
     NotFound: Kind(404, "no-such-path", "Nothing here", "The paths are listed on this page."),
     MethodNotAllowed: Kind(405, "no-such-method", "Not this method", "The header `Allow` lists those that work."),
     domain.NotEnoughStock: Kind(
@@ -101,6 +104,12 @@ KINDS: dict[type[Exception], Kind] = {
     edge.Invalid: Kind(422, "invalid", "Invalid request", "`errors` lists each fault and its place."),
     domain.InvalidQuantity: Kind(422, "invalid-quantity", "Invalid quantity", "Quantities are whole numbers."),
     domain.InvalidReference: Kind(422, "invalid-id", "Invalid id", "Ids are plain printable ASCII."),
+    service.UnknownPosition: Kind(
+        422,
+        "unknown-position",
+        "No such place in the log",
+        "`position` of an answer names one; later ones are to come.",
+    ),
     service.IdReused: Kind(
         422,
         "key-reused",
@@ -155,7 +164,13 @@ def _detail(error: Exception) -> str:
             return OUTCOME_UNKNOWN
         case service.Conflict():
             return CONFLICT
-        case service.Overloaded() | service.NotReached() | service.IdReused() | edge.EdgeError():
+        case (
+            service.Overloaded()
+            | service.NotReached()
+            | service.IdReused()
+            | service.UnknownPosition()
+            | edge.EdgeError()
+        ):
             return str(error)
         case service.Unavailable():
             return UNAVAILABLE

@@ -10,10 +10,12 @@ import msgspec
 
 from allocation.domain.errors import Available, InvalidSku
 from allocation.entrypoints.http.at_least import EXAMPLE as NOT_REACHED
-from allocation.entrypoints.http.at_least import AtLeast
 from allocation.entrypoints.http.batches import ArrivalEta, Version
 from allocation.entrypoints.http.call import Call, Reply
+from allocation.entrypoints.http.past import AsOf, views_at
 from allocation.entrypoints.http.routes import Given, Routes
+from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.errors import UnknownPosition
 from allocation.views import ProductView
 
 routes = Routes("Products")
@@ -64,18 +66,17 @@ EXAMPLE = ProductRead(
 
 @routes.get(
     "/v1/products/<sku>",
+    asks=AsOf,
     gives={
         200: Given("the product", EXAMPLE, headers=["ETag"]),
         304: Given("it is as `If-None-Match` has it", headers=["ETag"]),
     },
-    asks=AtLeast,
-    refuses=[InvalidSku("RED-CHIAR"), NOT_REACHED],
+    refuses=[InvalidSku("RED-CHIAR"), UnknownPosition(LogPosition(0, 17)), NOT_REACHED],
     heeds=["If-None-Match"],
 )
-def read_product(call: Call, query: AtLeast, sku: str) -> Reply:
-    """What there is of a product, when, and who waits."""
-    query.wait(call, call.application.views.reached)
-    product = call.application.views.product(sku)
+def read_product(call: Call, query: AsOf, sku: str) -> Reply:
+    """What there is of a product, when, and who waits; or what there was."""
+    product = views_at(call, query).product(sku)
     if product is None:
         raise InvalidSku(sku)
     return call.versioned(product.version, _content(product))

@@ -1,0 +1,198 @@
+"""The log and the inbox asked about the past, on SQLite and PostgreSQL: each question has an index to go by."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, Select, Text, cast, literal_column, select
+
+from allocation.adapters.serialization import EVENT_READERS, UNREADABLE, decode_snapshot
+from allocation.adapters.sql.engine import dialect_of
+from allocation.adapters.sql.errors import translated
+from allocation.adapters.sql.tables import (
+    batches,
+    event_log,
+    inbox,
+    log_head,
+    moment_text,
+    order_lines,
+    orderid_of_event,
+    snapshots,
+)
+from allocation.adapters.sql.unit_of_work import handled_from
+from allocation.adapters.sql.views import logged_from
+from allocation.domain.errors import CorruptLog
+from allocation.service_layer.envelope import EventEnvelope, LogPosition, partition_of
+from allocation.service_layer.history.ports import Cut, Fact, History
+from allocation.service_layer.history.snapshots import Snapshot
+from allocation.service_layer.unit_of_work import Handled
+
+_STRETCH = 50_000  # events read by one statement: none of them runs for long
+_PAGE = 1_000
+_LAST_VERSION = 2**63 - 1
+_FACTS = (
+    "SELECT type, data, version, position FROM event_log "
+    "WHERE log_partition = ? AND position > ? AND position <= ? ORDER BY position"
+)
+_FACTS_BY_PRODUCT = (
+    "SELECT type, data, version, position FROM event_log WHERE (sku, version) > (?, ?) "
+    "AND position <= CASE log_partition {heads} END ORDER BY sku, version LIMIT ?"
+)
+_FACTS_OF = (
+    "SELECT type, data, version, position FROM event_log "
+    "WHERE sku = ? AND version > ? AND version <= ? AND position <= ? ORDER BY version"
+)
+_HALF = "(SELECT e.at FROM event_log e WHERE e.log_partition = ? AND e.position = (lo + hi + 1) / 2) <= ?"
+_UNTIL = (
+    "WITH RECURSIVE halves(lo, hi) AS (SELECT CAST(0 AS bigint), CAST(? AS bigint) UNION ALL "
+    f"SELECT CASE WHEN {_HALF} THEN (lo + hi + 1) / 2 ELSE lo END, "
+    f"CASE WHEN {_HALF} THEN hi ELSE (lo + hi - 1) / 2 END "
+    "FROM halves WHERE lo < hi) SELECT lo FROM halves WHERE lo = hi"
+)
+_INBOX = (
+    inbox.c.source,
+    inbox.c.id,
+    inbox.c.client,
+    inbox.c.type,
+    inbox.c.body,
+    inbox.c.outcome,
+    inbox.c.log_partition,
+    inbox.c.position,
+    inbox.c.at,
+    inbox.c.correlation_id,
+    inbox.c.causation_id,
+    inbox.c.traceparent,
+)
+
+
+class SqlHistory(History):
+    def __init__(self, engine: Engine, partitions: int) -> None:
+        self._engine, self._partitions = engine, partitions
+        self._dialect = dialect_of(engine)
+        sql = self._dialect.sql
+        self._facts, self._facts_of, self._until = sql(_FACTS), sql(_FACTS_OF), sql(_UNTIL)
+        heads = " ".join(f"WHEN {n} THEN CAST(? AS bigint)" for n in range(partitions))
+        self._facts_by_product = sql(_FACTS_BY_PRODUCT.format(heads=heads))
+
+    def now(self) -> Cut:
+        rows = self._rows(select(log_head.c.log_partition, log_head.c.seq).order_by(log_head.c.log_partition))
+        return Cut(tuple(row.seq for row in rows))
+
+    def moment_of(self, position: LogPosition) -> datetime:
+        here = (event_log.c.log_partition == position.partition) & (event_log.c.position == position.seq)
+        [row] = self._rows(select(event_log.c.at).where(here))
+        moment: datetime = row.at
+        return moment
+
+    def until(self, partition: int, head: int, moment: datetime) -> int:
+        at = moment_text(moment)
+        with translated(), self._engine.connect() as connection:
+            found = connection.exec_driver_sql(self._until, (head, partition, at, partition, at))
+            number: int = found.scalar_one()
+            return number
+
+    # Events
+
+    def facts(self, partition: int, after: int, until: int) -> Iterator[Fact]:
+        with translated(), self._engine.connect() as connection:
+            for start in range(after, until, _STRETCH):
+                parameters = (partition, start, min(start + _STRETCH, until))
+                yield from _facts_from(self._dialect.stream(connection, self._facts, parameters))
+
+    def facts_by_product(self, after: str, cut: Cut) -> Iterator[Fact]:
+        """Statement after statement, each of more events than the one before: who wants few need not read many."""
+        place, page = (after, _LAST_VERSION), _PAGE
+        with translated(), self._engine.connect() as connection:
+            while True:
+                count = 0
+                rows = self._dialect.stream(connection, self._facts_by_product, (*place, *cut.heads, page))
+                for fact in _facts_from(rows):
+                    yield fact
+                    count += 1
+                if count < page:
+                    return
+                place, page = (fact[0].sku, fact[1]), min(2 * page, _STRETCH)
+
+    def facts_of(self, sku: str, after_version: int, until: int) -> Iterator[Fact]:
+        with translated(), self._engine.connect() as connection:
+            while True:
+                parameters = (sku, after_version, after_version + _PAGE, until)
+                page = connection.exec_driver_sql(self._facts_of, parameters).cursor.fetchall()
+                yield from _facts_from(page)
+                if len(page) < _PAGE:
+                    return
+                after_version += _PAGE
+
+    def events(self, sku: str, versions: Collection[int]) -> list[EventEnvelope]:
+        here = (event_log.c.sku == sku) & event_log.c.version.in_(versions)
+        return [logged_from(row) for row in self._rows(select(event_log).where(here).order_by(event_log.c.version))]
+
+    def events_up_to(self, position: LogPosition, limit: int) -> list[EventEnvelope]:
+        here = (event_log.c.log_partition == position.partition) & (event_log.c.position <= position.seq)
+        query = select(event_log).where(here).order_by(event_log.c.position.desc()).limit(limit)
+        return [logged_from(row) for row in self._rows(query)]
+
+    # Commands
+
+    def commands(self, ids: Collection[str]) -> list[Handled]:
+        return self._handled(select(*_INBOX).where(inbox.c.id.in_(ids)))
+
+    def commands_of(self, correlation_id: str, limit: int) -> list[Handled]:
+        """One half is found by its id, the other by an index that leaves out the first, which is nearly everything."""
+        same = (inbox.c.id == correlation_id) & (inbox.c.correlation_id == correlation_id)
+        other = (inbox.c.correlation_id == correlation_id) & (inbox.c.correlation_id != inbox.c.id)
+        found = self._handled(select(*_INBOX).where(same))
+        found += self._handled(select(*_INBOX).where(other).order_by(inbox.c.at).limit(limit))
+        return sorted(found, key=lambda done: done.envelope.time)[:limit]
+
+    # Names
+
+    def skus_of_batches(self, refs: Collection[str]) -> Mapping[str, str]:
+        query = select(batches.c.reference, batches.c.sku).where(batches.c.reference.in_(refs))
+        return {row.reference: row.sku for row in self._rows(query)}
+
+    def skus_of_order(self, orderid: str) -> list[str]:
+        """Lines that are there, and those that were cancelled; a line ends in no other way."""
+        there = select(order_lines.c.sku).where(order_lines.c.orderid == orderid)
+        cancelled = select(event_log.c.sku).where(
+            cast(orderid_of_event, Text) == orderid, literal_column("event_log.type = 'Cancelled'")
+        )
+        return sorted({row.sku for query in (there, cancelled) for row in self._rows(query)})
+
+    def since(self, sku: str, orderids: Collection[str]) -> Mapping[str, int]:
+        here = (order_lines.c.sku == sku) & order_lines.c.orderid.in_(orderids)
+        rows = self._rows(select(order_lines.c.orderid, order_lines.c.since).where(here))
+        return {row.orderid: row.since for row in rows}
+
+    # Snapshots
+
+    def snapshot(self, sku: str, until: int) -> Snapshot | None:
+        query = (
+            select(snapshots.c.version, snapshots.c.position, snapshots.c.state)
+            .where(snapshots.c.sku == sku, snapshots.c.position <= until)
+            .order_by(snapshots.c.position.desc())
+            .limit(1)
+        )
+        rows = self._rows(query)
+        if not rows:
+            return None
+        position = LogPosition(partition_of(sku, self._partitions), rows[0].position)
+        return decode_snapshot(sku, rows[0].version, position, rows[0].state)
+
+    def _rows(self, query: Select[Any]) -> list[Any]:
+        with translated(), self._engine.connect() as connection:
+            return list(connection.execute(query))
+
+    def _handled(self, query: Select[Any]) -> list[Handled]:
+        return [handled_from(row) for row in self._rows(query)]
+
+
+def _facts_from(rows: Iterable[Sequence[Any]]) -> Iterator[Fact]:
+    read = EVENT_READERS
+    try:
+        for kind, data, version, seq in rows:
+            yield read[kind](data), version, seq
+    except (KeyError, *UNREADABLE) as unreadable:
+        raise CorruptLog(f"event {seq} of the log, {kind}, cannot be read: {unreadable}") from unreadable

@@ -1,0 +1,112 @@
+"""Explanations: why an order line is where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Annotated
+
+import msgspec
+
+from allocation.domain.errors import UnknownOrderLine
+from allocation.entrypoints.http import history
+from allocation.entrypoints.http.call import Call, LogToken, Reply, json_reply, log_token
+from allocation.entrypoints.http.history import CommandRead, command_read
+from allocation.entrypoints.http.routes import Given, Routes
+from allocation.service_layer.history.explain import Decision, explain
+
+routes = Routes("History")
+
+
+class ConsideredRead(msgspec.Struct):
+    """A batch in its turn, as it stood then, and what today's rules make of it."""
+
+    ref: str
+    eta: date | None
+    available: int
+    verdict: Annotated[str, msgspec.Meta(description="taken, too little left, or: a batch before it had enough")]
+
+
+class DecisionRead(msgspec.Struct):
+    """One time that the line was put on a batch, or left to wait (`batchref` null)."""
+
+    time: datetime
+    position: LogToken
+    version: int
+    command: Annotated[CommandRead | None, msgspec.Meta(description="What led to it, perhaps another order's")]
+    qty: int
+    batchref: str | None
+    batchref_today: Annotated[
+        str | None, msgspec.Meta(description="Where today's rules would have put it, the stock being the same")
+    ]
+    ahead: Annotated[
+        str | None, msgspec.Meta(description="An older line that today's rules would have served before it")
+    ]
+    note: Annotated[str | None, msgspec.Meta(description="`decided under earlier rules`, if today's say otherwise")]
+    batches: Annotated[Sequence[ConsideredRead], msgspec.Meta(description="In order of preference")]
+
+
+class Explanation(msgspec.Struct):
+    """Every decision about an order line, the first one first."""
+
+    orderid: str
+    sku: str
+    decisions: Sequence[DecisionRead]
+
+
+EARLIER_RULES = "decided under earlier rules"
+
+
+def decision_read(decision: Decision) -> DecisionRead:
+    return DecisionRead(
+        decision.logged.time,
+        log_token(decision.logged.position),
+        decision.logged.version,
+        None if decision.command is None else command_read(decision.command),
+        decision.qty,
+        decision.batchref,
+        decision.batchref_today,
+        decision.ahead,
+        None if decision.by_todays_rules else EARLIER_RULES,
+        [ConsideredRead(b.ref, b.eta, b.available, b.verdict) for b in decision.batches],
+    )
+
+
+EXAMPLE = Explanation(
+    "order-1",
+    "RED-CHAIR",
+    [
+        DecisionRead(
+            history.EXAMPLE.events[0].time,
+            "0-2",
+            2,
+            history.EXAMPLE.command,
+            10,
+            "batch-2",
+            "batch-2",
+            None,
+            None,
+            [
+                ConsideredRead("batch-1", None, 3, "too little left"),
+                ConsideredRead("batch-2", date(2031, 5, 1), 100, "taken"),
+                ConsideredRead("batch-3", date(2031, 6, 1), 50, "a batch before it had enough"),
+            ],
+        )
+    ],
+)
+
+
+@routes.get(
+    "/v1/allocations/<orderid>/<sku>/explanation",
+    gives={200: Given("every decision about the line", EXAMPLE)},
+    refuses=[UnknownOrderLine("order-9", "RED-CHAIR")],
+)
+def explain_allocation(call: Call, orderid: str, sku: str) -> Reply:
+    """Why an order line is where it is: every batch that was considered, and why it was taken or passed over.
+
+    Each decision is made again on the product as it was. Nothing is stored for it.
+    """
+    decisions = explain(call.application.history, orderid, sku)
+    if not decisions:
+        raise UnknownOrderLine(orderid, sku)
+    return json_reply(200, Explanation(orderid, sku, [decision_read(decision) for decision in decisions]))

@@ -1,0 +1,102 @@
+"""The past as resources ask for it: the parameter `at`, and the whole shop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Annotated, Any
+
+import msgspec
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from allocation.entrypoints.http.at_least import AtLeast
+from allocation.entrypoints.http.call import Call, Reply, json_reply
+from allocation.entrypoints.http.paging import MOST_ON_A_PAGE, whole
+from allocation.entrypoints.http.parsing import Body, Id
+from allocation.entrypoints.http.routes import Given, Routes
+from allocation.entrypoints.moments import AT_MEANING, parse_at
+from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.errors import UnknownPosition
+from allocation.views import PastViews, ProductView, StateViews
+
+routes = Routes("The past")
+
+
+def _at(value: object) -> Any:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(AT_MEANING)
+    return None if value is None else parse_at(value)
+
+
+At = Annotated[
+    Any,
+    BeforeValidator(_at),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
+    Field(description="A moment (2031-05-01T09:30:00Z) or a place in the log (0-17); now if absent"),
+]
+
+
+class AsOf(AtLeast):
+    """How new the answer has to be, or of when."""
+
+    at: At = None
+
+
+def views_at(call: Call, query: AsOf) -> StateViews:
+    """The views of the present, or of the past if that is asked for. Raises `UnknownPosition`, `NotReached`."""
+    query.wait(call, call.application.views.reached)
+    return call.application.views if query.at is None else PastViews(call.application.history, query.at)
+
+
+class ShopQuery(Body):
+    """When, and which products."""
+
+    at: At = None
+    after: Id | None = Field(default=None, description="`next` of the page before; from the start if absent")
+    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="How many at most")  # type: ignore[valid-type]  # a type that a function makes
+
+
+class ProductOfShop(msgspec.Struct):
+    """A product in a line."""
+
+    sku: str
+    version: int
+    available_now: int
+    available: Annotated[int, msgspec.Meta(description="Pieces that are promised to nobody, on hand or on their way")]
+    waiting_lines: int
+    waiting_qty: int
+
+
+class ShopPage(msgspec.Struct):
+    """Products in order of skus."""
+
+    products: Sequence[ProductOfShop]
+    next: Annotated[str | None, msgspec.Meta(description="Ask again with this as `after`; null: there are no more")]
+
+
+def product_of_shop(product: ProductView) -> ProductOfShop:
+    return ProductOfShop(
+        product.sku,
+        product.version,
+        product.available_now,
+        sum(free.qty for free in product.available),
+        product.waiting_lines,
+        product.waiting_qty,
+    )
+
+
+@routes.get(
+    "/v1/shop",
+    asks=ShopQuery,
+    gives={200: Given("a page of products", ShopPage([ProductOfShop("RED-CHAIR", 7, 90, 190, 1, 500)], "RED-CHAIR"))},
+    refuses=[UnknownPosition(LogPosition(0, 17))],
+)
+def read_shop(call: Call, query: ShopQuery) -> Reply:
+    """The whole shop, now or at any moment, product by product, folded from the log.
+
+    To read all of one moment, ask for each page with the same `at`.
+    """
+    views = PastViews(call.application.history, query.at)
+    found = list(islice(views.shop(query.after or ""), query.limit + 1))
+    page = [product_of_shop(product) for product in found[: query.limit]]
+    return json_reply(200, ShopPage(page, page[-1].sku if len(found) > query.limit else None))

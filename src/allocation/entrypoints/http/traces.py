@@ -1,0 +1,118 @@
+"""Traces: what followed from one request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from allocation.bootstrap import Application
+from allocation.entrypoints.http import history
+from allocation.entrypoints.http.call import Call, Reply, json_reply
+from allocation.entrypoints.http.errors import UnknownCorrelation
+from allocation.entrypoints.http.events import CloudEvent, cloud_event
+from allocation.entrypoints.http.history import CommandRead, command_read
+from allocation.entrypoints.http.routes import Given, Routes
+from allocation.service_layer.handlers import EVENT_HANDLERS
+from allocation.service_layer.history.trace import TracedCommand, TracedEvent, Wants, trace
+
+routes = Routes("History")
+
+Outcome = Annotated[
+    str,
+    msgspec.Meta(
+        description="passed (delivered, unless the subscription is younger than the event), waits, retrying, parked "
+        "or discarded"
+    ),
+]
+
+
+class DeliveryRead(msgspec.Struct):
+    """What became of an event at one subscription."""
+
+    subscription: str
+    outcome: Outcome
+    because: str
+    due_at: Annotated[datetime | None, msgspec.Meta(description="When it is tried again")]
+
+
+class TracedEventRead(msgspec.Struct):
+    """An event, who was told of it, and the commands that it led to."""
+
+    event: CloudEvent
+    deliveries: Sequence[DeliveryRead]
+    commands: Sequence[TracedCommandRead]
+
+
+class TracedCommandRead(msgspec.Struct):
+    """A command, its events, and the commands that name it as their cause."""
+
+    command: CommandRead
+    events: Sequence[TracedEventRead]
+    commands: Sequence[TracedCommandRead]
+
+
+class TraceRead(msgspec.Struct):
+    """Everything under one correlation id, as trees."""
+
+    commands: Sequence[TracedCommandRead]
+
+
+def wants_of(application: Application) -> Wants:
+    """What each subscription wants: those of this process, and those that another may run."""
+    wants = {handler.__name__: frozenset[type]() for named in EVENT_HANDLERS.values() for handler in named}
+    for event, named in EVENT_HANDLERS.items():
+        for handler in named:
+            wants[handler.__name__] |= {event}
+    return wants | {s.name: s.wants for s in application.worker.subscriptions}
+
+
+def traced_command(traced: TracedCommand) -> TracedCommandRead:
+    return TracedCommandRead(
+        command_read(traced.handled),
+        [_traced_event(event) for event in traced.events],
+        [traced_command(command) for command in traced.commands],
+    )
+
+
+def _traced_event(traced: TracedEvent) -> TracedEventRead:
+    return TracedEventRead(
+        cloud_event(traced.logged),
+        [DeliveryRead(d.subscription, d.outcome, d.because, d.due_at) for d in traced.deliveries],
+        [traced_command(command) for command in traced.commands],
+    )
+
+
+EXAMPLE = TraceRead(
+    [
+        TracedCommandRead(
+            history.EXAMPLE.command or msgspec.UNSET,  # type: ignore[arg-type]  # the example has one
+            [
+                TracedEventRead(
+                    history.EXAMPLE.events[0], [DeliveryRead("publish_allocated_event", "passed", "", None)], []
+                )
+            ],
+            [],
+        )
+    ]
+)
+
+
+@routes.get(
+    "/v1/traces/<correlation_id>",
+    gives={200: Given("what followed from the request", EXAMPLE)},
+    refuses=[UnknownCorrelation("019f3c2b5d0971d2a3b4c5d6e7f80912")],
+)
+def read_trace(call: Call, correlation_id: str) -> Reply:
+    """What followed from one request: its commands, their events, what was delivered of those, what they caused.
+
+    `X-Correlation-Id` of an answer is what to ask for. At most 200 commands are told. A request that was refused, and
+    came without an `Idempotency-Key`, left nothing behind.
+    """
+    application = call.application
+    found = trace(application.history, application.subscriptions, wants_of(application), correlation_id)
+    if not found:
+        raise UnknownCorrelation(correlation_id)
+    return json_reply(200, TraceRead([traced_command(command) for command in found]))

@@ -1,0 +1,215 @@
+"""`allocation history`, `trace`, `explain`, `shop`, `what-if`: the time machine on the command line."""
+
+from __future__ import annotations
+
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from allocation.entrypoints import opened
+from allocation.entrypoints.console import JsonList, print_json
+from allocation.entrypoints.moments import parse_at
+
+if TYPE_CHECKING:  # imported when a command runs, as in `cli`
+    from allocation.bootstrap import Application
+    from allocation.entrypoints.http.what_if import WhatIfAnswer
+    from allocation.service_layer.history.audit import Step
+    from allocation.service_layer.history.ports import At
+    from allocation.views import StateViews
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def _parsed(_context: click.Context, _parameter: click.Parameter, text: str | None) -> At:
+    try:
+        return None if text is None else parse_at(text)
+    except ValueError as wrong:
+        raise click.BadParameter(str(wrong)) from None
+
+
+at_option = click.option(
+    "--at",
+    callback=_parsed,
+    metavar="WHEN",
+    help="As it was: at a moment (2031-05-01T09:30:00Z) or at a place in the log (0-17).  [default: now]",
+)
+
+
+def views_at(application: Application, at: At) -> StateViews:
+    """The views of the present, or of the past if that is asked for. Raises `UnknownPosition`."""
+    from allocation.views import PastViews
+
+    return application.views if at is None else PastViews(application.history, at)
+
+
+@click.command(short_help="Who asked what, what happened, and when.")
+@click.argument("sku", required=False)
+@click.option("--order", "orderid", help="Of this order.")
+@click.option("--batch", "ref", help="Of this batch.")
+@click.option("--after", type=click.IntRange(0), default=0, help="Only behind this version of the product.")
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Stop after so many events.")
+@as_json
+def history(sku: str | None, orderid: str | None, ref: str | None, after: int, limit: int, as_json: bool) -> None:
+    """Who asked what of a product, an order or a batch, what happened because of it, and when.
+
+    \b
+    Examples:
+      allocation history RED-CHAIR
+      allocation history --order order-17
+      allocation history --batch batch-3 --json
+    """
+    if sum(x is not None for x in (sku, orderid, ref)) != 1:
+        raise click.UsageError("Name one of them: a SKU, --order or --batch.")
+    with opened.application() as application:
+        steps = _history(application, sku, orderid, ref, after, limit)
+    if not steps:
+        raise click.ClickException(f"Nothing has happened to {sku or orderid or ref}" + (" since." if after else "."))
+    if as_json:
+        from allocation.entrypoints.http.history import step_read
+
+        print_json({"steps": msgspec.to_builtins([step_read(step) for step in steps])})
+    else:
+        from allocation.entrypoints.past_told import print_steps
+
+        print_steps(steps)
+
+
+def _history(
+    application: Application, sku: str | None, orderid: str | None, ref: str | None, after: int, limit: int
+) -> list[Step]:
+    from allocation.service_layer.history.audit import history_of_batch, history_of_order, history_of_product
+
+    if sku is not None:
+        return history_of_product(application.history, sku, after, limit)
+    if ref is not None:
+        return history_of_batch(application.history, ref, after, limit)
+    return history_of_order(application.history, orderid or "")
+
+
+@click.command(short_help="What followed from one request, as a tree.")
+@click.argument("correlation_id")
+@as_json
+def trace(correlation_id: str, as_json: bool) -> None:
+    """What followed from one request: its commands, their events, what was delivered of those, what they caused.
+
+    The X-Correlation-Id of an answer is what to ask for; events and log lines carry it too. (A request that was
+    refused, and came without an Idempotency-Key, left nothing behind.)
+
+    \b
+    Example:
+      allocation trace 019f3c2b5d0971d2a3b4c5d6e7f80912
+    """
+    from allocation.entrypoints.http.traces import traced_command, wants_of
+    from allocation.service_layer.history.trace import trace as traced
+
+    with opened.application() as application:
+        found = traced(application.history, application.subscriptions, wants_of(application), correlation_id)
+    if not found:
+        raise click.ClickException(f"Nothing that was kept belongs to {correlation_id}.")
+    if as_json:
+        print_json({"commands": msgspec.to_builtins([traced_command(command) for command in found])})
+    else:
+        from allocation.entrypoints.past_told import print_trace
+
+        print_trace(correlation_id, found)
+
+
+@click.command(short_help="Why an order line is on its batch, or waits.")
+@click.argument("orderid")
+@click.argument("sku")
+@as_json
+def explain(orderid: str, sku: str, as_json: bool) -> None:
+    """Why an order line is where it is: at each decision every batch in order of preference, and why it was taken or
+    passed over.
+
+    The decisions are made again on the product as it was. Where today's rules decide otherwise, it says so.
+
+    \b
+    Example:
+      allocation explain order-17 RED-CHAIR
+    """
+    from allocation.service_layer.history.explain import explain as explained
+
+    with opened.application() as application:
+        decisions = explained(application.history, orderid, sku)
+    if not decisions:
+        raise click.ClickException(f"Order {orderid} never had a line for {sku}.")
+    if as_json:
+        from allocation.entrypoints.http.explanations import Explanation, decision_read
+
+        print_json(msgspec.to_builtins(Explanation(orderid, sku, [decision_read(d) for d in decisions])))
+    else:
+        from allocation.entrypoints.past_told import print_decisions
+
+        print_decisions(orderid, sku, decisions)
+
+
+@click.command(short_help="The whole shop, product by product, now or as it was.")
+@at_option
+@click.option("--after", default="", metavar="SKU", help="Only behind this sku.")
+@click.option("--limit", type=click.IntRange(1), help="Stop after so many products.")
+@as_json
+def shop(at: At, after: str, limit: int | None, as_json: bool) -> None:
+    """The whole shop, in order of skus, folded from the log: what is free, and who waits.
+
+    \b
+    Example:
+      allocation shop --at 2031-05-01
+    """
+    from allocation.entrypoints.http.past import product_of_shop
+    from allocation.entrypoints.past_told import ShopTable
+    from allocation.views import PastViews
+
+    with opened.application() as application:
+        found = islice(PastViews(application.history, at).shop(after), limit)
+        listed = JsonList("products") if as_json else ShopTable()
+        for product in found:
+            listed.add(msgspec.to_builtins(product_of_shop(product)))
+        listed.end({})
+
+
+@click.command("what-if", short_help="The promises that would be others if these commands were given.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path))
+@at_option
+@as_json
+def what_if(file: Path, at: At, as_json: bool) -> None:
+    """What would be different if the commands in FILE (- is stdin) were given, now or at a moment of the past.
+
+    FILE holds a JSON list; each command is what its HTTP route takes, and its type: CreateBatch, ChangeBatchQuantity,
+    ChangeBatchEta, ChangeBatch, Allocate, Deallocate. The real rules decide, in memory. Nothing is committed, and
+    nobody is told.
+
+    \b
+    Example:
+      echo '[{"type": "ChangeBatchEta", "ref": "batch-2", "eta": "2031-05-06"}]' | allocation what-if -
+    """
+    from allocation.entrypoints.past_told import print_difference
+
+    answer = _imagined(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes(), at)
+    if as_json:
+        print_json(msgspec.to_builtins(answer))
+    else:
+        print_difference(answer)
+
+
+def _imagined(raw: bytes, at: At) -> WhatIfAnswer:
+    from allocation.entrypoints.http.errors import Invalid, Malformed
+    from allocation.entrypoints.http.parsing import read_json, validated
+    from allocation.entrypoints.http.what_if import WhatIfRequest, difference_read
+    from allocation.service_layer.history.what_if import products_named
+
+    try:
+        asked = validated(WhatIfRequest, {"commands": read_json(raw)})
+    except Malformed as wrong:
+        raise click.ClickException(str(wrong)) from None
+    except Invalid as wrong:
+        told = [f"{(fault.pointer or '').removeprefix('#/commands/')} {fault.detail}" for fault in wrong.faults]
+        raise click.ClickException("These are no commands:\n  " + "\n  ".join(told)) from None
+    commands = [imagined.command() for imagined in asked.commands]
+    with opened.application() as application:
+        products = products_named(application.history, commands, application.history.cut(at))
+        return difference_read(application.what_if.of(products, commands))

@@ -1,0 +1,95 @@
+"""Who asked what, what happened, and when: of a product, a batch, an order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+
+from allocation.domain.events import Event
+from allocation.service_layer.envelope import EventEnvelope
+from allocation.service_layer.history.ports import History
+from allocation.service_layer.unit_of_work import Handled
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command, and what happened because of it (as far as it was asked about). None: the inbox has lost it."""
+
+    command: Handled | None
+    events: Sequence[EventEnvelope]
+
+
+def history_of_product(history: History, sku: str, after: int, limit: int) -> list[Step]:
+    """Up to `limit` events of a product behind version `after`, in order, each with its cause."""
+    return _steps(history, history.events(sku, range(after + 1, after + 1 + limit)))
+
+
+def history_of_batch(history: History, ref: str, after: int, limit: int) -> list[Step]:
+    """Up to `limit` events of a batch behind version `after` of its product: its own, and lines that came and went."""
+    sku = history.skus_of_batches([ref]).get(ref)
+    if sku is None:
+        return []
+    concerned = _versions(history, sku, after, lambda event: ref in _batches_of(event))
+    return _steps(history, history.events(sku, list(islice(concerned, limit))))
+
+
+def history_of_order(history: History, orderid: str) -> list[Step]:
+    """All that happened to the lines of an order, by time, lines that were cancelled long ago included."""
+    found: list[EventEnvelope] = []
+    for sku in history.skus_of_order(orderid):
+        versions = list(_versions(history, sku, 0, lambda event: getattr(event, "orderid", None) == orderid))
+        found += history.events(sku, versions)
+    return _steps(history, sorted(found, key=_by_time))
+
+
+def _versions(history: History, sku: str, after: int, concerns: Callable[[Event], bool]) -> Iterable[int]:
+    """The versions that such events made."""
+    until = history.now().of(sku)
+    return (version for event, version, _ in history.facts_of(sku, after, until) if concerns(event))
+
+
+def _batches_of(event: Event) -> tuple[str | None, str | None]:
+    return (getattr(event, "ref", None), getattr(event, "batchref", None))
+
+
+def _by_time(logged: EventEnvelope) -> tuple[datetime, int, int]:
+    return (logged.time, logged.position.partition, logged.position.seq)
+
+
+def _steps(history: History, events: Sequence[EventEnvelope]) -> list[Step]:
+    """Events in order, those of one command that stand side by side together."""
+    caused = causes(history, events)
+    steps: list[Step] = []
+    for logged in events:
+        command = caused[logged.id]
+        if steps and command is not None and steps[-1].command is command:
+            steps[-1] = Step(command, [*steps[-1].events, logged])
+        else:
+            steps.append(Step(command, [logged]))
+    return steps
+
+
+def causes(history: History, events: Iterable[EventEnvelope]) -> dict[str, Handled | None]:
+    """The command that led to each event, by the event's id.
+
+    Ids of different sources may be alike. A command's events stand side by side, the last at the command's own
+    position: so it is the first such command that is not before the event.
+    """
+    events = list(events)
+    by_id: dict[str, list[Handled]] = {}
+    for done in history.commands({logged.causation_id for logged in events if logged.causation_id is not None}):
+        by_id.setdefault(done.envelope.id, []).append(done)
+    return {logged.id: _cause(logged, by_id.get(logged.causation_id or "", [])) for logged in events}
+
+
+def _cause(logged: EventEnvelope, alike: Sequence[Handled]) -> Handled | None:
+    here = [
+        done
+        for done in alike
+        if done.position is not None
+        and done.position.partition == logged.position.partition
+        and done.position.seq >= logged.position.seq
+    ]
+    return min(here, key=lambda done: done.position.seq if done.position else 0, default=None)

@@ -1,0 +1,128 @@
+"""How the log and the inbox are asked about the past, as a port."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from allocation.domain.events import Event
+from allocation.service_layer.envelope import EventEnvelope, LogPosition, partition_of
+from allocation.service_layer.errors import UnknownPosition
+from allocation.service_layer.history.snapshots import Snapshot
+from allocation.service_layer.unit_of_work import Handled
+
+At = datetime | LogPosition | None
+"""A moment (with its time zone) or a place in the log; None: now."""
+
+Fact = tuple[Event, int, int]
+"""An event, the product's version that it made, and its number in the partition: all that a fold needs."""
+
+_BEFORE_EVERYTHING = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A line through the log: of each partition, the last number that counts."""
+
+    heads: tuple[int, ...]
+
+    def of(self, sku: str) -> int:
+        """The last number that counts for a product."""
+        return self.heads[partition_of(sku, len(self.heads))]
+
+
+class History(ABC):
+    """The log and the inbox, as they are asked about the past.
+
+    What is behind a cut never changes, so several questions about one cut have one answer. Callers may not assume that
+    a question is cheap because its answer is short: what a product's past costs grows with its events (`facts_of`).
+    Raises `Unavailable` when the store cannot be reached, `CorruptLog` where the log cannot be read.
+    """
+
+    @abstractmethod
+    def now(self) -> Cut:
+        """Everything that was committed before the call."""
+
+    @abstractmethod
+    def moment_of(self, position: LogPosition) -> datetime:
+        """When the event at a position was committed. There has to be one."""
+
+    @abstractmethod
+    def until(self, partition: int, head: int, moment: datetime) -> int:
+        """The number of the last event up to `head` that was there at a moment, that moment included; 0: none was.
+        Time does not go back along a partition, so that it is found by halving."""
+
+    def cut(self, at: At) -> Cut:
+        """All that had happened at a moment, that moment included; a moment to come is now.
+
+        Or all up to a place in the log, and of other partitions what had happened by then. Raises `UnknownPosition` if
+        the log does not reach there.
+        """
+        now = self.now()
+        if at is None:
+            return now
+        if isinstance(at, datetime):
+            return Cut(tuple(self.until(partition, head, at) for partition, head in enumerate(now.heads)))
+        if at.partition >= len(now.heads) or not 0 <= at.seq <= now.heads[at.partition]:
+            raise UnknownPosition(at)
+        if len(now.heads) == 1:
+            return Cut((at.seq,))
+        moment = self.moment_of(at) if at.seq else _BEFORE_EVERYTHING
+        heads = [self.until(partition, head, moment) for partition, head in enumerate(now.heads)]
+        heads[at.partition] = at.seq
+        return Cut(tuple(heads))
+
+    # Events
+
+    @abstractmethod
+    def facts(self, partition: int, after: int, until: int) -> Iterator[Fact]:
+        """The events of a partition behind `after`, up to `until`, in order; quick, and in constant memory."""
+
+    @abstractmethod
+    def facts_by_product(self, after: str, cut: Cut) -> Iterator[Fact]:
+        """The events up to a cut of every product behind a sku: product by product in order of skus, each in order of
+        versions; quick, and in constant memory."""
+
+    @abstractmethod
+    def facts_of(self, sku: str, after_version: int, until: int) -> Iterator[Fact]:
+        """The events of a product behind a version, up to the number `until` of its partition, in order."""
+
+    @abstractmethod
+    def events(self, sku: str, versions: Collection[int]) -> list[EventEnvelope]:
+        """The events that made these versions, in order; those that are not there are left out."""
+
+    @abstractmethod
+    def events_up_to(self, position: LogPosition, limit: int) -> list[EventEnvelope]:
+        """The last events of a partition up to a position, the newest first."""
+
+    # Commands
+
+    @abstractmethod
+    def commands(self, ids: Collection[str]) -> list[Handled]:
+        """What the inbox keeps under these ids; ids of different sources may be alike. `events` is left empty."""
+
+    @abstractmethod
+    def commands_of(self, correlation_id: str, limit: int) -> list[Handled]:
+        """What the inbox keeps of one correlation, the first `limit` by time. `events` is left empty."""
+
+    # Names
+
+    @abstractmethod
+    def skus_of_batches(self, refs: Collection[str]) -> Mapping[str, str]:
+        """The sku of each batch that is there at present. (A batch is never taken away.)"""
+
+    @abstractmethod
+    def skus_of_order(self, orderid: str) -> list[str]:
+        """Every sku that the order has or ever had a line of, in order."""
+
+    @abstractmethod
+    def since(self, sku: str, orderids: Collection[str]) -> Mapping[str, int]:
+        """`since` of those of these order lines that are there at present."""
+
+    # Snapshots
+
+    @abstractmethod
+    def snapshot(self, sku: str, until: int) -> Snapshot | None:
+        """The last snapshot of a product that is not past the number `until` of its partition."""

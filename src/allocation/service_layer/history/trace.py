@@ -1,0 +1,159 @@
+"""What followed from one request: commands, their events, what was delivered of those, and the commands they caused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from itertools import takewhile
+
+from allocation.domain.events import Event
+from allocation.service_layer.envelope import EventEnvelope, LogPosition
+from allocation.service_layer.history.ports import History
+from allocation.service_layer.subscriptions import Cursor, Discarded, Lane, SubscriptionStore
+from allocation.service_layer.unit_of_work import Handled
+
+MOST_COMMANDS = 200
+_FIRST_PAGE, _NEXT_PAGES = 10, 500  # most commands lead to an event or two, some to thousands
+
+Wants = Mapping[str, frozenset[type[Event]]]
+"""What each subscription wants, by its name without what stands behind a colon."""
+
+
+class Outcome(StrEnum):
+    """How far a subscription has come with an event."""
+
+    PASSED = "passed"
+    WAITS = "waits"
+    RETRYING = "retrying"
+    PARKED = "parked"
+    DISCARDED = "discarded"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One subscription and one event. `passed`: its cursor is behind the event, which was delivered unless the
+    subscription is younger. `because` tells why it is not, `due_at` when it is tried again."""
+
+    subscription: str
+    outcome: Outcome
+    because: str = ""
+    due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TracedEvent:
+    """An event, who was told of it, and the commands that it led to."""
+
+    logged: EventEnvelope
+    deliveries: Sequence[Delivery]
+    commands: Sequence[TracedCommand]
+
+
+@dataclass(frozen=True, slots=True)
+class TracedCommand:
+    """A command, its events, and the commands that name it as their cause themselves."""
+
+    handled: Handled
+    events: Sequence[TracedEvent]
+    commands: Sequence[TracedCommand]
+
+
+def trace(
+    history: History, subscriptions: SubscriptionStore, wants: Wants, correlation_id: str, limit: int = MOST_COMMANDS
+) -> list[TracedCommand]:
+    """The first `limit` commands of a correlation, as the trees that they form. Empty: it left nothing behind, as a
+    command does that was refused and came without an id of its own.
+
+    A subscription that `wants` does not know is taken to want every event.
+    """
+    commands = history.commands_of(correlation_id, limit)
+    caused: dict[str | None, list[Handled]] = {}
+    known: set[str] = {done.envelope.id for done in commands}
+    events: dict[tuple[str, str], list[EventEnvelope]] = {}
+    for done in commands:
+        events[done.envelope.key] = events_of(history, done)
+        known.update(logged.id for logged in events[done.envelope.key])
+    for done in commands:
+        cause = done.envelope.causation_id
+        caused.setdefault(cause if cause in known else None, []).append(done)
+    standing = Standing.of(subscriptions, wants, [logged for found in events.values() for logged in found])
+
+    def command(done: Handled) -> TracedCommand:
+        traced = [
+            TracedEvent(logged, standing.deliveries(logged), below(logged.id)) for logged in events[done.envelope.key]
+        ]
+        return TracedCommand(done, traced, below(done.envelope.id))
+
+    def below(cause: str | None) -> list[TracedCommand]:
+        return [command(done) for done in caused.pop(cause, [])]
+
+    return below(None)
+
+
+def events_of(history: History, done: Handled) -> list[EventEnvelope]:
+    """The events of a command: side by side in the log, the last at the command's position."""
+    found: list[EventEnvelope] = []
+    place, page = done.position, _FIRST_PAGE
+    while place is not None and place.seq > 0:
+        mine = list(takewhile(lambda logged: _is_of(logged, done), history.events_up_to(place, page)))
+        found += mine
+        if len(mine) < page:
+            break
+        place, page = LogPosition(place.partition, place.seq - page), _NEXT_PAGES
+    return found[::-1]
+
+
+def _is_of(logged: EventEnvelope, done: Handled) -> bool:
+    origin = done.envelope
+    return (logged.causation_id, logged.correlation_id) == (origin.id, origin.correlation_id)
+
+
+class Standing:
+    """How far every subscription has come."""
+
+    def __init__(
+        self, cursors: Iterable[Cursor], lanes: Iterable[Lane], discarded: Iterable[Discarded], wants: Wants
+    ) -> None:
+        self._cursors = list(cursors)
+        self._lanes = {(lane.subscription, lane.key): lane for lane in lanes}
+        self._discarded = {(x.subscription, x.partition, x.seq): x for x in discarded}
+        self._wants = wants
+
+    @classmethod
+    def of(cls, subscriptions: SubscriptionStore, wants: Wants, events: Sequence[EventEnvelope]) -> Standing:
+        """As the store has it now, for these events."""
+        places: dict[int, list[int]] = {}
+        for logged in events:
+            places.setdefault(logged.position.partition, []).append(logged.position.seq)
+        discarded = [x for n, seqs in places.items() for x in subscriptions.discarded(n, min(seqs), max(seqs))]
+        return cls(subscriptions.cursors(), subscriptions.lanes(), discarded, wants)
+
+    def deliveries(self, logged: EventEnvelope) -> list[Delivery]:
+        """What became of an event, by subscription, those left out that do not want it."""
+        return [
+            self._delivery(cursor, logged)
+            for cursor in self._cursors
+            if cursor.partition == logged.position.partition
+            and type(logged.event) in self._wants.get(cursor.subscription.partition(":")[0], {type(logged.event)})
+        ]
+
+    def _delivery(self, cursor: Cursor, logged: EventEnvelope) -> Delivery:
+        name, place = cursor.subscription, logged.position
+        if said := self._discarded.get((name, place.partition, place.seq)):
+            return Delivery(name, Outcome.DISCARDED, f"by {said.who}: {said.why}")
+        lane = self._lanes.get((name, logged.key))
+        if lane is not None and lane.next_seq <= place.seq:
+            return _in_lane(name, lane, place.seq)
+        if cursor.seq < place.seq:
+            return Delivery(name, Outcome.WAITS, f"it has come to {cursor.partition}-{cursor.seq}")
+        return Delivery(name, Outcome.PASSED)
+
+
+def _in_lane(name: str, lane: Lane, seq: int) -> Delivery:
+    behind = "" if lane.next_seq == seq else f"behind {lane.partition}-{lane.next_seq}: "
+    if behind:
+        return Delivery(name, Outcome.WAITS, behind + lane.reason, lane.due_at)
+    outcome = Outcome.PARKED if lane.due_at is None else Outcome.RETRYING
+    return Delivery(name, outcome, lane.reason, lane.due_at)

@@ -1,0 +1,164 @@
+"""The time machine on the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from allocation.bootstrap import Application, bootstrap
+from allocation.config import Settings
+from allocation.domain.commands import Allocate, CreateBatch, Deallocate
+from allocation.entrypoints.cli import main
+from tests.fakes import SetClock
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
+    """Ten chairs for two orders, the second of which waits for the next batch; a minute between commands."""
+    clock = SetClock()
+    app = bootstrap(Settings(database_url=f"sqlite:///{tmp_path_factory.mktemp('past')}/allocation.db"), clock=clock)
+    for n, command in enumerate(
+        (
+            CreateBatch("B-1", "RED-CHAIR", 10),
+            Allocate("o-1", "RED-CHAIR", 8),
+            Allocate("o-2", "RED-CHAIR", 6),
+            CreateBatch("B-2", "RED-CHAIR", 9),
+            Deallocate("o-1", "RED-CHAIR"),
+            CreateBatch("B-3", "SMALL-TABLE", 5),
+        )
+    ):
+        app.bus.ask(app.bus.envelope(command, source="import", client="anna", correlation_id=f"request-{n}"))
+        clock.step(60)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def run(shop: Application) -> Run:
+    def invoke(*arguments: str, text: str | None = None) -> Result:
+        environment = {"ALLOCATION_DATABASE_URL": shop.settings.database_url}
+        return CliRunner().invoke(main, arguments, input=text, env=environment, catch_exceptions=False)
+
+    return invoke
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_history_tells_who_asked_what_and_what_happened(run: Run) -> None:
+    told = run("history", "RED-CHAIR").stdout.splitlines()
+    assert told[1:3] == [
+        "    0-1, version 1: BatchCreated ref=B-1 sku=RED-CHAIR qty=10 eta=on-hand",
+        "2031-03-01 12:01:00  Allocate orderid=o-1 sku=RED-CHAIR qty=8 if_short=wait "
+        "(import by anna, correlation request-1)",
+    ]
+    assert len(told) == 5 + 8
+    assert "o-2" not in run("history", "--order", "o-1").stdout
+    assert len(run("history", "--batch", "B-1").stdout.splitlines()) == 3 + 3
+    assert [len(s["events"]) for s in json.loads(run("history", "RED-CHAIR", "--json").stdout)["steps"]] == [
+        1,
+        1,
+        2,
+        2,
+        2,
+    ]
+    assert len(run("history", "RED-CHAIR", "--after", "6", "--limit", "1").stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "why"),
+    [
+        ([], 2, "Name one of them"),
+        (["RED-CHAIR", "--order", "o-1"], 2, "Name one of them"),
+        (["RED-CHIAR"], 1, "Nothing has happened to RED-CHIAR"),
+    ],
+)
+def test_history_wants_one_thing_that_is_there(run: Run, arguments: list[str], code: int, why: str) -> None:
+    result = run("history", *arguments)
+    assert (result.exit_code, why in result.stderr) == (code, True)
+
+
+def test_stock_order_and_shop_are_shown_as_they_were(run: Run) -> None:
+    then = words(run("stock", "RED-CHAIR", "--at", "0-4").stdout)
+    assert then.startswith("RED-CHAIR, version 4: 2 available now")
+    assert "1 order line waits, for 6 in all" in then
+    assert json.loads(run("stock", "RED-CHAIR", "--at", "2031-03-01T12:02:00", "--json").stdout)["version"] == 4
+    assert "There is no order o-1" in run("order", "o-1").stderr
+    assert "o-1" in run("order", "o-1", "--at", "0-2").stdout
+    assert words(run("shop").stdout).endswith("RED-CHAIR 8 13 13 0 0 SMALL-TABLE 1 5 5 0 0")
+    assert [p["sku"] for p in json.loads(run("shop", "--json", "--at", "0-8").stdout)["products"]] == ["RED-CHAIR"]
+    assert run("shop", "--at", "0-0").stdout == ""
+
+
+def test_a_time_that_is_none_and_a_place_to_come_are_told(run: Run) -> None:
+    assert "must be a moment" in run("stock", "RED-CHAIR", "--at", "tomorrow").stderr
+    for command in (("stock", "RED-CHAIR"), ("order", "o-1"), ("shop",)):
+        result = run(*command, "--at", "0-99")
+        assert (result.exit_code, "The log has no place 0-99" in result.stderr) == (1, True)
+
+
+def test_a_trace_is_a_tree(run: Run, shop: Application) -> None:
+    shop.subscriptions.join("send_out_of_stock_notification", from_the_beginning=True)
+    told = [line.strip("│├└─ ") for line in run("trace", "request-2").stdout.splitlines()]
+    assert told == [
+        "correlation request-2",
+        "Allocate orderid=o-2 sku=RED-CHAIR qty=6 if_short=wait (import by anna, correlation request-2)",
+        "0-3, version 3: Backordered orderid=o-2 sku=RED-CHAIR qty=6",
+        "0-4, version 4: OutOfStock sku=RED-CHAIR",
+        "send_out_of_stock_notification: waits: it has come to 0-0",
+    ]
+    assert json.loads(run("trace", "request-2", "--json").stdout)["commands"][0]["command"]["client"] == "anna"
+    assert run("trace", "nobody").exit_code == 1
+
+
+def test_explain_tells_of_every_batch_why(run: Run) -> None:
+    told = words(run("explain", "o-2", "RED-CHAIR").stdout)
+    assert "o-2, 6 RED-CHAIR, was left to wait. It came to that by Allocate" in told
+    assert "B-1 on hand 2 too little left" in told
+    assert "was put on B-2. It came to that by CreateBatch" in told
+    assert "B-2 on hand 9 taken" in told
+    assert "earlier rules" not in told
+    assert json.loads(run("explain", "o-2", "RED-CHAIR", "--json").stdout)["decisions"][1]["batchref"] == "B-2"
+    assert "never had a line" in run("explain", "o-9", "RED-CHAIR").stderr
+
+
+def test_what_if_tells_who_would_move(run: Run, tmp_path: Path) -> None:
+    asked = json.dumps(
+        [
+            {"type": "ChangeBatchEta", "ref": "B-2", "eta": "2031-05-06"},
+            {"type": "Allocate", "orderid": "rush", "sku": "RED-CHAIR", "qty": 300},
+            {"type": "ChangeBatchEta", "ref": "B-1", "eta": None},
+        ]
+    )
+    file = tmp_path / "commands.json"
+    file.write_text(asked)
+    told = words(run("what-if", str(file)).stdout)
+    assert "Command 2 would be refused: No batch of RED-CHAIR has 300 left." in told
+    assert "Command 3 would change nothing." in told
+    assert told.endswith("o-2 RED-CHAIR 6 another day B-2, on hand B-2, 2031-05-06")
+    assert json.loads(run("what-if", "-", "--json", text=asked).stdout)["changes"][0]["orderid"] == "o-2"
+    earlier = '[{"type": "ChangeBatchQuantity", "ref": "B-1", "qty": 7}]'
+    assert "o-1 RED-CHAIR 8 starts to wait" in words(run("what-if", "-", "--at", "0-4", text=earlier).stdout)
+    nothing = '[{"type": "ChangeBatchEta", "ref": "B-1", "eta": null}]'
+    assert "No promise would be another." in run("what-if", "-", text=nothing).stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[", "The body is not JSON"),
+        ("{}", "These are no commands"),
+        ('[{"type": "Burn"}]', "0 "),
+        ('[{"type": "Deallocate", "orderid": "o"}]', "0/sku is missing"),
+    ],
+)
+def test_what_if_refuses_what_is_no_command(run: Run, text: str, why: str) -> None:
+    result = run("what-if", "-", text=text)
+    assert (result.exit_code, why in result.stderr) == (1, True)
