@@ -178,8 +178,11 @@ def memory_image(application: Application) -> MemoryImage:
     return MemoryImage(application.history, application.clock, application.ids)
 
 
-PAUSES_SECONDS = {"project_stock_levels": 0.05, "publish_stock_levels": 0.05}
-"""How long those who tell only the last word on a sku let events gather."""
+PAUSES_SECONDS = {"project_stock_levels": 0.05, "publish_stock_levels": 0.05, "count_movements": 0.25}
+"""How long those who tell only the last word on a sku, or sum up, let events gather."""
+
+PAGE, SETTLE_SECONDS = 1_000, 0.1
+"""How much those take at once who take a page in one go, and how far a cursor lags behind a broker."""
 
 
 def _destinations(
@@ -222,19 +225,26 @@ def _reactions(there: Mapping[str, Any], publishers: Mapping[str, Publisher]) ->
                     from_the_beginning="read_models" in needed,
                     pause_seconds=PAUSES_SECONDS.get(handler.__name__, 0.0),
                     idle=None if idle is None else _bound(idle, chosen, 1),
+                    page=PAGE if _takes_pages(handler) else 200,
+                    settle_seconds=SETTLE_SECONDS if "publisher" in needed else 0.0,
                 )
 
 
 def _delivering(handler: Callable[..., Any], dependencies: Mapping[str, Any]) -> Deliver:
     """The handler with its dependencies, but for the events and the read models that come with each round."""
-    first, *named = inspect.signature(handler).parameters
+    _, *named = inspect.signature(handler).parameters
     chosen = {name: dependencies[name] for name in named if name != "read_models"}
     projects = "read_models" in named
 
     def handle(events: Any, read_models: ReadModels) -> Any:
         return handler(events, **chosen, **({"read_models": read_models} if projects else {}))
 
-    return one_by_one(handle) if first == "logged" else all_together(handle)
+    return all_together(handle) if _takes_pages(handler) else one_by_one(handle)
+
+
+def _takes_pages(handler: Callable[..., Any]) -> bool:
+    """Whether a reaction names its first parameter `page`; else it takes one event at a time."""
+    return next(iter(inspect.signature(handler).parameters)) == "page"
 
 
 def _cache(settings: Settings, ids: Ids, timer: Timer) -> Cache | None:

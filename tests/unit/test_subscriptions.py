@@ -41,8 +41,8 @@ class Shop:
         self.subscriptions = MemorySubscriptionStore(self.store)
         self.delivered: list[str] = []
         self.fails: dict[str, Exception] = {}
-        subscription = Subscription("mail", frozenset({Allocated}), one_by_one(self.deliver))
-        self.line = Line(subscription, self.subscriptions, self.clock, Backoff(lambda: 0.0, attempts=3), page=5)
+        subscription = Subscription("mail", frozenset({Allocated}), one_by_one(self.deliver), page=5)
+        self.line = Line(subscription, self.subscriptions, self.clock, Backoff(lambda: 0.0, attempts=3))
         self.subscriptions.join("mail", from_the_beginning=True)
         self.lease = self.take("worker-1")
         self.do(CreateBatch("b1", CHAIR, 100), CreateBatch("b2", TABLE, 100))

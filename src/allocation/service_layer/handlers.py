@@ -145,11 +145,12 @@ def project_stock_levels(page: Sequence[EventEnvelope], stock: Stock, read_model
         read_models.put_stock_level(level)
 
 
-def count_movements(logged: EventEnvelope, read_models: ReadModels) -> None:
+def count_movements(page: Sequence[EventEnvelope], read_models: ReadModels) -> None:
     """Count what moved on a day. Counting is no way to do a thing twice: this needs the cursor's transaction."""
-    moved = movements_of(logged.event)
-    if moved is not None:
-        read_models.add_movements(logged.key, logged.time.astimezone(UTC).date(), moved)
+    for logged in page:
+        moved = movements_of(logged.event)
+        if moved is not None:
+            read_models.add_movements(logged.key, logged.time.astimezone(UTC).date(), moved)
 
 
 def keep_cache(page: Sequence[EventEnvelope], cache: Cache) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from allocation.domain.events import Event
@@ -32,7 +32,10 @@ Deliver = Callable[[Sequence[EventEnvelope], ReadModels], Outcomes]
 class Subscription:
     """A named reader of the log: `wants` is its rule. A new one starts at the log's head, or where it began.
 
-    `pause_seconds`: how long it lets events gather after a round, for one to whom the last word on a key is enough.
+    `pause_seconds`: how long it lets events gather once it has caught up, for one to whom the last word is enough.
+    `page`: how many events it takes at most in a round, which must not outlast the lease. `settle_seconds`: how long
+    the cursor may lag behind what was delivered, for one whose destination knows what it was given: writing the cursor
+    costs more than such a delivery, and after a crash that much is delivered again.
     `idle` is called with its place whenever it has nothing to deliver; it may raise `Unavailable`.
     """
 
@@ -42,6 +45,8 @@ class Subscription:
     from_the_beginning: bool = False
     pause_seconds: float = 0.0
     idle: Callable[[LogPosition], None] | None = None
+    page: int = 200
+    settle_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,13 +243,16 @@ class Line:
         store: SubscriptionStore,
         clock: Clock,
         backoff: Backoff,
-        page: int = 200,
         lease_seconds: float = 15.0,
         destination: Destination | None = None,
     ) -> None:
         self._subscription, self._store, self._clock = subscription, store, clock
         self._destination = destination or Destination(clock, backoff)
-        self._backoff, self._page, self._lease_seconds = backoff, page, lease_seconds
+        self._backoff, self._page, self._lease_seconds = backoff, subscription.page, lease_seconds
+        self._without_lanes: int | None = None  # the epoch in which there are none: only the lease's owner opens them
+        self._unsettled_since: datetime | None = None
+        self.is_behind = False
+        """Whether the last page was full: there is more to read."""
 
     def round(self, lease: Lease) -> tuple[Lease, bool]:
         """Deliver what is there, up to a page, and what is due of the lanes. Answers whether anything moved.
@@ -254,7 +262,7 @@ class Line:
         if self._destination.is_away():
             return lease, False
         now = self._clock.now()
-        lanes = {lane.key: lane for lane in self._store.lanes(lease.subscription, lease.partition)}
+        lanes = self._lanes(lease)
         settlement = Settlement(lease.seq, lanes)
         self._go_on(lease, lanes, settlement)
         for lane in lanes.values():
@@ -263,7 +271,37 @@ class Line:
         moved = settlement != Settlement(lease.seq, lanes)
         if not moved and not self._destination.is_away():
             self._be_idle(lease)
-        return (self._store.settle(lease, settlement, self._lease_seconds) if moved else lease), moved
+        if self._may_wait(settlement, moved, now):
+            return replace(lease, seq=settlement.seq), moved
+        return self._settle(lease, settlement), moved
+
+    def finish(self, lease: Lease) -> Lease:
+        """Settle what was delivered and is not settled yet. Raises `LeaseLost`, `Unavailable`."""
+        return lease if self._unsettled_since is None else self._settle(lease, Settlement(lease.seq))
+
+    def _lanes(self, lease: Lease) -> dict[str, Lane]:
+        if self._without_lanes == lease.epoch:
+            return {}
+        found = {lane.key: lane for lane in self._store.lanes(lease.subscription, lease.partition)}
+        self._without_lanes = None if found else lease.epoch
+        return found
+
+    def _may_wait(self, settlement: Settlement, moved: bool, now: datetime) -> bool:
+        """Whether there is nothing to write but the cursor, and that not yet."""
+        if settlement != Settlement(settlement.seq, settlement.seen):
+            return False
+        if self._unsettled_since is None:
+            if moved:
+                self._unsettled_since = now
+            return not moved or self._subscription.settle_seconds > 0
+        return (now - self._unsettled_since).total_seconds() < self._subscription.settle_seconds
+
+    def _settle(self, lease: Lease, settlement: Settlement) -> Lease:
+        settled = self._store.settle(lease, settlement, self._lease_seconds)
+        self._unsettled_since = None
+        if settlement.lanes:
+            self._without_lanes = None
+        return settled
 
     def _be_idle(self, lease: Lease) -> None:
         if self._subscription.idle is not None:
@@ -276,6 +314,7 @@ class Line:
 
     def _go_on(self, lease: Lease, lanes: Mapping[str, Lane], settlement: Settlement) -> None:
         events = self._store.read(lease.partition, lease.seq, self._page)
+        self.is_behind = len(events) == self._page
         wanted = [e for e in events if e.key not in lanes and type(e.event) in self._subscription.wants]
         refused = self._hand_over(wanted, settlement)
         for logged in events:

@@ -167,7 +167,8 @@ class _Run(Thread):
             self.flag.clear()
             moved = [self._round(partition, line) for partition, line in enumerate(self._lines)]
             if any(moved):
-                self._worker.pause(self.subscription.pause_seconds)
+                if not any(line.is_behind for line in self._lines):
+                    self._worker.pause(self.subscription.pause_seconds)
                 wait_seconds = SHORTEST_WAIT_SECONDS
             elif self.flag.wait(wait_seconds):
                 wait_seconds = SHORTEST_WAIT_SECONDS
@@ -193,9 +194,11 @@ class _Run(Thread):
         return False
 
     def _give_back(self) -> None:
-        for lease in self._leases:
+        for lease, line in zip(self._leases, self._lines, strict=True):
             if lease is not None:
                 try:
-                    self._worker.release(lease)
+                    self._worker.release(line.finish(lease))
+                except LeaseLost:
+                    pass
                 except Unavailable as away:
                     _log.warning("%s: the lease runs out by itself: %s", self.subscription.name, away)

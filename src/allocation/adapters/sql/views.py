@@ -221,14 +221,18 @@ def _state(row: Row[Any], version: int) -> BatchState:
 
 
 def logged_from(row: Any) -> EventEnvelope:
+    """A row of `event_log`, all of its columns in order; many rows come this way, and names cost more than places."""
+    partition, seq, _, version, event_id, name, schema_version, at, correlation_id, causation_id, traceparent, data = (
+        row
+    )
     return EventEnvelope(
-        decode_event(row.type, row.data),
-        row.id,
-        row.at,
-        LogPosition(row.log_partition, row.position),
-        row.version,
-        row.correlation_id,
-        row.causation_id,
-        row.traceparent,
-        row.schema_version,
+        decode_event(name, data),
+        event_id,
+        at,
+        LogPosition(partition, seq),
+        version,
+        correlation_id,
+        causation_id,
+        traceparent,
+        schema_version,
     )
