@@ -2,7 +2,7 @@
 
 import random
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
@@ -11,13 +11,11 @@ import pytest
 from werkzeug.serving import make_server
 
 from allocation.adapters.brokers.redis_pubsub import RedisSubscriber, connect
-from allocation.adapters.cloudevents import structured
 from allocation.bootstrap import Application, bootstrap
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, Command, CreateBatch, Deallocate
 from allocation.entrypoints.flask_app import create_app
 from allocation.replica import Counts, Fact, HttpFeed, Replica, SqliteReplicaStore
-from allocation.service_layer.broker import Capabilities, Message, Publisher
 from allocation.service_layer.errors import Unavailable
 from allocation.service_layer.subscriptions import Cursor
 from tests.servers.process import LOOPBACK
@@ -26,23 +24,6 @@ CHANNEL = "allocation:facts"
 LONG_SECONDS = 60.0
 MOST_BEHIND = 50
 SKUS = [f"SKU-{n}" for n in range(40)]
-
-
-class PubSub(Publisher):
-    """Facts on a Redis channel."""
-
-    capabilities = Capabilities()
-
-    def __init__(self, url: str) -> None:
-        self._client = connect(url)
-
-    def publish(self, topic: str, messages: Sequence[Message]) -> Sequence[Exception | None]:
-        for message in messages:
-            self._client.publish(f"allocation:{topic}", structured(message))
-        return [None] * len(messages)
-
-    def close(self) -> None:
-        self._client.close()
 
 
 class Lossy:
@@ -111,7 +92,8 @@ class Consumer:
 
 @pytest.fixture
 def source(sqlite_url: str, redis_url: str) -> Iterator[Application]:
-    application = bootstrap(Settings(database_url=sqlite_url), publishers={"redis+pubsub": PubSub(redis_url)})
+    publish_to = redis_url.replace("redis://", "redis+pubsub://")
+    application = bootstrap(Settings(database_url=sqlite_url, publish_to=publish_to))
     application.worker.start()
     yield application
     application.close()
