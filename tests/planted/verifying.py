@@ -1,0 +1,89 @@
+"""Bugs in verify, rebuild and the self-audit: each would let a difference pass, or do harm while mending one."""
+
+from tests.planted import Plant, plant
+
+VERIFY, COMPARING, AUDITS = "service_layer/verify.py", "service_layer/comparing.py", "adapters/sql/audits.py"
+SQL, LOCKED, PROJECTIONS = "adapters/sql/verification.py", "adapters/sql/bookkeeping.py", "adapters/sql/projections.py"
+TESTS = "integration/test_verify.py::"
+DAMAGE = TESTS + "test_damage_is_found_named_and_mended"
+AUDIT_TESTS = "e2e/test_verify_commands.py::"
+
+PLANTS: list[Plant] = [
+    plant(
+        "a row that is missing is not missed",
+        DAMAGE,
+        COMPARING,
+        "    if right + len(mend.lines) != len(lines):\n",
+        "    if False:\n",
+    ),
+    plant(
+        "the walk sees only skus that the log knows",
+        DAMAGE,
+        SQL,
+        "            named.update(sku for (sku,) in found)\n",
+        "            named.update(sku for (sku,) in found if sku in events)\n",
+    ),
+    plant(
+        "lines on a batch that is not there are not looked for",
+        DAMAGE,
+        SQL,
+        '"AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.reference = l.batchref)"',
+        '"AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.reference <> l.batchref)"',
+    ),
+    plant(
+        "the end of a command at the end of a page is not looked up",
+        TESTS + "test_a_walk_goes_on_from_any_place_it_told",
+        VERIFY,
+        "        anchor = after > 0\n",
+        "        anchor = False\n",
+    ),
+    plant(
+        "a log with holes is taken for the truth",
+        DAMAGE,
+        VERIFY,
+        "partition_of(sku, self._partitions) not in self._holes",
+        "partition_of(sku, self._partitions) >= 0",
+    ),
+    plant(
+        "what came between looking and mending is lost",
+        TESTS + "test_what_happens_between_looking_and_mending_is_heeded",
+        LOCKED,
+        "history_of(ask, sku, after_version, PAGE)",
+        "()",
+    ),
+    plant(
+        "mending does not lock the product",
+        TESTS + "test_a_product_that_others_hold_is_left_for_later_and_told",
+        LOCKED,
+        "where(products.c.sku == sku).with_for_update()",
+        "where(products.c.sku == sku)",
+    ),
+    plant(
+        "a step reads more than one moment",
+        TESTS + "test_nobody_waits_for_one_who_verifies",
+        SQL,
+        '"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if postgres else "BEGIN"',
+        '"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY" if postgres else "BEGIN"',
+    ),
+    plant(
+        "what a projection was refused counts as seen",
+        TESTS + "test_what_a_projection_has_not_seen_yet_is_not_missed",
+        PROJECTIONS,
+        "        return min(cursor, self._lanes.get((name, sku), cursor))\n",
+        "        return cursor\n",
+    ),
+    plant(
+        "a rebuilt level overtakes its projection",
+        TESTS + "test_a_rebuilt_level_does_not_overtake_its_projection",
+        COMPARING,
+        "        if seq <= projected.levels_until:\n",
+        "        if True:\n",
+    ),
+    plant(
+        "every process audits",
+        AUDIT_TESTS + "test_one_process_audits_at_a_time_and_the_next_goes_on_where_it_was",
+        AUDITS,
+        "            if row.owner != owner and row.leased_until > now:\n",
+        "            if False:\n",
+    ),
+]
