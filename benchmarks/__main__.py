@@ -4,7 +4,18 @@ import argparse
 import sys
 from dataclasses import replace
 
-from benchmarks import bulk, domain_speed, flat, kafka_speed, over_http, report, rules_speed, streams, variants, verifying
+from benchmarks import (
+    bulk,
+    domain_speed,
+    flat,
+    kafka_speed,
+    over_http,
+    report,
+    rules_speed,
+    streams,
+    variants,
+    verifying,
+)
 from benchmarks.databases import KINDS, Databases, Kind
 from benchmarks.measure import Table, machine
 

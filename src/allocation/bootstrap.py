@@ -42,6 +42,7 @@ from allocation.service_layer.ports import Channel, DeadLetters, Notifications
 from allocation.service_layer.read_models import ReadModels, Stock
 from allocation.service_layer.rules.rule import RuleParser
 from allocation.service_layer.subscriptions import (
+    USUAL_PAGE,
     Backoff,
     Deliver,
     Subscription,
@@ -166,6 +167,9 @@ def bootstrap(
 PAUSES_SECONDS = {"project_stock_levels": 0.05, "publish_stock_levels": 0.05}
 """How long those who tell only the last word on a sku let events gather."""
 
+PAGES = {"publish_facts": 1_000}
+"""A broker takes many events with one confirmation: with more of them a trip a backlog drains quicker."""
+
 
 def _destinations(
     settings: Settings,
@@ -206,6 +210,7 @@ def _reactions(there: Mapping[str, Any], publishers: Mapping[str, Publisher]) ->
                     _delivering(handler, chosen),
                     from_the_beginning="read_models" in needed,
                     pause_seconds=PAUSES_SECONDS.get(handler.__name__, 0.0),
+                    page=PAGES.get(handler.__name__, USUAL_PAGE),
                     idle=None if idle is None else _bound(idle, chosen, 1),
                 )
 

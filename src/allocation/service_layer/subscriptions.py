@@ -28,11 +28,15 @@ Deliver = Callable[[Sequence[EventEnvelope], ReadModels], Outcomes]
 """Hands events over, in order. A projection records in `ReadModels` what is to be written with the cursor."""
 
 
+USUAL_PAGE = 200
+
+
 @dataclass(frozen=True, slots=True)
 class Subscription:
     """A named reader of the log: `wants` is its rule. A new one starts at the log's head, or where it began.
 
     `pause_seconds`: how long it lets events gather after a round, for one to whom the last word on a key is enough.
+    `page`: how many events a round reads; all of them must be delivered well within the time of a lease.
     `idle` is called with its place whenever it has nothing to deliver; it may raise `Unavailable`.
     """
 
@@ -41,6 +45,7 @@ class Subscription:
     deliver: Deliver
     from_the_beginning: bool = False
     pause_seconds: float = 0.0
+    page: int = USUAL_PAGE
     idle: Callable[[LogPosition], None] | None = None
 
 
@@ -223,13 +228,13 @@ class Line:
         store: SubscriptionStore,
         clock: Clock,
         backoff: Backoff,
-        page: int = 200,
+        page: int | None = None,
         lease_seconds: float = 15.0,
         destination: Destination | None = None,
     ) -> None:
         self._subscription, self._store, self._clock = subscription, store, clock
         self._destination = destination or Destination(clock, backoff)
-        self._backoff, self._page, self._lease_seconds = backoff, page, lease_seconds
+        self._backoff, self._page, self._lease_seconds = backoff, page or subscription.page, lease_seconds
 
     def round(self, lease: Lease) -> tuple[Lease, bool]:
         """Deliver what is there, up to a page, and what is due of the lanes. Answers whether anything moved.
