@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from allocation.adapters.brokers.kafka.address import USUAL_ROOM_BYTES, address_of
 from allocation.adapters.brokers.kafka.publisher import settings_of
-from allocation.bootstrap import Application, bootstrap
+from allocation.bootstrap import PAGES, Application, bootstrap
 from allocation.config import load_settings
 from allocation.entrypoints.garbage import rare_collection
 from allocation.service_layer.broker import FACTS
@@ -88,7 +88,9 @@ def drained(app: Application) -> float:
     """The seconds in which the whole log is published, as a worker's thread does it."""
     app.subscriptions.join(NAME, from_the_beginning=True)
     app.subscriptions.rewind(NAME, ())
-    subscription = Subscription(NAME, frozenset(EVENT_HANDLERS), partial(app.bus.react, NAME))
+    subscription = Subscription(
+        NAME, frozenset(EVENT_HANDLERS), partial(app.bus.react, NAME), page=PAGES["publish_facts"]
+    )
     line = Line(subscription, app.subscriptions, app.clock, Backoff(lambda: 0.0))
     lease = app.subscriptions.lease(NAME, 0, "benchmark", LONG_SECONDS)
     if lease is None:

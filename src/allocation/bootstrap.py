@@ -47,6 +47,7 @@ from allocation.service_layer.ports import Channel, DeadLetters, Notifications
 from allocation.service_layer.read_models import ReadModels, Stock
 from allocation.service_layer.rules.rule import RuleParser
 from allocation.service_layer.subscriptions import (
+    USUAL_PAGE,
     Backoff,
     Deliver,
     Subscription,
@@ -225,7 +226,7 @@ def _reactions(there: Mapping[str, Any], publishers: Mapping[str, Publisher]) ->
                     from_the_beginning="read_models" in needed,
                     pause_seconds=PAUSES_SECONDS.get(handler.__name__, 0.0),
                     idle=None if idle is None else _bound(idle, chosen, 1),
-                    page=PAGE if _takes_pages(handler) else 200,
+                    page=PAGE if _takes_pages(handler) else USUAL_PAGE,
                     settle_seconds=SETTLE_SECONDS if "publisher" in needed else 0.0,
                 )
 

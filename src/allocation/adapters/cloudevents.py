@@ -46,16 +46,23 @@ def structured(message: Message) -> bytes:
 
 def binary(message: Message, prefix: str = "ce_") -> tuple[dict[str, str], bytes]:
     """Headers, and the data alone as body. Brokers differ in `prefix`: `ce_` in Kafka, `cloudEvents:` in AMQP."""
-    event = cloud_event(message)
-    data = event.pop("data")
-    headers = {"content-type": str(event.pop("datacontenttype"))}
-    headers |= {prefix + name: _text(value) for name, value in event.items()}
-    return headers, _encode(data)
+    headers = {
+        "content-type": JSON,
+        f"{prefix}specversion": "1.0",
+        f"{prefix}id": message.id,
+        f"{prefix}source": SOURCE,
+        f"{prefix}type": message.type,
+        f"{prefix}subject": message.key,
+        f"{prefix}time": _text(message.time),
+    }
+    for name, value in message.extensions.items():
+        headers[prefix + name] = value if type(value) is str else _text(value)
+    return headers, _encode(message.data)
 
 
 def _text(value: object) -> str:
     """As JSON writes it, without the quotes: a moment becomes RFC 3339."""
-    return value if isinstance(value, str) else _encode(value).decode().strip('"')
+    return _encode(value).decode().strip('"')
 
 
 @dataclass(frozen=True, slots=True)

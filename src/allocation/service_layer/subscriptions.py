@@ -28,6 +28,9 @@ Deliver = Callable[[Sequence[EventEnvelope], ReadModels], Outcomes]
 """Hands events over, in order. A projection records in `ReadModels` what is to be written with the cursor."""
 
 
+USUAL_PAGE = 200
+
+
 @dataclass(frozen=True, slots=True)
 class Subscription:
     """A named reader of the log: `wants` is its rule. A new one starts at the log's head, or where it began.
@@ -44,8 +47,8 @@ class Subscription:
     deliver: Deliver
     from_the_beginning: bool = False
     pause_seconds: float = 0.0
+    page: int = USUAL_PAGE
     idle: Callable[[LogPosition], None] | None = None
-    page: int = 200
     settle_seconds: float = 0.0
 
 
