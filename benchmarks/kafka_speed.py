@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from allocation.adapters.brokers.kafka.address import USUAL_ROOM_BYTES, address_of
 from allocation.adapters.brokers.kafka.publisher import settings_of
-from allocation.bootstrap import PAGES, Application, bootstrap
+from allocation.bootstrap import PAGE, Application, bootstrap
 from allocation.config import load_settings
 from allocation.entrypoints.garbage import rare_collection
 from allocation.service_layer.broker import FACTS
@@ -89,7 +89,7 @@ def drained(app: Application) -> float:
     app.subscriptions.join(NAME, from_the_beginning=True)
     app.subscriptions.rewind(NAME, ())
     subscription = Subscription(
-        NAME, frozenset(EVENT_HANDLERS), partial(app.bus.react, NAME), page=PAGES["publish_facts"]
+        NAME, frozenset(EVENT_HANDLERS), partial(app.bus.react, NAME), page=PAGE
     )
     line = Line(subscription, app.subscriptions, app.clock, Backoff(lambda: 0.0))
     lease = app.subscriptions.lease(NAME, 0, "benchmark", LONG_SECONDS)
