@@ -145,7 +145,7 @@ def test_events_as_json_are_those_of_the_http_feed(run: Run, shop: Application) 
 
 
 def test_a_forged_cursor_is_wrong_usage(run: Run) -> None:
-    result = run("events", "--after", "0-4")
+    result = run("events", "--after", "4-x")
     assert result.exit_code == 2
     assert "this is no cursor of this log" in result.stderr
 
