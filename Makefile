@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: help demo serve storefront test check planted bench bench-real lock clean distclean base dev tools
+.PHONY: help demo serve storefront test test-faults check planted bench bench-real lock clean distclean base dev tools
 
 help:  ## this list
 	@echo 'Allocation. What can be made:'
@@ -26,6 +26,9 @@ storefront: base  ## a second small program that lives on what the service tells
 
 test: dev  ## every test, with a real PostgreSQL and a real Redis
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-faults: dev  ## 200 crashes under load at named points, and what is so afterwards (ALLOCATION_TEST_FAULTS=200)
+	@ALLOCATION_TEST_FAULTS=$${ALLOCATION_TEST_FAULTS:-200} $(BIN)/python -m pytest -s tests/faults/test_campaign.py $(ARGS)
 
 check: dev  ## style, strict types, and the rule of who may import whom
 	$(BIN)/python -m ruff check .

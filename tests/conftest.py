@@ -1,6 +1,6 @@
 """The servers and databases that tests ask for by name."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +13,20 @@ from tests.servers.redis import Redis, redis_for_tests
 pytest_plugins = ["tests.no_silent_skips"]
 
 SERVERS = pytest.StashKey[list[str]]()
+MEASURED = pytest.StashKey[list[str]]()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(MEASURED, []):
+        terminalreporter.write_line(f"measured: {line}")
     servers = config.stash.setdefault(SERVERS, [])
     terminalreporter.write_line(f"servers used: {'; '.join(servers) or 'none'}")
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes a line about what a test measured; they stand at the end of the run."""
+    return request.config.stash.setdefault(MEASURED, []).append
 
 
 @pytest.fixture(scope="session")

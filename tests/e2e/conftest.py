@@ -1,6 +1,6 @@
 """The application as its clients meet it: over HTTP, on every kind of database."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -9,7 +9,6 @@ from allocation.config import Settings
 from allocation.entrypoints.flask_app import create_app
 from tests.e2e.conforming import ConformingClient
 
-MEASURED = pytest.StashKey[list[str]]()
 DATABASES = ["memory", "sqlite", "postgres"]
 
 
@@ -35,14 +34,3 @@ def client(application: Application) -> ConformingClient:
 def memory_client() -> ConformingClient:
     """For what does not depend on the database."""
     return ConformingClient(create_app(bootstrap(Settings(database_url="memory:"))).test_client())
-
-
-@pytest.fixture
-def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Takes a line about what a test measured; they stand at the end of the run."""
-    return request.config.stash.setdefault(MEASURED, []).append
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash.get(MEASURED, []):
-        terminalreporter.write_line(f"measured: {line}")

@@ -16,6 +16,7 @@ from tests.e2e.shoppers import Shop, crowd_of, stock_up
 from tests.e2e.truth import assert_sound, faults_of_feed
 from tests.faults.destinations import Listener, Postbox
 from tests.faults.oracle import (
+    assert_none,
     await_head,
     await_overtaken,
     cursor_of,
@@ -223,7 +224,7 @@ class Campaign:
         fenced = f"{subscription}, partition 0: another worker took over"
         said = stopped.words().count(fenced)
         stopped.go_on()
-        stopped.await_words(fenced, said + 1)
+        assert stopped.says(fenced, said + 1), stopped.words()[-2_000:]
         return strike.at
 
     def _load(self) -> None:
@@ -258,7 +259,7 @@ class Campaign:
             *faults_of_mail(self.postbox.message_ids, tables),
             *faults_of_commands(self.sender.sent, tables),
         ]
-        assert not faults, f"{len(faults)} faults:\n" + "\n".join(faults[:20])
+        assert_none(faults)
 
     def _drain(self) -> None:
         """Until all commands are handled, all events delivered, and all facts read."""

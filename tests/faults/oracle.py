@@ -263,6 +263,12 @@ def faults_of_told_lines(heard: Sequence[Mapping[str, Any]], tables: Tables) -> 
     return faults
 
 
+def assert_none(faults: Sequence[str]) -> None:
+    """Raises `AssertionError` with the first of them."""
+    if faults:
+        raise AssertionError(f"{len(faults)} faults: " + "\n".join(faults[:20]))
+
+
 def _differences(what: str, expected: Mapping[Any, Any], stored: Mapping[Any, Any]) -> Iterator[str]:
     for key in sorted(expected.keys() | stored.keys()):
         if expected.get(key) != stored.get(key):

@@ -1,31 +1,24 @@
 """A read model counts each event once, whatever becomes of the commit that moves its cursor, and whoever else works."""
 
-from threading import Event as Flag
-
+import psycopg
 import pytest
 
 from allocation.bootstrap import bootstrap
 from allocation.config import load_settings
 from allocation.domain.commands import Allocate, CreateBatch
 from tests.e2e.truth import read_tables
-from tests.faults.oracle import faults_after_the_commit, lagging, read_after_the_commit
+from tests.faults.oracle import assert_none, await_head, faults_after_the_commit, read_after_the_commit
 from tests.integration.conftest import Start
+from tests.servers.postgres import for_libpq
 from tests.servers.proxy import PostgresProxy
 
 CHAIR = "RED-CHAIR"
+PATIENCE_SECONDS = 30.0
 
 
-def await_the_head(url: str) -> None:
-    waited = Flag()
-    for _ in range(1000):
-        if not lagging(url):
-            return
-        waited.wait(0.02)
-    raise AssertionError(lagging(url))
-
-
-def faults(url: str) -> list[str]:
-    return faults_after_the_commit(read_tables(url), read_after_the_commit(url))
+def assert_right(url: str) -> None:
+    await_head(url, PATIENCE_SECONDS)
+    assert_none(faults_after_the_commit(read_tables(url), read_after_the_commit(url)))
 
 
 @pytest.mark.parametrize("lost", ["reply", "commit"])
@@ -40,8 +33,19 @@ def test_a_connection_lost_at_the_cursors_commit_counts_nothing_twice_and_leaves
     lose(after="movements")
     delivering.worker.start()
     assert postgres_proxy.commit_lost.wait(20)
-    await_the_head(postgres_url)
-    assert faults(postgres_url) == []
+    assert_right(postgres_url)
+
+
+def test_a_worker_stopped_while_it_says_that_it_lives_holds_up_no_other(start: Start, postgres_url: str) -> None:
+    """Its row is locked for as long as it is stopped; who counts the living must not wait for it."""
+    application = start(postgres_url, lock_timeout_seconds=0.5)
+    now = application.clock.now()
+    with psycopg.connect(for_libpq(postgres_url)) as stopped:
+        stopped.execute("INSERT INTO workers (owner, lives_until) VALUES ('stopped', %s)", [now])
+        stopped.commit()
+        stopped.execute("UPDATE workers SET lives_until = lives_until")
+        assert application.subscriptions.live("worker-2", 15) == 1
+        stopped.rollback()
 
 
 def test_two_services_of_one_name_on_one_file_count_nothing_twice(sqlite_url: str) -> None:
@@ -53,8 +57,7 @@ def test_two_services_of_one_name_on_one_file_count_nothing_twice(sqlite_url: st
             service.worker.start()
         for n in range(100):
             services[n % 2].bus.handle(Allocate(f"o{n}", CHAIR, 1))
-        await_the_head(sqlite_url)
-        assert faults(sqlite_url) == []
+        assert_right(sqlite_url)
     finally:
         for service in services:
             service.close()

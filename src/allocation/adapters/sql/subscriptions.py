@@ -40,7 +40,7 @@ from allocation.service_layer.subscriptions import (
 FORGOTTEN_AFTER = timedelta(hours=1)
 """When the row of a worker that died is removed: long after the server has ended its connection."""
 
-_BEGIN_ON_POSTGRES = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'"
+_BEGIN_ON_POSTGRES = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '3s'"
 """Nothing here waits for anything outside. Who is silent in the middle of it is held up, and holds locks that the next
 owner of its leases needs: the server ends that."""
 
