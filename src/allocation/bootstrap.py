@@ -183,7 +183,8 @@ PAUSES_SECONDS = {"project_stock_levels": 0.05, "publish_stock_levels": 0.05, "c
 """How long those who tell only the last word on a sku, or sum up, let events gather."""
 
 PAGE, SETTLE_SECONDS = 1_000, 0.1
-"""How much those take at once who take a page in one go, and how far a cursor lags behind a broker."""
+"""How much those take at once who take a page in one go. How far a cursor may lag behind a broker or a cache: they know
+what they were given. Mail does not, and a projection's effect is written with its cursor."""
 
 
 def _destinations(
@@ -227,7 +228,7 @@ def _reactions(there: Mapping[str, Any], publishers: Mapping[str, Publisher]) ->
                     pause_seconds=PAUSES_SECONDS.get(handler.__name__, 0.0),
                     idle=None if idle is None else _bound(idle, chosen, 1),
                     page=PAGE if _takes_pages(handler) else USUAL_PAGE,
-                    settle_seconds=SETTLE_SECONDS if "publisher" in needed else 0.0,
+                    settle_seconds=0.0 if {"read_models", "notifications"} & set(needed) else SETTLE_SECONDS,
                 )
 
 

@@ -32,7 +32,7 @@ CHAIR, TABLE = "RED-CHAIR", "SMALL-TABLE"
 class Shop:
     """A shop in memory with one subscription to `Allocated`, whose destination does as the test says."""
 
-    def __init__(self) -> None:
+    def __init__(self, settle_seconds: float = 0.0) -> None:
         self.clock = SetClock()
         self.store = MemoryStore(CountingIds(), self.clock)
         self.bus = MessageBus(
@@ -41,7 +41,9 @@ class Shop:
         self.subscriptions = MemorySubscriptionStore(self.store)
         self.delivered: list[str] = []
         self.fails: dict[str, Exception] = {}
-        subscription = Subscription("mail", frozenset({Allocated}), one_by_one(self.deliver), page=5)
+        subscription = Subscription(
+            "mail", frozenset({Allocated}), one_by_one(self.deliver), page=5, settle_seconds=settle_seconds
+        )
         self.line = Line(subscription, self.subscriptions, self.clock, Backoff(lambda: 0.0, attempts=3))
         self.subscriptions.join("mail", from_the_beginning=True)
         self.lease = self.take("worker-1")
@@ -230,3 +232,68 @@ def test_a_page_whose_destination_is_away_wrote_nothing(shop: Shop) -> None:
     outcomes = all_together(handle)(page_of(shop), written)
     assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
     assert written == ReadModels()
+
+
+# A cursor that lags behind what was delivered
+
+
+@pytest.fixture
+def broker_shop() -> Shop:
+    """A shop whose destination knows what it was given: the cursor is written now and then."""
+    return Shop(settle_seconds=0.1)
+
+
+def cursor(shop: Shop) -> int:
+    [there] = shop.subscriptions.cursors()
+    return there.seq
+
+
+def test_a_cursor_may_be_written_a_moment_later_than_its_events_are_delivered(broker_shop: Shop) -> None:
+    shop = broker_shop
+    shop.do(*chairs("c1"))
+    shop.rounds()
+    assert shop.delivered == ["c1"]
+    assert cursor(shop) == 0
+    shop.clock.step(0.1)
+    shop.rounds()
+    assert cursor(shop) == shop.lease.seq == 3
+    assert shop.delivered == ["c1"]
+
+
+def test_what_was_not_settled_is_delivered_again_by_the_next_owner(broker_shop: Shop) -> None:
+    shop = broker_shop
+    shop.do(*chairs("c1"))
+    shop.rounds()
+    shop.clock.step(16)
+    shop.lease = shop.take("worker-2")
+    shop.rounds()
+    assert shop.delivered == ["c1", "c1"]
+
+
+def test_who_stops_settles_first(broker_shop: Shop) -> None:
+    shop = broker_shop
+    shop.do(*chairs("c1"))
+    shop.rounds()
+    shop.subscriptions.release(shop.line.finish(shop.lease))
+    shop.lease = shop.take("worker-2")
+    shop.rounds()
+    assert shop.delivered == ["c1"]
+
+
+def test_a_lane_is_written_at_once(broker_shop: Shop) -> None:
+    shop = broker_shop
+    shop.fails["t1"] = Rejected("no such topic")
+    shop.do(*chairs("c1"), *tables("t1"))
+    shop.rounds()
+    assert [lane.key for lane in shop.subscriptions.lanes()] == [TABLE]
+    assert cursor(shop) == 4
+
+
+def test_who_lost_the_lease_hears_of_it_though_only_the_cursor_was_to_be_written(broker_shop: Shop) -> None:
+    shop = broker_shop
+    shop.do(*chairs("c1"))
+    shop.rounds()
+    shop.subscriptions.rewind("mail", [])
+    shop.clock.step(0.1)
+    with pytest.raises(LeaseLost):
+        shop.line.round(shop.lease)

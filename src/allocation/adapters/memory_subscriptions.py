@@ -60,10 +60,13 @@ class MemorySubscriptionStore(SubscriptionStore):
         with self._lock:
             for (of, partition), cursor in self._cursors.items():
                 seq = start.get(partition, 0)
-                if of != name or cursor.seq <= seq:
+                if of != name:
                     continue
-                cursor.seq, cursor.owner, cursor.epoch = seq, "", cursor.epoch + 1
-                cursor.leased_until = self._store.clock.now()
+                # In any case: its owner may be further than its cursor says.
+                cursor.owner, cursor.epoch, cursor.leased_until = "", cursor.epoch + 1, self._store.clock.now()
+                if cursor.seq <= seq:
+                    continue
+                cursor.seq = seq
                 moved += 1
                 for place, lane in self._lanes.items():
                     if lane.subscription == name and lane.partition == partition:

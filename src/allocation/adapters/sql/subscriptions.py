@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
 
 from allocation.adapters.serialization import text_of
-from allocation.adapters.sql.engine import dialect_of
+from allocation.adapters.sql.engine import dialect_of, turn_to_write
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.read_models import write
 from allocation.adapters.sql.tables import (
@@ -85,9 +85,12 @@ class SqlSubscriptionStore(SubscriptionStore):
         with self._writing() as connection:
             for partition in connection.scalars(select(log_head.c.log_partition).order_by(log_head.c.log_partition)):
                 seq, c = start.get(partition, 0), subscriptions.c
-                here = and_(c.name == name, c.log_partition == partition, c.position > seq)
-                back = {"position": seq, "owner": "", "epoch": c.epoch + 1, "leased_until": self._clock.now()}
-                if not connection.execute(update(subscriptions).where(here).values(back)).rowcount:
+                here = and_(c.name == name, c.log_partition == partition)
+                # In any case: its owner may be further than its cursor says.
+                lost = {"owner": "", "epoch": c.epoch + 1, "leased_until": self._clock.now()}
+                connection.execute(update(subscriptions).where(here).values(lost))
+                back = update(subscriptions).where(here, c.position > seq).values(position=seq)
+                if not connection.execute(back).rowcount:
                     continue
                 moved += 1
                 ahead = and_(lanes.c.subscription == name, lanes.c.log_partition == partition)
@@ -221,7 +224,7 @@ class SqlSubscriptionStore(SubscriptionStore):
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         begin = "BEGIN IMMEDIATE" if self._engine.dialect.name == "sqlite" else _BEGIN_ON_POSTGRES
-        with translated(), self._engine.connect() as connection:
+        with translated(), turn_to_write(self._engine), self._engine.connect() as connection:
             connection.exec_driver_sql(begin)
             try:
                 yield connection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -14,7 +15,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_e
 
 from allocation.adapters.serialization import decode_command, decode_outcome
 from allocation.adapters.sql.dialects import Step
-from allocation.adapters.sql.engine import dialect_of
+from allocation.adapters.sql.engine import dialect_of, turn_to_write
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.projector import project
 from allocation.adapters.sql.repository import Pages, Session, SqlRepository
@@ -60,8 +61,11 @@ class SqlUnitOfWork(UnitOfWork):
         self._database = database
 
     def __enter__(self) -> Self:
-        with translated():
-            self._connection: Connection = self._database.engine.connect()
+        with ExitStack() as entering:
+            entering.enter_context(turn_to_write(self._database.engine))
+            with translated():
+                self._connection: Connection = self._database.engine.connect()
+            self._turn = entering.pop_all()
         self._session = Session(self._connection, self._database.statements, self._database.pages)
         self.products = SqlRepository(self._session)
         return self
@@ -77,6 +81,7 @@ class SqlUnitOfWork(UnitOfWork):
             self._connection.invalidate()
         finally:
             self._connection.close()
+            self._turn.close()
 
     def begin(self, envelopes: Sequence[CommandEnvelope]) -> dict[tuple[str, str], Handled]:
         self.products.load(needs_of(envelope.command for envelope in envelopes))
