@@ -88,9 +88,7 @@ def drained(app: Application) -> float:
     """The seconds in which the whole log is published, as a worker's thread does it."""
     app.subscriptions.join(NAME, from_the_beginning=True)
     app.subscriptions.rewind(NAME, ())
-    subscription = Subscription(
-        NAME, frozenset(EVENT_HANDLERS), partial(app.bus.react, NAME), page=PAGE
-    )
+    subscription = Subscription(NAME, frozenset(EVENT_HANDLERS), partial(app.bus.react, NAME), page=PAGE)
     line = Line(subscription, app.subscriptions, app.clock, Backoff(lambda: 0.0))
     lease = app.subscriptions.lease(NAME, 0, "benchmark", LONG_SECONDS)
     if lease is None:

@@ -21,7 +21,7 @@ from allocation.entrypoints.cli import main as cli
 from allocation.entrypoints.flask_app import all_routes
 from tests.e2e import curl
 from tests.e2e.service import Service
-from tests.servers import postgres, redis
+from tests.servers import kafka, postgres, redis
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -221,7 +221,11 @@ def test_every_command_that_is_named_exists(page: Path) -> None:
 @every_page
 def test_every_setting_that_is_named_exists(page: Path) -> None:
     named = set(re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]\b", page.read_text()))
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {postgres.VARIABLE, redis.VARIABLE}
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {
+        postgres.VARIABLE,
+        redis.VARIABLE,
+        kafka.VARIABLE,
+    }
     assert named - known == set()
 
 

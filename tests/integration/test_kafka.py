@@ -478,8 +478,8 @@ def test_a_quantity_change_comes_in_by_kafka_and_the_reallocation_goes_out_by_it
         moved = [(one.attributes["type"], msgspec.json.decode(one.body).get("batchref")) for one in told[2:]]
         assert moved == [
             ("allocation.Allocated", "sooner"),
-            ("allocation.BatchQuantityChanged", None),
             ("allocation.Deallocated", "sooner"),
+            ("allocation.BatchQuantityChanged", None),
             ("allocation.Allocated", "later"),
         ]
         assert versions(told) == versions_in_the_log(application)

@@ -27,6 +27,7 @@ from allocation.entrypoints.reading import (
 from allocation.entrypoints.rules import rules
 from allocation.entrypoints.settings_table import explain
 from allocation.entrypoints.subscriptions import subscriptions
+from allocation.entrypoints.topology import topology
 from allocation.entrypoints.verifying import rebuild, verify
 from allocation.service_layer.errors import SetupError, Unavailable, UnknownPosition
 
@@ -342,7 +343,7 @@ def settings(as_json: bool) -> None:
 
 for further in (past.history, past.trace, past.explain, past.shop, past.what_if):
     main.add_command(further)
-for further in (subscriptions, lanes, rules, verify, rebuild):
+for further in (topology, subscriptions, lanes, rules, verify, rebuild):
     main.add_command(further)
 
 if __name__ == "__main__":

@@ -1,0 +1,127 @@
+"""`allocation topology`: who brings commands, who reads the log, and where each of them tells it, as it is set up."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+import click
+import msgspec
+
+from allocation.config import Settings
+from allocation.domain.events import Event
+from allocation.entrypoints import opened
+from allocation.entrypoints.console import console, print_json, table
+from allocation.service_layer.broker import COMMANDS, FACTS, STOCK_LEVEL
+from allocation.service_layer.handlers import EVENT_HANDLERS
+
+
+@dataclass(frozen=True, slots=True)
+class Producer:
+    """Somebody who brings commands; `runs` is the program that listens to them."""
+
+    name: str
+    place: str
+    runs: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A subscription: which events it takes, what it does with them, and where they end."""
+
+    subscription: str
+    events: str
+    does: str
+    place: str
+    runs: str
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    producers: list[Producer]
+    routes: list[Route]
+
+
+def topology_of(settings: Settings, subscriptions: list[str]) -> Topology:
+    """The topology that these settings make, with the subscriptions that a worker has under them."""
+    return Topology(list(_producers(settings)), [_route(settings, name) for name in subscriptions])
+
+
+def _producers(settings: Settings) -> Iterator[Producer]:
+    yield Producer("HTTP", f"http://{settings.host}:{settings.port}", "allocation serve")
+    yield Producer("files", "CSV, Parquet", "allocation import")
+    if settings.redis_url:
+        module = "python -m allocation.entrypoints.redis_eventconsumer"
+        yield Producer("Redis pub/sub", "channel change_batch_quantity", module)
+    for url in settings.receive_from.split():
+        yield Producer(_scheme(url), f"{settings.namespace}: {COMMANDS}", "allocation consumer")
+
+
+def _route(settings: Settings, subscription: str) -> Route:
+    name, _, broker = subscription.partition(":")
+    handler = next(h for handlers in EVENT_HANDLERS.values() for h in handlers if h.__name__ == name)
+    wanted = [event.__name__ for event, handlers in EVENT_HANDLERS.items() if handler in handlers]
+    events = "every event" if len(wanted) == len(get_args(Event)) else ", ".join(wanted)
+    does = (inspect.getdoc(handler) or name).partition("\n")[0].partition(": ")[0].rstrip(".:")
+    runs = "allocation serve" if settings.database_url.startswith(("sqlite", "memory")) else "allocation worker"
+    return Route(subscription, events, does, _place(settings, name, broker), runs)
+
+
+def _place(settings: Settings, handler: str, broker: str) -> str:
+    topics = {"publish_facts": FACTS, "publish_stock_levels": STOCK_LEVEL}
+    if handler in topics:
+        return f"{broker}, {settings.namespace}: {topics[handler]}"
+    others = {
+        "publish_allocated_event": "Redis pub/sub, channel line_allocated",
+        "send_out_of_stock_notification": f"mail to {settings.stock_mail}",
+        "keep_cache": f"cache in {settings.cache}",
+    }
+    return others.get(handler, "read model in the database")
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0]
+
+
+def mermaid(topology: Topology) -> str:
+    """The same as a Mermaid flowchart: producers on the left, the log, its readers, and where they tell it."""
+    lines = ["flowchart LR", '  bus["message bus"] --> log[("log")]']
+    for number, producer in enumerate(topology.producers):
+        lines.append(f'  in{number}["{_said(producer.name)}<br/>{_said(producer.place)}"] --> bus')
+    for number, route in enumerate(topology.routes):
+        lines.append(
+            f'  log -- "{_said(route.events)}" --> sub{number}["{_said(route.subscription)}"]'
+            f' --> out{number}["{_said(route.place)}"]'
+        )
+    return "\n".join(lines)
+
+
+def _said(text: str) -> str:
+    return text.replace('"', "#quot;")
+
+
+@click.command(short_help="Who brings commands, who reads the log, and where it is told.")
+@click.option("--mermaid", "as_mermaid", is_flag=True, help="As a Mermaid flowchart, for a page of documentation.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def topology(as_mermaid: bool, as_json: bool) -> None:
+    """Who brings commands, who reads the log, and where each tells it, as the settings have it.
+
+    Asks no broker: it tells what is set up, not who is there.
+
+    \b
+    Example:
+      ALLOCATION_PUBLISH_TO=kafka://localhost:9092 allocation topology --mermaid
+    """
+    with opened.application() as application:
+        found = topology_of(application.settings, application.worker.names())
+    if as_json:
+        print_json(msgspec.to_builtins(found))
+    elif as_mermaid:
+        click.echo(mermaid(found))
+    else:
+        told = console()
+        told.print(table("commands come by", "at", "run by", rows=[(p.name, p.place, p.runs) for p in found.producers]))
+        rows = [(r.subscription, r.events, r.place, r.runs) for r in found.routes]
+        told.print(table("subscription", "takes", "ends at", "run by", rows=rows))

@@ -1,0 +1,55 @@
+"""Bugs around Kafka: what librdkafka does by default, and what a zombie does."""
+
+from tests.planted import Edit, Plant, plant
+
+PUBLISHER = "adapters/brokers/kafka/publisher.py"
+RECEIVER = "adapters/brokers/kafka/receiver.py"
+CONTRACT = "contracts/test_broker_kafka.py::TestKafka::"
+FAULTS = "integration/test_kafka.py::"
+
+PLANTS = [
+    Plant(
+        "auto-commit stays on, and stores offsets as messages are handed out",
+        CONTRACT + "test_what_was_not_accepted_goes_to_another_receiver",
+        (
+            Edit(RECEIVER, "enable_auto_commit=False", "enable_auto_commit=True"),
+            Edit(RECEIVER, "enable_auto_offset_store=False", "enable_auto_offset_store=True"),
+        ),
+    ),
+    plant(
+        "an offset is committed though something before it is not settled",
+        FAULTS + "test_an_offset_is_committed_when_all_before_it_is_settled",
+        RECEIVER,
+        "        return next(iter(self.kept), self.next_offset)\n",
+        "        return self.next_offset\n",
+    ),
+    plant(
+        "a flush() that returns is taken for proof",
+        FAULTS + "test_a_topic_that_takes_less_than_it_did_rejects_the_large_one_and_no_other",
+        PUBLISHER,
+        "        producer.flush(self._address.patience_seconds)  # proves nothing: the reports do, which it calls\n",
+        "        if not producer.flush(self._address.patience_seconds):\n"
+        "            outcomes[:] = [None] * len(outcomes)\n",
+    ),
+    plant(
+        "what a zombie settles moves the offset of its successor",
+        FAULTS + "test_what_a_zombie_settles_late_moves_no_offset_of_its_successor",
+        RECEIVER,
+        "            if self._shares.get(token.share.partition) is token.share:\n",
+        "            if token.share:\n",
+    ),
+    plant(
+        "stock levels are written without a fence",
+        FAULTS + "test_an_old_word_of_a_worker_that_was_replaced_is_never_the_last",
+        PUBLISHER,
+        "                made = FencedOutlet if topic in COMPACTED else Outlet\n",
+        "                made = Outlet\n",
+    ),
+    plant(
+        "a message overtakes one of its key that could not be queued",
+        CONTRACT + "test_what_the_broker_will_not_have_stops_its_key_and_no_other",
+        PUBLISHER,
+        "                outcomes[number] = refused[message.key] = _failure(failure.args[0])\n",
+        "                outcomes[number] = _failure(failure.args[0])\n",
+    ),
+]

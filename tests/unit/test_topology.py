@@ -1,0 +1,50 @@
+"""What `allocation topology` tells of a set of settings."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from allocation.entrypoints.cli import main
+
+SETTINGS = {
+    "ALLOCATION_DATABASE_URL": "memory:",
+    "ALLOCATION_NAMESPACE": "shop",
+    "ALLOCATION_PUBLISH_TO": "memory:",
+    "ALLOCATION_RECEIVE_FROM": "kafka://nowhere:9092",
+    "ALLOCATION_SMTP_URL": "smtp://nowhere",
+    "ALLOCATION_STOCK_MAIL": "buyers@made.com",
+}
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    monkeypatch.chdir(tmp_path)
+    return CliRunner(env=SETTINGS)
+
+
+def test_producers_and_routes_are_told_as_they_are_set_up(command: CliRunner) -> None:
+    told = json.loads(command.invoke(main, ["topology", "--json"]).output)
+    assert [(p["name"], p["runs"]) for p in told["producers"]] == [
+        ("HTTP", "allocation serve"),
+        ("files", "allocation import"),
+        ("kafka", "allocation consumer"),
+    ]
+    routes = {route["subscription"]: (route["events"], route["place"]) for route in told["routes"]}
+    assert routes["publish_facts:memory"] == ("every event", "memory, shop: facts")
+    assert routes["send_out_of_stock_notification"] == ("OutOfStock", "mail to buyers@made.com")
+    assert routes["count_movements"] == ("every event", "read model in the database")
+
+
+def test_people_get_tables(command: CliRunner) -> None:
+    told = command.invoke(main, ["topology"]).output
+    for said in ("shop: commands", "publish_stock_levels:memory", "mail to buyers@made.com", "run by"):
+        assert said in told
+
+
+def test_a_page_of_documentation_gets_a_flowchart(command: CliRunner) -> None:
+    first, *lines = command.invoke(main, ["topology", "--mermaid"]).output.splitlines()
+    assert first == "flowchart LR"
+    assert '  in2["kafka<br/>shop: commands"] --> bus' in lines
+    assert any('"OutOfStock" --> ' in line and line.endswith('["mail to buyers@made.com"]') for line in lines)
