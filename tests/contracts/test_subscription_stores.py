@@ -1,8 +1,10 @@
 """What every keeper of cursors, leases and lanes must do: memory, SQLite and PostgreSQL alike."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from threading import Barrier
 
 import pytest
 
@@ -156,6 +158,20 @@ def test_a_later_subscription_starts_at_the_head_and_keeps_its_place(kept: Kept)
     kept.bus.handle(Allocate("o1", "SKU-0", 1))
     kept.store.join("late", from_the_beginning=True)
     assert kept.take(name="late").seq == head
+
+
+def test_workers_that_start_at_the_same_moment_all_join(kept: Kept) -> None:
+    with ThreadPoolExecutor(8) as workers:
+        for n in range(10):
+            at_once = Barrier(8)
+
+            def join(name: str = f"new-{n}", at_once: Barrier = at_once) -> None:
+                at_once.wait()
+                kept.store.join(name, from_the_beginning=False)
+
+            for joined in [workers.submit(join) for _ in range(8)]:
+                joined.result()
+    assert len(kept.store.cursors()) == (1 + 10) * PARTITIONS
 
 
 def test_dead_letters_are_kept_whatever_they_hold(kept: Kept) -> None:

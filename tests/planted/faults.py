@@ -77,4 +77,11 @@ PLANTS: list[Plant] = [
         "        gone = workers.c.lives_until <= now - FORGOTTEN_AFTER\n",
         "        gone = workers.c.lives_until <= now\n",
     ),
+    plant(
+        "of two workers that start at the same moment one ends",
+        "contracts/test_subscription_stores.py::test_workers_that_start_at_the_same_moment_all_join",
+        STORE,
+        ', new, "ON CONFLICT DO NOTHING")',
+        ", new)",
+    ),
 ]

@@ -20,6 +20,7 @@ from allocation.adapters.sql.tables import (
     event_log,
     lanes,
     log_head,
+    moment_text,
     subscriptions,
     workers,
 )
@@ -56,19 +57,12 @@ class SqlSubscriptionStore(SubscriptionStore):
             heads = connection.execute(select(log_head.c.log_partition, log_head.c.seq)).all()
             known = set(connection.scalars(select(subscriptions.c.log_partition).where(subscriptions.c.name == name)))
             new = [
-                {
-                    "name": name,
-                    "log_partition": head.log_partition,
-                    "position": 0 if from_the_beginning else head.seq,
-                    "owner": "",
-                    "epoch": 0,
-                    "leased_until": now,
-                }
+                (name, head.log_partition, 0 if from_the_beginning else head.seq, "", 0, moment_text(now))
                 for head in heads
                 if head.log_partition not in known
             ]
-            if new:
-                connection.execute(insert(subscriptions), new)
+            if new:  # another worker that starts at the same moment may be faster
+                self._dialect.run(connection, [self._dialect.inserting(subscriptions, new, "ON CONFLICT DO NOTHING")])
 
     def cursors(self) -> list[Cursor]:
         s = subscriptions.c
