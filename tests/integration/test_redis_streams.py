@@ -111,6 +111,16 @@ def test_an_entry_that_somebody_trimmed_before_it_was_settled_is_told_and_stops_
     assert lost.id in caplog.text
 
 
+def test_what_is_released_keeps_its_order_however_it_is_released(
+    publisher: RedisStreamsPublisher, receive: Receive
+) -> None:
+    receiver = receive("one")
+    say(publisher, *range(4))
+    for delivery in reversed(gather(receiver, 4)):
+        receiver.release([delivery])
+    assert ids(gather(receiver, 4)) == names(0, 1, 2, 3)
+
+
 # Zombies
 
 

@@ -234,6 +234,22 @@ def test_a_page_whose_destination_is_away_wrote_nothing(shop: Shop) -> None:
     assert written == ReadModels()
 
 
+class Died(BaseException):
+    """As a process does."""
+
+
+def test_what_a_worker_had_not_delivered_when_it_died_is_delivered_by_the_next(shop: Shop) -> None:
+    shop.fails["c1"] = Died()  # type: ignore[assignment]  # what no handler catches
+    shop.do(*chairs("c1", "c2"))
+    with pytest.raises(Died):
+        shop.rounds()
+    shop.fails.clear()
+    shop.clock.step(16)
+    shop.lease = shop.take("worker-2")
+    shop.rounds()
+    assert shop.delivered == ["c1", "c2"]
+
+
 # A cursor that lags behind what was delivered
 
 
