@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from allocation.adapters.brokers.kafka.address import USUAL_ROOM_BYTES, address_of
 from allocation.adapters.brokers.kafka.publisher import settings_of
-from allocation.bootstrap import PAGE, Application, bootstrap
+from allocation.bootstrap import PAGE, SETTLE_SECONDS, Application, bootstrap
 from allocation.config import load_settings
 from allocation.entrypoints.garbage import rare_collection
 from allocation.service_layer.broker import FACTS
@@ -88,7 +88,8 @@ def drained(app: Application) -> float:
     """The seconds in which the whole log is published, as a worker's thread does it."""
     app.subscriptions.join(NAME, from_the_beginning=True)
     app.subscriptions.rewind(NAME, ())
-    subscription = Subscription(NAME, frozenset(EVENT_HANDLERS), partial(app.bus.react, NAME), page=PAGE)
+    deliver = partial(app.bus.react, NAME)
+    subscription = Subscription(NAME, frozenset(EVENT_HANDLERS), deliver, page=PAGE, settle_seconds=SETTLE_SECONDS)
     line = Line(subscription, app.subscriptions, app.clock, Backoff(lambda: 0.0))
     lease = app.subscriptions.lease(NAME, 0, "benchmark", LONG_SECONDS)
     if lease is None:
@@ -96,6 +97,7 @@ def drained(app: Application) -> float:
     started, moved = time.perf_counter(), True
     while moved:
         lease, moved = line.round(lease)
+    lease = line.finish(lease)
     seconds = time.perf_counter() - started
     app.subscriptions.release(lease)
     return seconds

@@ -109,9 +109,10 @@ class CachedShop:
             frozenset(get_args(Event)),
             all_together(lambda events, _read_models: keep_cache(events, self.cache)),
             idle=lambda position: confirm_cache(position, self.cache),
+            page=page,
         )
         backoff = Backoff(lambda: 0.0)
-        self._lines = [Line(subscription, self.subscriptions, self.clock, backoff, page) for _ in range(partitions)]
+        self._lines = [Line(subscription, self.subscriptions, self.clock, backoff) for _ in range(partitions)]
 
     def another_process(self) -> CachedViews:
         return CachedViews(self.database, self.cache, self.partitions)

@@ -61,7 +61,7 @@ class Projected:
             told = iter(subscription.deliver([e for e in events if e.key not in self.untold], read_models))
             return [ValueError("cannot be told") if e.key in self.untold else next(told) for e in events]
 
-        return Line(replace(subscription, deliver=deliver), self.store, self.clock, Backoff(lambda: 0.0), page)
+        return Line(replace(subscription, deliver=deliver, page=page), self.store, self.clock, Backoff(lambda: 0.0))
 
     def take(self, name: str, partition: int, owner: str = "worker-1") -> Lease:
         lease = self.store.lease(name, partition, owner, LEASE_SECONDS)
