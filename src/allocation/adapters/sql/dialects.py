@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,6 @@ from allocation.service_layer.errors import Conflict
 Row = Sequence[Any]
 
 _SEPARATOR, _NULL = "\x1f", "\x1e"
-_ROWS_AT_ONCE = 1000
 _POSTGRES_TYPES = {"TEXT": "text", "BIGINT": "bigint", "INTEGER": "int", "SMALLINT": "smallint", "DATE": "date"}
 
 
@@ -91,10 +90,6 @@ class Dialect(ABC):
     @abstractmethod
     def run(self, connection: Connection, steps: Sequence[Step]) -> list[Outcome]:
         """Run steps in order; the first that fails ends it. Each sees what those before it did and waited for."""
-
-    @abstractmethod
-    def stream(self, connection: Connection, statement: str, parameters: Sequence[Any]) -> Iterator[Row]:
-        """The rows of one statement, however many, as they come from the server."""
 
     @abstractmethod
     def reading(self, statement: str, rows: Sequence[Row], *parameters: Any) -> Step:
@@ -170,10 +165,6 @@ class SqliteDialect(Dialect):
                 raise Conflict(f"{step.meets - result.rowcount} of {step.meets} rows are not as they were loaded")
         return outcomes
 
-    def stream(self, connection: Connection, statement: str, parameters: Sequence[Any]) -> Iterator[Row]:
-        cursor: Any = connection.exec_driver_sql(statement, tuple(parameters)).cursor
-        return iter(cursor)
-
     def reading(self, statement: str, rows: Sequence[Row], *parameters: Any) -> Step:
         source = json.dumps([row[0] for row in rows] if rows and len(rows[0]) == 1 else rows)
         return Step(statement, (source, *parameters))
@@ -246,12 +237,6 @@ class PostgresDialect(Dialect):
             connection.invalidate()
             raise
         return [Outcome(c.fetchall() if c.description else ()) for c in cursors]
-
-    def stream(self, connection: Connection, statement: str, parameters: Sequence[Any]) -> Iterator[Row]:
-        """In the driver's streaming mode: the server makes the next rows while these are worked on."""
-        driver: Any = connection.connection.driver_connection
-        rows: Iterator[Row] = driver.cursor().stream(statement, parameters, size=_ROWS_AT_ONCE)
-        return rows
 
     def reading(self, statement: str, rows: Sequence[Row], *parameters: Any) -> Step:
         return Step(statement, (*_joined(rows), *parameters))

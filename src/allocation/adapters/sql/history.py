@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Select, Text, cast, literal_column, select
+from sqlalchemy import Connection, Engine, Select, literal_column, select
 
 from allocation.adapters.serialization import EVENT_READERS, UNREADABLE, decode_snapshot
 from allocation.adapters.sql.engine import dialect_of
 from allocation.adapters.sql.errors import translated
+from allocation.adapters.sql.streaming import stream
 from allocation.adapters.sql.tables import (
     batches,
     event_log,
@@ -70,8 +72,7 @@ _INBOX = (
 class SqlHistory(History):
     def __init__(self, engine: Engine, partitions: int) -> None:
         self._engine, self._partitions = engine, partitions
-        self._dialect = dialect_of(engine)
-        sql = self._dialect.sql
+        sql = dialect_of(engine).sql
         self._facts, self._facts_of, self._until = sql(_FACTS), sql(_FACTS_OF), sql(_UNTIL)
         heads = " ".join(f"WHEN {n} THEN CAST(? AS bigint)" for n in range(partitions))
         self._facts_by_product = sql(_FACTS_BY_PRODUCT.format(heads=heads))
@@ -99,21 +100,30 @@ class SqlHistory(History):
         with translated(), self._engine.connect() as connection:
             for start in range(after, until, _STRETCH):
                 parameters = (partition, start, min(start + _STRETCH, until))
-                yield from _facts_from(self._dialect.stream(connection, self._facts, parameters))
+                yield from self._streamed(connection, self._facts, parameters)
 
     def facts_by_product(self, after: str, cut: Cut) -> Iterator[Fact]:
         """Statement after statement, each of more events than the one before: who wants few need not read many."""
         place, page = (after, _LAST_VERSION), _PAGE
         with translated(), self._engine.connect() as connection:
             while True:
-                count = 0
-                rows = self._dialect.stream(connection, self._facts_by_product, (*place, *cut.heads, page))
-                for fact in _facts_from(rows):
-                    yield fact
-                    count += 1
-                if count < page:
+                parameters = (*place, *cut.heads, page)
+                count, last = yield from self._streamed(connection, self._facts_by_product, parameters)
+                if last is None or count < page:
                     return
-                place, page = (fact[0].sku, fact[1]), min(2 * page, _STRETCH)
+                place, page = (last[0].sku, last[1]), min(2 * page, _STRETCH)
+
+    def _streamed(
+        self, connection: Connection, statement: str, parameters: Sequence[Any]
+    ) -> Generator[Fact, None, tuple[int, Fact | None]]:
+        """Facts as they come; returns how many, and the last. Who goes before the end has the rest of them stopped, or
+        the connection could not be given back."""
+        count, fact = 0, None
+        with closing(stream(connection, statement, parameters)) as rows:
+            for fact in _facts_from(rows):
+                yield fact
+                count += 1
+        return count, fact
 
     def facts_of(self, sku: str, after_version: int, until: int) -> Iterator[Fact]:
         with translated(), self._engine.connect() as connection:
@@ -157,7 +167,7 @@ class SqlHistory(History):
         """Lines that are there, and those that were cancelled; a line ends in no other way."""
         there = select(order_lines.c.sku).where(order_lines.c.orderid == orderid)
         cancelled = select(event_log.c.sku).where(
-            cast(orderid_of_event, Text) == orderid, literal_column("event_log.type = 'Cancelled'")
+            orderid_of_event == orderid, literal_column("event_log.type = 'Cancelled'")
         )
         return sorted({row.sku for query in (there, cancelled) for row in self._rows(query)})
 
