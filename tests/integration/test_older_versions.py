@@ -8,12 +8,13 @@ import json
 import pytest
 
 from allocation.adapters import serialization
+from allocation.adapters.sql.tables import event_log
 from allocation.bootstrap import Application
 from allocation.domain.commands import Allocate, CreateBatch, Deallocate
 from allocation.domain.events import Allocated
 from allocation.entrypoints.http.events import cloud_event
 from allocation.service_layer.verify import Walk
-from tests.integration.damage import execute
+from tests.integration.damage import execute, rows_of
 from tests.unit.test_schemas import INVENTED
 
 CHAIR = "RED-CHAIR"
@@ -33,6 +34,8 @@ def test_a_log_with_older_events_is_read_verified_and_written_on(
     monkeypatch.setattr(serialization, "EVENTS", INVENTED)
     assert [d for step in Walk(application.books, 1).run() for d in step.differences] == []
     application.bus.handle(Deallocate("o1", CHAIR))
+    written = sorted((row[1], row[6]) for row in rows_of(database_url, [event_log])["event_log"])
+    assert written == [(1, 1), (2, 1), (3, 3), (4, 3), (5, 1)]
     feed = application.views.events([], 10).events
     assert feed[1].event == Allocated("o1", CHAIR, 6, "b1")
     told = [(type(e.event).__name__, cloud_event(e).schemaversion) for e in feed]

@@ -45,9 +45,8 @@ PLANTS: list[Plant] = [
         "a message changes, and the document does not",
         CONTRACTS + "test_the_committed_document_is_the_present_one",
         "domain/events.py",
-        '    """A notification, once for each line that starts to wait; changes nothing but the version."""\n\n    sku: str\n',
-        '    """A notification, once for each line that starts to wait; changes nothing but the version."""\n\n'
-        '    sku: str\n    colour: str = ""\n',
+        'changes nothing but the version."""\n\n    sku: str\n',
+        'changes nothing but the version."""\n\n    sku: str\n    colour: str = ""\n',
     ),
     plant(
         "a command may change by a new version",
