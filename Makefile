@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: help demo serve storefront test test-faults check planted bench bench-real lock clean distclean base dev tools
+.PHONY: help demo serve storefront test test-faults check contracts planted bench bench-real lock clean distclean base dev tools
 
 help:  ## this list
 	@echo 'Allocation. What can be made:'
@@ -30,11 +30,15 @@ test: dev  ## every test, with a real PostgreSQL and a real Redis
 test-faults: dev  ## 200 crashes under load at named points, and what is so afterwards (ALLOCATION_TEST_FAULTS=200)
 	@ALLOCATION_TEST_FAULTS=$${ALLOCATION_TEST_FAULTS:-200} $(BIN)/python -m pytest -s tests/faults/test_campaign.py $(ARGS)
 
-check: dev  ## style, strict types, and the rule of who may import whom
+check: dev  ## style, strict types, the rule of who may import whom, and what was promised to other programs
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m allocation.entrypoints.contracts
+
+contracts: base  ## docs/asyncapi.json anew, unless that would break a promise made to other programs
+	@$(BIN)/python -m allocation.entrypoints.contracts --write
 
 planted: dev  ## plants each known bug in a copy of the source, and demands that its test goes red
 	@$(BIN)/python -m tests.planted $(ARGS)

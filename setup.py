@@ -23,6 +23,7 @@ DEV = [
     "httpx>=0.28",
     "hypothesis>=6.120",
     "import-linter>=2.5",
+    "jsonschema>=4.23",
     "mypy>=1.14",
     "openapi-spec-validator>=0.7",
     "psutil>=6",

@@ -64,7 +64,7 @@ PLANTS: list[Plant] = [
     plant(
         "08 bad JSON leaves under a name that no consumer catches",
         SHAPE + "test_08_one_bad_message_ends_the_consumer",
-        "adapters/serialization.py",
+        "adapters/schemas.py",
         "except (msgspec.DecodeError, UnicodeError, RecursionError) as error:",
         "except msgspec.ValidationError as error:",
     ),

@@ -16,6 +16,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Self
 
+from allocation.adapters.serialization import event_version
 from allocation.domain.events import BatchCreated, Event
 from allocation.domain.model import Batch, Lines, OrderLine, Product
 from allocation.service_layer.answers import BatchState, Promise, promise_of, state_of
@@ -202,6 +203,7 @@ class _Head:
             origin.correlation_id,
             origin.id,
             origin.traceparent,
+            event_version(event),
         )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import date
 from typing import Any, get_args
 
 import msgspec
 
-from allocation.domain import errors, events
+from allocation.adapters.schemas import BadMessage as BadMessage
+from allocation.adapters.schemas import Schemas
+from allocation.adapters.schemas import UnknownMessage as UnknownMessage
+from allocation.domain import errors
 from allocation.domain.commands import Command
 from allocation.domain.errors import Refused
 from allocation.domain.events import Event
@@ -16,51 +18,39 @@ from allocation.service_layer.answers import BatchState, Promise, Result
 from allocation.service_layer.envelope import LogPosition
 from allocation.service_layer.history.snapshots import BatchThen, Snapshot, WaitingThen
 
+EVENTS = Schemas(get_args(Event))
+COMMANDS = Schemas(get_args(Command))
+"""A command is kept in the inbox without a version: it may gain fields that can be left out, and never change else."""
+
 _encoder = msgspec.json.Encoder()
-_EVENTS: dict[str, msgspec.json.Decoder[Any]] = {t.__name__: msgspec.json.Decoder(t) for t in get_args(events.Event)}
-_COMMANDS: dict[str, msgspec.json.Decoder[Any]] = {t.__name__: msgspec.json.Decoder(t) for t in get_args(Command)}
 _RESULTS: dict[str, type] = {t.__name__: t for t in (Promise, BatchState)}
 _REFUSALS: dict[str, type[Refused]] = {t.__name__: t for t in Refused.__subclasses__()}
 
 
-EVENT_READERS: dict[str, Callable[[str | bytes], Event]] = {name: x.decode for name, x in _EVENTS.items()}
-"""By the type's name, for those who read millions. Raise what `UNREADABLE` lists."""
-
-UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
-
-
-class BadMessage(ValueError):
-    """A stored or received message that cannot be read; says why."""
-
-
-class UnknownMessage(BadMessage):
-    """Of a type that this version does not know."""
+UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError, BadMessage)
+"""What `EVENTS.readers` raise."""
 
 
 def encode(message: Event | Command) -> str:
-    """The message's fields as a JSON object; its type is kept beside it."""
+    """The message's fields as a JSON object; its type and version are kept beside it."""
     return _encoder.encode(message).decode()
 
 
-def decode_event(name: str, data: str | bytes) -> Event:
-    """Raises `BadMessage`, as `UnknownMessage` where it is of an unknown type."""
-    event: Event = _decode(_EVENTS.get(name), name, data)
+def event_version(event: Event) -> int:
+    """The schema version that `encode` writes of it."""
+    return EVENTS.version_of(type(event))
+
+
+def decode_event(name: str, data: str | bytes, version: int = 1) -> Event:
+    """Raises `BadMessage`, as `UnknownMessage` where it is of an unknown type or version."""
+    event: Event = EVENTS.decode(name, data, version)
     return event
 
 
 def decode_command(name: str, data: str | bytes) -> Command:
     """Raises `BadMessage`, as `UnknownMessage` where it is of an unknown type."""
-    command: Command = _decode(_COMMANDS.get(name), name, data)
+    command: Command = COMMANDS.decode(name, data, 1)
     return command
-
-
-def _decode(decoder: msgspec.json.Decoder[Any] | None, name: str, data: str | bytes) -> Any:
-    if decoder is None:
-        raise UnknownMessage(f"unknown message type {name[:40]!r}")
-    try:
-        return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise BadMessage(f"{name} cannot be read: {error}") from error
 
 
 def encode_outcome(result: Result, error: Exception | None) -> str:

@@ -13,6 +13,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from allocation.bootstrap import Application
 from allocation.entrypoints.http import (
     allocations,
+    asyncapi,
     audit,
     batches,
     book,
@@ -50,6 +51,7 @@ RESOURCES = (
     audit,
     book,
     health,
+    asyncapi,
 )
 
 Environ = dict[str, Any]

@@ -46,9 +46,9 @@ def history_of(ask: Ask, sku: str, after: int, page: int) -> Iterator[Logged]:
 
 
 def decoded(rows: Iterable[Sequence[Any]]) -> Iterator[Logged]:
-    for version, kind, _schema_version, data, position, day in rows:
+    for version, kind, schema_version, data, position, day in rows:
         try:
-            yield version, decode_event(kind, data), position, day
+            yield version, decode_event(kind, data, schema_version), position, day
         except BadMessage as bad:
             yield version, Unreadable(str(bad)), position, day
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, literal_column, select
 
-from allocation.adapters.serialization import EVENT_READERS, UNREADABLE, decode_snapshot
+from allocation.adapters import serialization
+from allocation.adapters.serialization import UNREADABLE, decode_snapshot
 from allocation.adapters.sql.engine import dialect_of
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.streaming import stream
@@ -35,15 +36,15 @@ _STRETCH = 50_000  # events read by one statement: none of them runs for long
 _PAGE = 1_000
 _LAST_VERSION = 2**63 - 1
 _FACTS = (
-    "SELECT type, data, version, position FROM event_log "
+    "SELECT type, schema_version, data, version, position FROM event_log "
     "WHERE log_partition = ? AND position > ? AND position <= ? ORDER BY position"
 )
 _FACTS_BY_PRODUCT = (
-    "SELECT type, data, version, position FROM event_log WHERE (sku, version) > (?, ?) "
+    "SELECT type, schema_version, data, version, position FROM event_log WHERE (sku, version) > (?, ?) "
     "AND position <= CASE log_partition {heads} END ORDER BY sku, version LIMIT ?"
 )
 _FACTS_OF = (
-    "SELECT type, data, version, position FROM event_log "
+    "SELECT type, schema_version, data, version, position FROM event_log "
     "WHERE sku = ? AND version > ? AND version <= ? AND position <= ? ORDER BY version"
 )
 _HALF = "(SELECT e.at FROM event_log e WHERE e.log_partition = ? AND e.position = (lo + hi + 1) / 2) <= ?"
@@ -200,9 +201,9 @@ class SqlHistory(History):
 
 
 def _facts_from(rows: Iterable[Sequence[Any]]) -> Iterator[Fact]:
-    read = EVENT_READERS
+    read = serialization.EVENTS.readers
     try:
-        for kind, data, version, seq in rows:
-            yield read[kind](data), version, seq
+        for kind, schema_version, data, version, seq in rows:
+            yield read[kind, schema_version](data), version, seq
     except (KeyError, *UNREADABLE) as unreadable:
         raise CorruptLog(f"event {seq} of the log, {kind}, cannot be read: {unreadable}") from unreadable

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, Select, func, select
 
-from allocation.adapters.serialization import decode_event
+from allocation.adapters.serialization import decode_event, event_version
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.read_models import level_from
 from allocation.adapters.sql.tables import (
@@ -225,8 +225,9 @@ def logged_from(row: Any) -> EventEnvelope:
     partition, seq, _, version, event_id, name, schema_version, at, correlation_id, causation_id, traceparent, data = (
         row
     )
+    event = decode_event(name, data, schema_version)
     return EventEnvelope(
-        decode_event(name, data),
+        event,
         event_id,
         at,
         LogPosition(partition, seq),
@@ -234,5 +235,5 @@ def logged_from(row: Any) -> EventEnvelope:
         correlation_id,
         causation_id,
         traceparent,
-        schema_version,
+        event_version(event),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from allocation.adapters.serialization import encode, encode_outcome
+from allocation.adapters.serialization import encode, encode_outcome, event_version
 from allocation.adapters.sql.dialects import Dialect, Step
 from allocation.adapters.sql.projector import Rows
 from allocation.adapters.sql.tables import batches, moment_text, order_lines
@@ -95,7 +95,8 @@ class Writer:
                 partition = partition_of(event.sku, self._partitions)
                 behind[partition] -= 1
                 place = (partition, behind[partition])
-                row = (*place, event.sku, version, next(ids), type(event).__name__, 1, origin.correlation_id, origin.id)
+                name, schema = type(event).__name__, event_version(event)
+                row = (*place, event.sku, version, next(ids), name, schema, origin.correlation_id, origin.id)
                 events.append((*row, origin.traceparent, encode(event)))
             last.append(place)
             commands.append(_inbox_row(done, at, *(place or (None, None))))
