@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
+from itertools import product, takewhile
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from allocation.adapters.cached_views import CachedViews
 from allocation.domain.commands import (
@@ -45,22 +46,30 @@ commands: st.SearchStrategy[Command] = st.one_of(
 State = tuple[list[int], dict[str, list[Promise]], dict[str, ProductView | None]]
 
 
+def _lines_in(partition: int, lines: list[Promise]) -> list[Promise]:
+    return [line for line in lines if partition_of(line.sku, PARTITIONS) == partition]
+
+
 class CacheMachine(RuleBasedStateMachine):
     """`told` holds, for each reader, the furthest place in each partition that it was told to be reached."""
 
-    def new_cache(self) -> TurnBack:
+    def new_cache(self, most_marks: int) -> TurnBack:
         raise NotImplementedError
 
-    @initialize()
-    def open(self) -> None:
-        self.turned = self.new_cache()
+    @initialize(most_marks=st.sampled_from([3, 6, 100]))
+    def open(self, most_marks: int) -> None:
+        self.turned = self.new_cache(most_marks)
         self.shop = CachedShop(self.turned.cache, PARTITIONS, page=2)
         self.readers: list[CachedViews] = [self.shop.another_process() for _ in range(READERS)]
         self.told = [[0] * PARTITIONS for _ in range(READERS)]
         self.states: list[State] = []
-        self.saved = self.turned.save()
         for ref in BATCHES:
             self.do(CreateBatch(ref, ref.rpartition("-")[0], 4))
+        for orderid, sku in product(ORDERS, SKUS):
+            self.do(Allocate(orderid, sku, 1))
+        self.shop.keep()
+        self.read()
+        self.saved = self.turned.save()
 
     # What happens
 
@@ -80,73 +89,71 @@ class CacheMachine(RuleBasedStateMachine):
     def keep(self) -> None:
         self.shop.keep()
 
-    @rule(n=st.integers(1, 12))
-    @precondition(lambda self: self.shop.cache.told)
-    def say_again_what_a_keeper_said_before(self, n: int) -> None:
-        """Another worker, which lost its lease and does not know."""
-        self.shop.cache.told[-min(n, len(self.shop.cache.told))]()
-
-    @rule()
-    def hold_fills_from_now_on(self) -> None:
-        self.shop.cache.holds_fills = True
+    @rule(holds=st.booleans())
+    def hold_fills(self, holds: bool) -> None:
+        """Slow readers: what they read from now on arrives whenever it likes."""
+        self.shop.cache.holds_fills = holds
 
     @rule(n=st.integers(0, 100))
     @precondition(lambda self: self.shop.cache.held)
     def let_a_held_fill_go(self, n: int) -> None:
         held = self.shop.cache.held
         self.turned.cache.fill(*held.pop(n % len(held)))
-        self.shop.cache.holds_fills = bool(held)
 
-    @rule(partition=partitions)
-    def lose_a_partition(self, partition: int) -> None:
-        """Emptied, evicted, or its keeper was silent for too long."""
-        self.turned.cache.forget([partition])
-
-    @rule()
-    def save(self) -> None:
-        self.saved = self.turned.save()
-
-    @rule()
-    def turn_back(self) -> None:
-        """Restarted from what was on the disk, or another server that had not heard everything."""
-        self.turned.put_back(self.saved)
-
-    @rule(is_away=st.booleans())
-    def go_away_or_come_back(self, is_away: bool) -> None:
-        self.shop.cache.is_away = is_away
-        self.shop.clock.step(100)
+    @rule(
+        trouble=st.sampled_from(["late word", "late word", "save", "turn back", "turn back", "lose", "away"]),
+        data=st.data(),
+    )
+    def get_into_trouble(self, trouble: str, data: st.DataObject) -> None:
+        told = self.shop.cache.told
+        match trouble:
+            case "late word":  # of a worker that lost its lease and does not know
+                told[-data.draw(st.integers(1, min(12, len(told))))]()
+            case "save":
+                self.saved = self.turned.save()
+            case "turn back":  # restarted from what was on the disk, or from a copy that had not heard everything
+                self.turned.put_back(self.saved)
+            case "lose":  # emptied, evicted, or its keeper was silent for too long
+                self.turned.cache.forget([data.draw(partitions)])
+            case "away":
+                self.shop.cache.is_away = True
+                self.do(data.draw(commands))
+                self.shop.keep()
+                self.read()
+                self.shop.cache.is_away = False
+                self.shop.clock.step(100)
 
     # What readers see
 
-    @rule(reader=readers, orderid=orderids, partition=partitions, back=st.integers(0, 3), asks=st.booleans())
-    def read_an_order(self, reader: int, orderid: str, partition: int, back: int, asks: bool) -> None:
-        if asks:
-            self.ask_whether_reached(reader, partition, back)
-        lines = self.readers[reader].order(orderid)
-        assert any(lines == orders[orderid] for _, orders, _ in self.states), "no such order ever was"
-        for n in range(PARTITIONS):
-
-            def here(promises: list[Promise], n: int = n) -> list[Promise]:
-                return [line for line in promises if partition_of(line.sku, PARTITIONS) == n]
-
-            self.expect_known(reader, n, lambda state, here=here: here(state[1][orderid]) == here(lines))
-
-    @rule(reader=readers, sku=skus, back=st.integers(0, 3), asks=st.booleans())
-    def read_a_product(self, reader: int, sku: str, back: int, asks: bool) -> None:
-        partition = partition_of(sku, PARTITIONS)
-        if asks:
-            self.ask_whether_reached(reader, partition, back)
-        product = self.readers[reader].product(sku)
-        self.expect_known(reader, partition, lambda state: state[2][sku] == product)
-
+    @rule(reader=readers, partition=partitions, back=st.sampled_from([0, 0, 0, 1, 2]))
     def ask_whether_reached(self, reader: int, partition: int, back: int) -> None:
         seq = max(0, len(self.shop.store.log[partition]) - back)
         if self.readers[reader].reached(LogPosition(partition, seq)):
             self.told[reader][partition] = max(self.told[reader][partition], seq)
 
+    @invariant()
+    def read(self) -> None:
+        """Everything, by everybody."""
+        for reader, views in enumerate(self.readers):
+            for orderid in ORDERS:
+                self.expect_an_order(reader, orderid, views.order(orderid))
+            for sku in SKUS:
+                self.expect_a_product(reader, sku, views.product(sku))
+
+    def expect_an_order(self, reader: int, orderid: str, lines: list[Promise]) -> None:
+        assert any(lines == orders[orderid] for _, orders, _ in reversed(self.states)), "no such order ever was"
+        for partition in range(PARTITIONS):
+            here = _lines_in(partition, lines)
+            self.expect_known(
+                reader, partition, lambda state, here=here, n=partition: _lines_in(n, state[1][orderid]) == here
+            )
+
+    def expect_a_product(self, reader: int, sku: str, found: ProductView | None) -> None:
+        self.expect_known(reader, partition_of(sku, PARTITIONS), lambda state: state[2][sku] == found)
+
     def expect_known(self, reader: int, partition: int, agrees: Callable[[State], bool]) -> None:
         told = self.told[reader][partition]
-        new_enough = [state for state in self.states if state[0][partition] >= told]
+        new_enough = takewhile(lambda state: state[0][partition] >= told, reversed(self.states))
         assert any(map(agrees, new_enough)), f"older than {partition}-{told}, which was said to be reached"
 
     def teardown(self) -> None:

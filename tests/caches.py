@@ -147,8 +147,8 @@ class TurnBack:
 
 
 class MemoryTurnBack(TurnBack):
-    def __init__(self) -> None:
-        self._made = MemoryCache(SetTimer(), most_marks=4)
+    def __init__(self, most_marks: int = 100) -> None:
+        self._made = MemoryCache(SetTimer(), most_marks=most_marks)
         self.cache = self._made
 
     def save(self) -> Any:
@@ -159,9 +159,9 @@ class MemoryTurnBack(TurnBack):
 
 
 class RedisTurnBack(TurnBack):
-    def __init__(self, client: redis.Redis, namespace: str) -> None:
+    def __init__(self, client: redis.Redis, namespace: str, most_marks: int) -> None:
         self._client, self._prefix = client, f"{{{namespace}:cache}}:"
-        self.cache = RedisCache(client, namespace, CountingIds(), SetTimer(), most_marks=4)
+        self.cache = RedisCache(client, namespace, CountingIds(), SetTimer(), most_marks=most_marks)
 
     def save(self) -> Any:
         return {key: self._client.dump(key) for key in self._keys()}

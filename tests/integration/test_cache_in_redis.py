@@ -31,10 +31,10 @@ def test_whatever_happens_no_answer_is_older_than_its_reader_was_told(redis_url:
     client, numbers = redis.Redis.from_url(redis_url), count()
 
     class CacheInRedis(CacheMachine):
-        def new_cache(self) -> TurnBack:
-            return RedisTurnBack(client, f"example-{next(numbers)}")
+        def new_cache(self, most_marks: int) -> TurnBack:
+            return RedisTurnBack(client, f"example-{next(numbers)}", most_marks)
 
-    run_state_machine_as_test(CacheInRedis, settings=settings(examples(12, steps=30)))  # type: ignore[no-untyped-call]  # untyped in hypothesis
+    run_state_machine_as_test(CacheInRedis, settings=settings(examples(15, steps=30)))  # type: ignore[no-untyped-call]  # untyped in hypothesis
 
 
 def test_a_redis_that_does_not_answer_is_left_alone_for_a_moment() -> None:

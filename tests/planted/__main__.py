@@ -38,6 +38,7 @@ def run(tests: Sequence[str], source: Path, database: str) -> tuple[int, str]:
         **os.environ,
         "PYTHONPATH": str(source),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "ALLOCATION_TEST_AS_FOUND": "1",
         "HYPOTHESIS_STORAGE_DIRECTORY": str(source.parent / "hypothesis"),
         "COLUMNS": "240",
         VARIABLE: database,

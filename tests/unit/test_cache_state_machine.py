@@ -8,9 +8,9 @@ from tests.thoroughness import examples
 
 
 class CacheInMemory(CacheMachine):
-    def new_cache(self) -> TurnBack:
-        return MemoryTurnBack()
+    def new_cache(self, most_marks: int) -> TurnBack:
+        return MemoryTurnBack(most_marks)
 
 
 TestCacheInMemory = CacheInMemory.TestCase
-TestCacheInMemory.settings = settings(examples(60, steps=40))
+TestCacheInMemory.settings = settings(examples(30, steps=40))
