@@ -74,7 +74,7 @@ PLANTS: list[Plant] = [
     ),
     plant(
         "memory: that it has come less far than its keeper is not noticed",
-        MACHINE,
+        CONTRACT + "test_a_cache_that_is_behind_its_keeper_begins_anew",
         MEMORY,
         "if marks is None or marks.position < after:",
         "if marks is None:",
@@ -123,7 +123,7 @@ PLANTS: list[Plant] = [
     ),
     plant(
         "memory: old marks are dropped, and the answers from before stay",
-        MACHINE,
+        CONTRACT + "test_with_the_oldest_marks_go_the_answers_from_before",
         MEMORY,
         "marks.base = max(marks.base, marks.touched.pop(oldest))",
         "marks.touched.pop(oldest)",
@@ -157,8 +157,8 @@ PLANTS: list[Plant] = [
         "            pass\n",
     ),
     plant(
-        "a cache that came back as it was is believed, in any order of events",
-        MACHINE,
+        "a cache that came back as it was is believed",
+        VIEW_TESTS + "test_who_was_told_that_a_position_is_reached_never_reads_what_was_before",
         VIEWS,
         "        if any(found.places[partition] < seq for partition, seq in least.items()):\n",
         "        if any(found.places[partition] < 0 for partition, seq in least.items()):\n",
