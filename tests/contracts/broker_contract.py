@@ -251,8 +251,8 @@ class BrokerContract(Declares):
     def test_what_is_released_for_later_comes_later_and_holds_no_other_key(self, rig: Rig) -> None:
         receiver, publisher = rig.receiver(), rig.publisher()
         publisher.publish(COMMANDS, [command(CHAIR, 1), command(CHAIR, 2)])
-        started = monotonic()
-        receiver.release(gather(receiver, 2), delay_seconds=1.0)
+        in_hand, started = gather(receiver, 2), monotonic()
+        receiver.release(in_hand, delay_seconds=1.0)
         publisher.publish(COMMANDS, [command(TABLE, 1)])
         assert drain(receiver, 1) == [f"{TABLE}-1"]
         assert monotonic() - started < 1.0

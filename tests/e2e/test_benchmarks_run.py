@@ -18,6 +18,7 @@ from benchmarks import (
     bulk,
     domain_speed,
     flat,
+    kafka_speed,
     load,
     orders,
     over_http,
@@ -33,6 +34,7 @@ from benchmarks.databases import KINDS, Database, Databases, Kind
 from benchmarks.oracle import Oracle
 from benchmarks.orders import Line
 from benchmarks.placements import differences
+from tests.servers.kafka import Kafka
 from tests.servers.postgres import VARIABLE, Postgres
 
 pytestmark = pytest.mark.slow
@@ -98,6 +100,14 @@ def test_verify_is_measured(databases: Databases) -> None:
     [table] = verifying.tables(databases, KINDS, verifying.Size((200, 400), rounds=1))
     assert [row[:2] for row in table.rows] == [[kind, lines] for kind in KINDS for lines in (200, 400)]
     assert all(row[2] > row[1] for row in table.rows)  # type: ignore[operator]  # these columns are numbers
+
+
+def test_a_backlog_to_kafka_is_measured_beside_a_bare_producer(databases: Databases, kafka_server: Kafka) -> None:
+    if not kafka_server.is_real:
+        pytest.skip(kafka_server.source)
+    [table] = kafka_speed.tables(databases, ("sqlite",), kafka_speed.Size(rounds=1, backlog=200))
+    [row] = table.rows
+    assert row[5] == pytest.approx(row[1] / row[3])  # type: ignore[operator]  # these columns are numbers
 
 
 def test_every_variant_runs(databases: Databases, invented: None) -> None:

@@ -214,7 +214,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def test_every_command_that_is_named_exists(page: Path) -> None:
     named = [word for text in code(page) for word in re.findall(r"\bmake ([a-z-]+)", text)]
     assert [word for word in named if not re.search(rf"^{word}:", MAKEFILE, re.MULTILINE)] == []
-    asked = re.compile(r"^(?:\S+=\S+ )*(?:\.venv/bin/)?allocation ([a-z]+)", re.MULTILINE)
+    asked = re.compile(r"^(?:\S+=\S+ )*(?:\.venv/bin/)?allocation ([a-z][a-z-]*)", re.MULTILINE)
     assert {word for text in code(page) for word in asked.findall(text)} - cli.commands.keys() == set()
 
 
