@@ -36,6 +36,8 @@ def test_a_log_with_older_events_is_read_verified_and_written_on(
     application.bus.handle(Deallocate("o1", CHAIR))
     written = sorted((row[1], row[6]) for row in rows_of(database_url, [event_log])["event_log"])
     assert written == [(1, 1), (2, 1), (3, 3), (4, 3), (5, 1)]
+    past = application.history
+    assert list(past.facts(0, 1, 2)) == [(Allocated("o1", CHAIR, 6, "b1"), 2, 2)]
     feed = application.views.events([], 10).events
     assert feed[1].event == Allocated("o1", CHAIR, 6, "b1")
     told = [(type(e.event).__name__, cloud_event(e).schemaversion) for e in feed]
