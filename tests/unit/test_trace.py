@@ -1,0 +1,114 @@
+"""What followed from one request: the tree, and how far every subscription has come with it."""
+
+from datetime import timedelta
+
+import pytest
+
+from allocation.adapters.memory import MemoryStore, MemoryUnitOfWork
+from allocation.adapters.memory_history import MemoryHistory
+from allocation.adapters.memory_subscriptions import MemorySubscriptionStore
+from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch
+from allocation.domain.events import Allocated, OutOfStock
+from allocation.service_layer.handlers import COMMAND_HANDLERS
+from allocation.service_layer.history.trace import Outcome, TracedCommand, Wants, trace
+from allocation.service_layer.messagebus import MessageBus
+from allocation.service_layer.subscriptions import Lane, Settlement
+from tests.fakes import NOON, CountingIds, SetClock
+
+CHAIR = "RED-CHAIR"
+WANTS: Wants = {"mail": frozenset({OutOfStock}), "tell": frozenset({Allocated})}
+
+
+class Shop:
+    def __init__(self) -> None:
+        ids, clock = CountingIds(), SetClock()
+        store = MemoryStore(ids, clock)
+        self.bus = MessageBus(lambda: MemoryUnitOfWork(store), COMMAND_HANDLERS, ids, clock)
+        self.history = MemoryHistory(store)
+        self.subscriptions = MemorySubscriptionStore(store)
+
+    def ask(self, command: Command, **context: object) -> str:
+        """Answers the id of the command."""
+        envelope = self.bus.envelope(command, **context)
+        self.bus.ask(envelope).unwrap()
+        return envelope.id
+
+    def trace(self, correlation_id: str, limit: int = 99) -> list[TracedCommand]:
+        return trace(self.history, self.subscriptions, WANTS, correlation_id, limit)
+
+    def settle(self, name: str, settlement: Settlement) -> None:
+        lease = self.subscriptions.lease(name, 0, "worker", 60)
+        assert lease is not None
+        settlement.seen = {lane.key: lane for lane in self.subscriptions.lanes(name)}
+        self.subscriptions.settle(lease, settlement, 60)
+
+
+@pytest.fixture
+def shop() -> Shop:
+    return Shop()
+
+
+def told(traced: TracedCommand) -> object:
+    """Types of messages, as nested as they are."""
+    events = [(type(e.logged.event).__name__, [told(c) for c in e.commands]) for e in traced.events]
+    return type(traced.handled.envelope.command).__name__, events, [told(c) for c in traced.commands]
+
+
+def test_commands_hang_below_what_they_name_as_their_cause(shop: Shop) -> None:
+    root = shop.ask(CreateBatch("b1", CHAIR, 5), correlation_id="request-1")
+    [event] = shop.subscriptions.read(0, 0, 9)
+    shop.ask(Allocate("o1", CHAIR, 9), correlation_id="request-1", causation_id=event.id)
+    shop.ask(ChangeBatchQuantity("b1", 9), correlation_id="request-1", causation_id=root)
+    shop.ask(Allocate("o2", CHAIR, 1), correlation_id="request-1", causation_id="of somewhere else")
+    shop.ask(CreateBatch("b2", CHAIR, 5), correlation_id="request-2")
+    first, second = shop.trace("request-1")
+    assert told(first) == (
+        "CreateBatch",
+        [("BatchCreated", [("Allocate", [("Backordered", []), ("OutOfStock", [])], [])])],
+        [("ChangeBatchQuantity", [("BatchQuantityChanged", []), ("Allocated", [])], [])],
+    )
+    assert told(second) == ("Allocate", [("Backordered", []), ("OutOfStock", [])], [])
+    assert len(shop.trace("request-1", limit=1)) == 1
+    assert shop.trace("request-9") == []
+
+
+def test_a_command_of_many_events_has_all_of_them_and_none_of_its_neighbours(shop: Shop) -> None:
+    shop.ask(CreateBatch("b1", CHAIR, 700))
+    for n in range(700):
+        shop.ask(Allocate(f"o{n}", CHAIR, 1))
+    shop.ask(ChangeBatchQuantity("b1", 0), correlation_id="fire")
+    shop.ask(Allocate("after", CHAIR, 1))
+    [traced] = shop.trace("fire")
+    assert [e.logged.position.seq for e in traced.events] == list(range(702, 702 + 2 * 700 + 1))
+
+
+def test_every_subscription_tells_how_far_it_has_come(shop: Shop) -> None:
+    for name in ("mail", "tell", "elsewhere:broker"):
+        shop.subscriptions.join(name, from_the_beginning=True)
+    shop.ask(CreateBatch("b1", CHAIR, 5))  # 1
+    shop.ask(Allocate("o1", CHAIR, 9), correlation_id="request-1")  # 2, 3
+    [traced] = shop.trace("request-1")
+
+    def outcomes(which: int) -> dict[str, tuple[Outcome, str]]:
+        [traced] = shop.trace("request-1")
+        return {d.subscription: (d.outcome, d.because) for d in traced.events[which].deliveries}
+
+    assert set(outcomes(0)) == {"elsewhere:broker"}, "mail and tell do not want it; nobody knows what the third wants"
+    assert outcomes(1)["mail"] == (Outcome.WAITS, "it has come to 0-0")
+    shop.settle("mail", Settlement(3))
+    assert outcomes(1) == {
+        "mail": (Outcome.PASSED, ""),
+        "elsewhere:broker": (Outcome.WAITS, "it has come to 0-0"),
+    }
+    due = NOON + timedelta(minutes=1)
+    lane = Lane("mail", CHAIR, 0, 3, 2, due, "no such user")
+    shop.settle("mail", Settlement(3, lanes={CHAIR: lane}))
+    assert outcomes(1)["mail"] == (Outcome.RETRYING, "no such user")
+    [traced] = shop.trace("request-1")
+    assert next(d.due_at for d in traced.events[1].deliveries if d.subscription == "mail") == due
+    shop.settle("mail", Settlement(3, lanes={CHAIR: Lane("mail", CHAIR, 0, 3, 9, None, "no such user")}))
+    assert outcomes(1)["mail"] == (Outcome.PARKED, "no such user")
+    shop.settle("mail", Settlement(3, lanes={CHAIR: Lane("mail", CHAIR, 0, 2, 9, None, "no such user")}))
+    assert outcomes(1)["mail"] == (Outcome.WAITS, "behind 0-2: no such user")
+    shop.settle("mail", Settlement(3, closed={CHAIR}, discarded=[(lane, 3, "anna", "told by telephone")]))
+    assert outcomes(1)["mail"] == (Outcome.DISCARDED, "by anna: told by telephone")
