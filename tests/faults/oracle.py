@@ -94,12 +94,12 @@ def cursor_of(url: str, subscription: str) -> Row:
 
 
 def await_overtaken(url: str, before: Row, patience_seconds: float = PATIENCE_SECONDS) -> None:
-    """Until another worker has the lease than had it `before`, and has delivered all that there was. Raises
-    `TimeoutError`."""
+    """Until somebody has asked for the lease since `before` (each time raises the epoch, and who is stopped cannot
+    ask), and has delivered all that there was. Raises `TimeoutError`."""
     deadline = time.monotonic() + patience_seconds
     while True:
         now = cursor_of(url, before["name"])
-        if now["owner"] != before["owner"] and now["position"] >= before["seq"]:
+        if now["epoch"] > before["epoch"] and now["position"] >= before["seq"]:
             return
         if time.monotonic() > deadline:
             raise TimeoutError(f"nobody took over: {before}, {now}")
