@@ -26,6 +26,7 @@ from benchmarks import (
     rules_speed,
     seeding,
     servers,
+    time_machine,
     variants,
     verifying,
 )
@@ -98,6 +99,19 @@ def test_verify_is_measured(databases: Databases) -> None:
     [table] = verifying.tables(databases, KINDS, verifying.Size((200, 400), rounds=1))
     assert [row[:2] for row in table.rows] == [[kind, lines] for kind in KINDS for lines in (200, 400)]
     assert all(row[2] > row[1] for row in table.rows)  # type: ignore[operator]  # these columns are numbers
+
+
+def test_the_past_is_measured_on_data_of_its_own(databases: Databases) -> None:
+    size = time_machine.Size(events=3_000, hot=1_200, skus=20, waiting=50, samples=4, rounds=1)
+    folded, moments, imagined = time_machine.tables(databases, KINDS, size)
+    assert [row[0] for row in folded.rows] == list(KINDS)
+    assert [row[:3] for row in moments.rows if row[2]] == [
+        [f"{kind}, {how}", 1_201, 1] for kind in KINDS for how in ("cold", "again")
+    ]
+    for row in imagined.rows:
+        waiting, events, changed = row[1:4]
+        assert waiting >= 50  # type: ignore[operator]  # these columns are numbers
+        assert events > waiting + changed > waiting  # type: ignore[operator]  # as above
 
 
 def test_every_variant_runs(databases: Databases, invented: None) -> None:
@@ -191,7 +205,8 @@ def test_results_are_written_between_their_markers_and_nowhere_else(tmp_path: Pa
 
 def test_every_table_has_its_place_in_the_results() -> None:
     page = report.RESULTS.read_text()
-    for name in (*program.PARTS, "real-year", "variants-echo", *(f"variants-{kind}" for kind in KINDS)):
+    parts = [*(part for part in program.PARTS if part != "time"), "time-fold", "time-as-of", "time-what-if"]
+    for name in (*parts, "real-year", "variants-echo", *(f"variants-{kind}" for kind in KINDS)):
         assert page.count(f"<!-- {name}: begin -->") == page.count(f"<!-- {name}: end -->") == 1
 
 
