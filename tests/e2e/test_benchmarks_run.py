@@ -27,6 +27,7 @@ from benchmarks import (
     rules_speed,
     seeding,
     servers,
+    time_machine,
     variants,
     verifying,
 )
@@ -108,6 +109,19 @@ def test_a_backlog_to_kafka_is_measured_beside_a_bare_producer(databases: Databa
     [table] = kafka_speed.tables(databases, ("sqlite",), kafka_speed.Size(rounds=1, backlog=200))
     [row] = table.rows
     assert row[5] == pytest.approx(row[1] / row[3])  # type: ignore[operator]  # these columns are numbers
+
+
+def test_the_past_is_measured_on_data_of_its_own(databases: Databases) -> None:
+    size = time_machine.Size(events=3_000, hot=1_200, skus=20, waiting=50, samples=4, rounds=1)
+    folded, moments, imagined = time_machine.tables(databases, KINDS, size)
+    assert [row[0] for row in folded.rows] == list(KINDS)
+    assert [row[:3] for row in moments.rows if row[2]] == [
+        [f"{kind}, {how}", 1_201, 1] for kind in KINDS for how in ("cold", "again")
+    ]
+    for row in imagined.rows:
+        waiting, events, changed = row[1:4]
+        assert waiting >= 50  # type: ignore[operator]  # these columns are numbers
+        assert events > waiting + changed > waiting  # type: ignore[operator]  # as above
 
 
 def test_every_variant_runs(databases: Databases, invented: None) -> None:
@@ -201,7 +215,8 @@ def test_results_are_written_between_their_markers_and_nowhere_else(tmp_path: Pa
 
 def test_every_table_has_its_place_in_the_results() -> None:
     page = report.RESULTS.read_text()
-    for name in (*program.PARTS, "real-year", "variants-echo", *(f"variants-{kind}" for kind in KINDS)):
+    parts = [*(part for part in program.PARTS if part != "time"), "time-fold", "time-as-of", "time-what-if"]
+    for name in (*parts, "real-year", "variants-echo", *(f"variants-{kind}" for kind in KINDS)):
         assert page.count(f"<!-- {name}: begin -->") == page.count(f"<!-- {name}: end -->") == 1
 
 

@@ -1,0 +1,203 @@
+"""Bugs of the time machine: as of, history, trace, explain, what if, the memory image."""
+
+from tests.planted import Plant, plant
+
+AS_OF, PORTS = "service_layer/history/as_of.py", "service_layer/history/ports.py"
+SNAPSHOTS, AUDIT = "service_layer/history/snapshots.py", "service_layer/history/audit.py"
+TRACE, EXPLAIN = "service_layer/history/trace.py", "service_layer/history/explain.py"
+WHAT_IF, HANDLERS = "service_layer/history/what_if.py", "service_layer/handlers.py"
+SQL, MEMORY, IMAGE = "adapters/sql/history.py", "adapters/memory_history.py", "adapters/memory_image.py"
+LEDGER = "integration/test_as_of.py::test_a_thousand_places_of_the_log_are_as_a_ledger_has_them"
+CONTRACT, IMAGES = "contracts/test_histories.py::", "integration/test_memory_image.py::"
+PLANS, HTTP = "integration/test_history_plans.py::", "e2e/test_http_past.py::"
+SILENT = "integration/test_replays_are_silent.py::test_replays_repeat_no_outside_effect_and_move_no_cursor"
+TRACES, EXPLANATIONS, IMAGINED = "unit/test_trace.py::", "unit/test_explain.py::", "unit/test_what_if.py::"
+
+PLANTS: list[Plant] = [
+    plant(
+        "the past has one event too many",
+        LEDGER,
+        SQL,
+        '"WHERE sku = ? AND version > ? AND version <= ? AND position <= ? ORDER BY version"',
+        '"WHERE sku = ? AND version > ? AND version <= ? AND position <= ? + 1 ORDER BY version"',
+    ),
+    plant(
+        "a snapshot of later is taken for one of now",
+        LEDGER,
+        SQL,
+        "            .where(snapshots.c.sku == sku, snapshots.c.position <= until)\n",
+        "            .where(snapshots.c.sku == sku, snapshots.c.position <= until + 1)\n",
+    ),
+    plant(
+        "behind a snapshot the events begin one too late",
+        LEDGER,
+        AS_OF,
+        "history.facts_of(sku, snapshot.version, until)",
+        "history.facts_of(sku, snapshot.version + 1, until)",
+    ),
+    plant(
+        "a line of unknown age is taken for the oldest",
+        LEDGER,
+        AS_OF,
+        "    if unknown := replay.of_unknown_age():\n",
+        "    if unknown := []:\n",
+    ),
+    plant(
+        "a line that came again has the age of the one before",
+        LEDGER,
+        SNAPSHOTS,
+        "        return since is not None and self._snapshot is not None and since <= self._snapshot.version\n",
+        "        return since is not None\n",
+    ),
+    plant(
+        "a snapshot forgets who waits",
+        LEDGER,
+        SNAPSHOTS,
+        "for x in product.lines.values() if x.batchref is None),\n",
+        "for x in product.lines.values() if x.batchref is None and x.qty < 5),\n",
+    ),
+    plant(
+        "a moment leaves out what happened just then",
+        CONTRACT + "test_a_moment_is_a_cut_through_every_partition",
+        SQL,
+        "e.position = (lo + hi + 1) / 2) <= ?",
+        "e.position = (lo + hi + 1) / 2) < ?",
+    ),
+    plant(
+        "a place in one partition is the present of the others",
+        CONTRACT + "test_a_place_in_one_partition_is_a_moment_in_the_others",
+        PORTS,
+        "        heads = [self.until(partition, head, moment) for partition, head in enumerate(now.heads)]\n",
+        "        heads = list(now.heads) if moment else []\n",
+    ),
+    plant(
+        "a page of facts begins where the last one began",
+        CONTRACT + "test_facts_of_thousands_of_events_miss_none",
+        SQL,
+        "                after_version += _PAGE\n",
+        "                after_version += _PAGE - 1\n",
+    ),
+    plant(
+        "an order's cancelled line is not found",
+        CONTRACT + "test_the_skus_of_batches_and_of_orders_are_found_also_when_a_line_is_gone",
+        SQL,
+        "for query in (there, cancelled) for row in self._rows(query)",
+        "for query in (there,) for row in self._rows(query)",
+    ),
+    plant(
+        "an order's cancelled line is found by going through all of them",
+        PLANS + "test_the_past_is_asked_by_an_index",
+        SQL,
+        "            orderid_of_event == orderid, ",
+        "            orderid_of_event.concat('') == orderid, ",
+    ),
+    plant(
+        "a correlation is found by going through the inbox",
+        PLANS + "test_the_past_is_asked_by_an_index",
+        SQL,
+        "(inbox.c.correlation_id == correlation_id) & (inbox.c.correlation_id != inbox.c.id)",
+        "(inbox.c.correlation_id.concat('') == correlation_id) & (inbox.c.correlation_id != inbox.c.id)",
+    ),
+    plant(
+        "of two commands under one id, the wrong one is told as the cause",
+        HTTP + "test_commands_of_one_group_are_told_apart",
+        AUDIT,
+        "        and done.position.seq >= logged.position.seq\n",
+        "",
+    ),
+    plant(
+        "a command has the events of its neighbours",
+        TRACES + "test_a_command_of_many_events_has_all_of_them_and_none_of_its_neighbours",
+        TRACE,
+        "    return (logged.causation_id, logged.correlation_id) == (origin.id, origin.correlation_id)\n",
+        "    return origin.id is not None\n",
+    ),
+    plant(
+        "what waits behind a parked event is told as delivered",
+        TRACES + "test_every_subscription_tells_how_far_it_has_come",
+        TRACE,
+        "        if lane is not None and lane.next_seq <= place.seq:\n",
+        "        if lane is not None and lane.next_seq == place.seq:\n",
+    ),
+    plant(
+        "a discarded event is told as delivered",
+        TRACES + "test_every_subscription_tells_how_far_it_has_come",
+        TRACE,
+        "        if said := self._discarded.get((name, place.partition, place.seq)):\n",
+        "        if said := self._discarded.get((name, place.partition, 0)):\n",
+    ),
+    plant(
+        "a decision is made again on the product as it was afterwards",
+        EXPLANATIONS + "test_batches_are_told_in_order_of_preference_as_they_stood_then",
+        EXPLAIN,
+        "        if isinstance(event, Allocated | Backordered) and event.orderid == orderid:\n"
+        "            found[version] = _replayed(replay.product, event)\n"
+        "        replay.take([(event, version, seq)])\n",
+        "        replay.take([(event, version, seq)])\n"
+        "        if isinstance(event, Allocated | Backordered) and event.orderid == orderid:\n"
+        "            found[version] = _replayed(replay.product, event)\n",
+    ),
+    plant(
+        "what earlier rules decided is told as today's",
+        EXPLANATIONS + "test_a_batch_that_earlier_rules_chose_is_told_as_such",
+        EXPLAIN,
+        "        return self.ahead is None and self.batchref == self.batchref_today\n",
+        "        return self.ahead is None\n",
+    ),
+    plant(
+        "nobody notices that the turn was another's",
+        EXPLANATIONS + "test_a_turn_that_earlier_rules_gave_is_told_as_such",
+        EXPLAIN,
+        "        ahead.orderid if ahead is not None and ahead is not line else None,\n",
+        "        None,\n",
+    ),
+    plant(
+        "a what-if forgets the day of a batch",
+        IMAGINED + "test_what_would_be_different_is_what_is_different_then",
+        WHAT_IF,
+        "        x.orderid: (x.qty, x.batchref, etas[x.batchref] if x.batchref is not None else None)\n",
+        "        x.orderid: (x.qty, x.batchref, None)\n",
+    ),
+    plant(
+        "a what-if does not see products that are named by a batch",
+        IMAGINED + "test_what_would_be_different_is_what_is_different_then",
+        WHAT_IF,
+        "needs.skus | set(history.skus_of_batches(needs.refs).values())",
+        "set(needs.skus)",
+    ),
+    plant(
+        "a what-if works on the image itself",
+        IMAGES + "test_a_what_if_leaves_the_image_as_it_was",
+        IMAGE,
+        "            return [copy_of(self._store.products[sku]) for sku in sorted(skus)",
+        "            return [self._store.products[sku] for sku in sorted(skus)",
+    ),
+    plant(
+        "the image forgets which batch is whose",
+        IMAGES + "test_the_image_answers_as_the_database_and_is_kept_current",
+        IMAGE,
+        "                self._store.sku_of_batch[event.ref] = sku\n",
+        "                pass\n",
+    ),
+    plant(
+        "the image is read while events are taken in",
+        IMAGES + "test_readers_see_all_of_a_commit_or_nothing",
+        IMAGE,
+        "        with self._store.lock:\n            for facts in ahead:\n                self._fold(facts)\n",
+        "        for facts in ahead:\n            self._fold(facts)\n        with self._store.lock:\n",
+    ),
+    plant(
+        "a follower ends when the database is away for a moment",
+        IMAGES + "test_a_follower_keeps_it_current_and_outlives_a_database_that_is_away",
+        IMAGE,
+        '                _log.warning("the memory image stays as it is: %s", away)\n',
+        "                return\n",
+    ),
+    plant(
+        "what is only imagined rings the bell of the real bus",
+        SILENT,
+        "bootstrap.py",
+        "        WhatIf(imagining(clock, ids), inject(COMMAND_HANDLERS, {}), clock, ids),\n",
+        "        WhatIf(lambda _: store.unit_of_work, inject(COMMAND_HANDLERS, {}), clock, ids),\n",
+    ),
+]
