@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.campaign import embedded, large
+from tests.faults.campaign import Campaign
+from tests.faults.stage import embedded, large
 
 FAULTS = int(os.environ.get("ALLOCATION_TEST_FAULTS", "17"))
 SEED = int(os.environ.get("ALLOCATION_TEST_SEED", random.randrange(1_000_000)))
-CAMPAIGNS = {"embedded": embedded, "large": large}
+STAGES = {"embedded": embedded, "large": large}
 KINDS = {"embedded": 6, "large": 11}
 
 
@@ -27,7 +28,8 @@ def waged(name: str, folder: Path) -> str:
     """Wage a campaign and judge it; its report. Raises `AssertionError` with what was wrong."""
     folder.mkdir()
     begun = time.monotonic()
-    with CAMPAIGNS[name](folder, SEED) as campaign:
+    with STAGES[name](folder, SEED) as stage:
+        campaign = Campaign(stage, SEED)
         assert len(campaign.faults) == KINDS[name]
         campaign.wage(-(-FAULTS // sum(KINDS.values())), progress)
         try:
@@ -46,12 +48,12 @@ def progress(line: str) -> None:
 def campaigns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[str]]]:
     """Both at the same time: a process that starts leaves a processor to the other campaign."""
     folder = tmp_path_factory.mktemp("campaigns")
-    with ThreadPoolExecutor(len(CAMPAIGNS)) as threads:
-        yield {name: threads.submit(waged, name, folder / name) for name in CAMPAIGNS}
+    with ThreadPoolExecutor(len(STAGES)) as threads:
+        yield {name: threads.submit(waged, name, folder / name) for name in STAGES}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CAMPAIGNS)
+@pytest.mark.parametrize("name", STAGES)
 def test_whatever_breaks_every_event_arrives_and_every_effect_is_there_once(
     name: str, campaigns: dict[str, Future[str]], measured: Callable[[str], None]
 ) -> None:

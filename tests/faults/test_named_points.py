@@ -21,7 +21,6 @@ from tests.faults.oracle import (
     assert_none,
     await_head,
     await_overtaken,
-    cursor_of,
     faults_after_the_commit,
     faults_of_commands,
     read_after_the_commit,
@@ -103,9 +102,8 @@ def test_a_worker_held_up_for_longer_than_its_lease_writes_nothing_any_more(
         for worker in workers:
             worker.launch()
         group = trigger.await_strike().group
-        before = cursor_of(postgres_url, COUNTING)
         [stopped] = [worker for worker in workers if worker.group == group]
-        await_overtaken(postgres_url, before, PATIENCE_SECONDS)
+        await_overtaken(postgres_url, COUNTING, PATIENCE_SECONDS)
         stopped.go_on()
         it_noticed = stopped.says(f"{COUNTING}, partition 0: ", 1, SHORT_PATIENCE_SECONDS)
         trade(shop, 2)
