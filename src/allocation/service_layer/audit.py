@@ -136,6 +136,9 @@ class SelfAudit:
             except Unavailable as away:
                 _log.warning("self-audit: %s", away)
                 pause_seconds = self._rest_seconds
+            except Exception:  # noqa: BLE001  # said aloud; an audit that ended here would tell of its last good round
+                _log.exception("self-audit: it cannot go on here, and looks again later")
+                pause_seconds = self._rest_seconds
 
 
 def _place(audit: Audit) -> Place:

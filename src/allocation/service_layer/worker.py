@@ -199,6 +199,6 @@ class _Run(Thread):
                 try:
                     self._worker.release(line.finish(lease))
                 except LeaseLost:
-                    pass
+                    _log.info("%s: another worker has it already; what was not settled comes again", lease.subscription)
                 except Unavailable as away:
                     _log.warning("%s: the lease runs out by itself: %s", self.subscription.name, away)
