@@ -1,5 +1,6 @@
 """The servers and databases that tests ask for by name."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,19 @@ from tests.servers.redis import Redis, redis_for_tests
 pytest_plugins = ["tests.no_silent_skips"]
 
 SERVERS = pytest.StashKey[list[str]]()
+
+
+def pytest_configure() -> None:
+    """Who is started in the background ignores Ctrl-C, and so would all that we start: tests would wait for its end.
+
+    What we handle ourselves a child does not inherit. A hangup (`nohup`) we still survive.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+
+
 MEASURED = pytest.StashKey[list[str]]()
 
 

@@ -158,13 +158,16 @@ def test_followed_events_come_as_they_are_committed_and_ctrl_c_ends_it_well(shop
     ) as following:
         assert following.stdout is not None
         assert following.stderr is not None
-        for _ in range(6):
-            following.stdout.readline()
-        shop.bus.handle(CreateBatch("B-3", "OAK-SHELF", 1))
-        assert "OAK-SHELF 1 BatchCreated ref=B-3" in following.stdout.readline()
-        following.send_signal(signal.SIGINT)
-        assert following.wait(20) == 0
-        assert following.stderr.read().startswith("To go on: --after ")
+        try:
+            for _ in range(6):
+                following.stdout.readline()
+            shop.bus.handle(CreateBatch("B-3", "OAK-SHELF", 1))
+            assert "OAK-SHELF 1 BatchCreated ref=B-3" in following.stdout.readline()
+            following.send_signal(signal.SIGINT)
+            assert following.wait(20) == 0
+            assert following.stderr.read().startswith("To go on: --after ")
+        finally:
+            following.kill()  # else a failure would wait for its end for ever
 
 
 # --- settings -------------------------------------------------------------------------------------------------------
