@@ -89,16 +89,21 @@ class Stage:
         return found
 
     def close_shop(self) -> None:
-        """Let all customers finish, and the one who follows the feed come to its end."""
+        """Let all customers finish, and the one who follows the feed come to its end: no command is on its way then."""
+        self._handle_what_was_sent()
         self._is_closing = True
         assert self.crowd.run(), "the service hung up on somebody"
 
-    def drain(self) -> None:
-        """Until all commands are handled, all events delivered, and all facts read; or until it takes too long, and the
-        oracle tells what is missing."""
+    def _handle_what_was_sent(self) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while self.consumers and self.sender.waiting() and time.monotonic() < deadline:
+        while self.consumers and self.sender.waiting():
+            assert time.monotonic() < deadline, f"{self.sender.waiting()} commands wait in the streams"
             time.sleep(_LOOK_SECONDS)
+
+    def drain(self) -> None:
+        """Until all events are delivered, and all facts read; or until it takes too long, and the oracle tells what is
+        missing."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
         await_head(self.url)
         events = sum(row["seq"] for row in rows(self.url, "SELECT seq FROM log_head"))
         while len({fact.id for fact in self.reader.seen}) < events and time.monotonic() < deadline:
