@@ -69,7 +69,8 @@ class Application:
     `books` are what `verify` and `rebuild` walk over; `audits` tells what the self-audit found. `history` is
     asked about the past, `what_if` about what is only imagined. `worker` runs the
     subscriptions and `self_audit` walks, once they are started. `close` stops them and lets go of connections.
-    `cache_counters` stay at zero where there is no cache.
+    `cache_counters` stay at zero where there is no cache; `forget_cache` has what is cached read anew: the tables were
+    changed without an event. It raises `Unavailable`.
     """
 
     settings: Settings
@@ -88,6 +89,7 @@ class Application:
     close: Callable[[], None]
     timer: Timer
     cache_counters: CacheCounters
+    forget_cache: Callable[[], None]
 
 
 def bootstrap(
@@ -154,6 +156,10 @@ def bootstrap(
             closing.close()
         store.close()
 
+    def forget_cache() -> None:
+        if cache is not None:
+            cache.forget(range(settings.log_partitions))
+
     return Application(
         settings,
         bus,
@@ -171,6 +177,7 @@ def bootstrap(
         close,
         timer,
         cache_counters,
+        forget_cache,
     )
 
 

@@ -117,7 +117,7 @@ class Views(StateViews):
 
     @abstractmethod
     def stock_reached(self, position: LogPosition) -> bool:
-        """The same for `stock`."""
+        """Whether every answer of `stock` given from now on knows what the log has up to `position`."""
 
     @abstractmethod
     def with_heads(self, ask: Callable[[Views], Answer]) -> tuple[Answer, Places]:

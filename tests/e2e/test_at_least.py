@@ -11,6 +11,7 @@ import redis
 from allocation.bootstrap import Application, bootstrap
 from allocation.config import Settings
 from allocation.entrypoints.flask_app import create_app
+from allocation.service_layer.envelope import LogPosition
 from tests.e2e.conforming import ConformingClient
 from tests.e2e.service import Service, WorkerProcess
 from tests.fakes import SetTimer
@@ -52,6 +53,21 @@ def test_a_position_that_the_log_does_not_have_is_not_waited_for(database_url: s
         answer = client.get(f"{path}?at_least=0-999999999999999999")
         assert (answer.status_code, answer.json["type"]) == (503, "/docs#problem-not-reached")
     assert timer.pauses == []
+    application.close()
+
+
+def test_stock_levels_are_read_when_the_projection_has_come_so_far(database_url: str) -> None:
+    timer = SetTimer()
+    application = bootstrap(Settings(database_url=database_url), timer=timer)
+    client = ConformingClient(create_app(application).test_client())
+    position = client.has_batch("b1", CHAIR, 10).json["position"]
+    answer = client.get(f"/v1/stock?at_least={position}")
+    assert (answer.status_code, sum(timer.pauses)) == (503, pytest.approx(2.0))
+    application.worker.start()
+    while not application.views.stock_reached(LogPosition(0, 1)):
+        application.worker.wake()
+    answer = client.get(f"/v1/stock?at_least={position}")
+    assert [level["sku"] for level in answer.json["levels"]] == [CHAIR]
     application.close()
 
 

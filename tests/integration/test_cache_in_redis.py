@@ -8,17 +8,20 @@ from itertools import count
 
 import pytest
 import redis
+from click.testing import CliRunner
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from allocation.adapters.redis_cache import RedisCache, connect
 from allocation.bootstrap import Application
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch, Deallocate
+from allocation.entrypoints.cli import main
 from allocation.service_layer.errors import Unavailable
 from tests.cache_machine import CacheMachine
 from tests.caches import RedisTurnBack, TurnBack
 from tests.fakes import CountingIds, SetTimer
 from tests.integration.conftest import Start
+from tests.integration.damage import execute
 from tests.integration.test_reactions import wait_until
 from tests.servers.process import LOOPBACK, free_port
 from tests.servers.redis import PrivateRedis
@@ -143,3 +146,28 @@ def test_a_redis_that_is_restored_from_what_it_was(start: Start, sqlite_url: str
     another = start(sqlite_url, cache="redis", redis_url=durable_redis.url)
     wait_until(lambda: another.views.reached(position))
     assert reads(another) == (None, 10, 4)
+
+
+def test_after_a_rebuild_what_is_cached_is_read_anew(start: Start, sqlite_url: str, redis_url: str) -> None:
+    """The tables were wrong, and so was what was read of them; the repair is no event that anybody hears of."""
+    application = start(sqlite_url, cache="redis", redis_url=redis_url)
+    application.worker.start()
+    application.bus.handle(CreateBatch("b1", CHAIR, 10))
+    execute(sqlite_url, "UPDATE batches SET purchased_quantity = 99")
+
+    def wrong_answer_is_cached() -> bool:
+        hits = application.cache_counters.hits
+        product = application.views.product(CHAIR)
+        return product is not None and product.available_now == 99 and application.cache_counters.hits > hits
+
+    wait_until(wrong_answer_is_cached)
+    environment = {
+        "ALLOCATION_DATABASE_URL": sqlite_url,
+        "ALLOCATION_CACHE": "redis",
+        "ALLOCATION_REDIS_URL": redis_url,
+    }
+    told = CliRunner().invoke(main, ["rebuild"], env=environment)
+    assert (told.exit_code, "repaired" in told.output) == (0, True), told.output
+    product = application.views.product(CHAIR)
+    assert product is not None
+    assert product.available_now == 10

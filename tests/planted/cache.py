@@ -188,6 +188,20 @@ PLANTS: list[Plant] = [
         "            heads = connection.execute(select(log_head.c.log_partition, log_head.c.seq)).all()\n",
     ),
     plant(
+        "a rebuild leaves wrong answers in the cache",
+        IN_REDIS + "test_after_a_rebuild_what_is_cached_is_read_anew",
+        "entrypoints/verifying.py",
+        "                application.forget_cache()\n",
+        "                pass\n",
+    ),
+    plant(
+        "stock levels do not wait for their projection",
+        HTTP + "test_stock_levels_are_read_when_the_projection_has_come_so_far",
+        "entrypoints/http/stock.py",
+        "    query.wait(call, call.application.views.stock_reached)\n",
+        "    query.wait(call, call.application.views.log_reached)\n",
+    ),
+    plant(
         "at_least is ignored",
         HTTP + "test_a_cache_that_does_not_come_so_far_is_waited_for_and_then_told",
         AT_LEAST,

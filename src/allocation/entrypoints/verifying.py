@@ -51,7 +51,8 @@ def verify(place: str, as_json: bool) -> None:
 @go_on
 @as_json
 def rebuild(place: str, as_json: bool) -> None:
-    """Verify, and repair the rows that differ, one product at a time, while the service goes on.
+    """Verify, and repair the rows that differ, one product at a time, while the service goes on. What a cache in Redis
+    keeps is read anew; a service with a cache in its own memory has to be restarted.
 
     The log and the command log are never rewritten. Where the log itself has lost something, the products of that
     partition are left alone. Exit code 1 if anything differs that was not repaired.
@@ -82,6 +83,11 @@ def _walk(command: str, place: str, as_json: bool) -> None:
                 report.stopped = "interrupted"
             except Unavailable as away:
                 report.stopped = str(away)
+        if command == "rebuild":
+            try:
+                application.forget_cache()
+            except Unavailable as away:
+                report.stopped = report.stopped or f"the cache keeps what it had: {away}"
         report.end(begin)
 
 

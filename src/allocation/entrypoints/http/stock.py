@@ -10,6 +10,8 @@ import msgspec
 from pydantic import Field
 
 from allocation.domain.errors import Available, InvalidSku
+from allocation.entrypoints.http.at_least import EXAMPLE as NOT_REACHED
+from allocation.entrypoints.http.at_least import AtLeast
 from allocation.entrypoints.http.call import Call, Reply, json_reply
 from allocation.entrypoints.http.cursors import encode_cursor
 from allocation.entrypoints.http.paging import MOST_ON_A_PAGE, After, positions_behind, whole
@@ -25,7 +27,7 @@ MOST_DAYS = 1000
 Pieces = Annotated[int, msgspec.Meta(description="Pieces")]
 
 
-class StockQuery(Body):
+class StockQuery(AtLeast):
     """Which stock levels."""
 
     after: After = None
@@ -93,6 +95,7 @@ def day_of(day: date, moved: Movements) -> DayRead:
             ),
         )
     },
+    refuses=[NOT_REACHED],
 )
 def read_stock(call: Call, query: StockQuery) -> Reply:
     """Stock levels, to keep a copy of.
@@ -100,6 +103,7 @@ def read_stock(call: Call, query: StockQuery) -> Reply:
     From the start: every product that has ever been bought. Behind a cursor: those that changed since, each once, as
     it is now. It follows the log by a moment; `as_of` says by how much.
     """
+    query.wait(call, call.application.views.stock_reached)
     now = call.application.clock.now()
     page = call.application.views.stock(positions_behind(call, query.after), query.limit)
     levels = [StockLevelRead(level.sku, level.version, level.available) for level in page.levels]
