@@ -162,7 +162,8 @@ def _moments(kind: Kind, app: Application, size: Size) -> list[list[str | float 
     picked = [dice.randint(1, whole.version_number) for _ in range(size.samples)]
     events = [app.history.events(HOT, [version])[0] for version in picked]
     rows = []
-    for snapshots in (0, _keep_snapshots(app)):
+    for keep in (lambda: 0, lambda: _keep_snapshots(app)):
+        snapshots = keep()
         progress(f"time, {kind}: {size.samples} moments, {snapshots} snapshots")
         warm: list[float] = []
         cold: list[float] = []

@@ -10,6 +10,7 @@ SQL, MEMORY, IMAGE = "adapters/sql/history.py", "adapters/memory_history.py", "a
 LEDGER = "integration/test_as_of.py::test_a_thousand_places_of_the_log_are_as_a_ledger_has_them"
 CONTRACT, IMAGES = "contracts/test_histories.py::", "integration/test_memory_image.py::"
 PLANS, HTTP = "integration/test_history_plans.py::", "e2e/test_http_past.py::"
+AGES = "unit/test_snapshots.py::"
 SILENT = "integration/test_replays_are_silent.py::test_replays_repeat_no_outside_effect_and_move_no_cursor"
 TRACES, EXPLANATIONS, IMAGINED = "unit/test_trace.py::", "unit/test_explain.py::", "unit/test_what_if.py::"
 
@@ -37,14 +38,14 @@ PLANTS: list[Plant] = [
     ),
     plant(
         "a line of unknown age is taken for the oldest",
-        LEDGER,
+        AGES + "test_lines_that_come_off_a_batch_wait_in_the_order_of_their_age",
         AS_OF,
         "    if unknown := replay.of_unknown_age():\n",
         "    if unknown := []:\n",
     ),
     plant(
         "a line that came again has the age of the one before",
-        LEDGER,
+        AGES + "test_a_line_that_came_again_is_not_taken_for_the_one_before",
         SNAPSHOTS,
         "        return since is not None and self._snapshot is not None and since <= self._snapshot.version\n",
         "        return since is not None\n",
