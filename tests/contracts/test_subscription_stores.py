@@ -16,8 +16,7 @@ from allocation.adapters.sql.migrate import migrate
 from allocation.adapters.sql.subscriptions import SqlDeadLetters, SqlSubscriptionStore
 from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
 from allocation.domain.commands import Allocate, CreateBatch
-from allocation.service_layer.envelope import LogPosition
-from allocation.service_layer.envelope import partition_of
+from allocation.service_layer.envelope import LogPosition, partition_of
 from allocation.service_layer.errors import LeaseLost
 from allocation.service_layer.handlers import COMMAND_HANDLERS
 from allocation.service_layer.messagebus import MessageBus
