@@ -16,7 +16,7 @@ from allocation.adapters.sql.migrate import migrate
 from allocation.adapters.sql.subscriptions import SqlDeadLetters, SqlSubscriptionStore
 from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
 from allocation.domain.commands import Allocate, CreateBatch
-from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.envelope import LogPosition, partition_of
 from allocation.service_layer.errors import LeaseLost
 from allocation.service_layer.handlers import COMMAND_HANDLERS
 from allocation.service_layer.messagebus import MessageBus
@@ -224,3 +224,14 @@ def test_cursors_tell_how_far_each_has_come(kept: Kept) -> None:
     ]
     assert (cursors[0].owner, cursors[0].leased_until, cursors[1].owner) == ("worker-1", lease.until, "")
     assert sum(c.lag_events for c in cursors) == 1
+
+
+def test_a_page_that_was_read_before_has_what_came_since(kept: Kept) -> None:
+    kept.bus.handle(CreateBatch("b1", "RED-CHAIR", 10))
+    partition = partition_of("RED-CHAIR", PARTITIONS)
+    read: list[list[int]] = []
+    for orderid in ("o1", "o2", "o3"):
+        read.append([e.version for e in kept.store.read(partition, 0, 3)])
+        kept.bus.handle(Allocate(orderid, "RED-CHAIR", 1))
+    read += [[e.version for e in kept.store.read(partition, after, 3)] for after in (0, 0, 3, 1)]
+    assert read == [[1], [1, 2], [1, 2, 3], [1, 2, 3], [1, 2, 3], [4], [2, 3, 4]]

@@ -62,6 +62,13 @@ PLANTS: list[Plant] = [
         "        return lease\n",
     ),
     plant(
+        "a page that was not full is remembered",
+        "contracts/test_subscription_stores.py::test_a_page_that_was_read_before_has_what_came_since",
+        "adapters/sql/subscriptions.py",
+        "        if len(page) == limit:\n",
+        "        if page:\n",
+    ),
+    plant(
         "trimming by length",
         AT_REDIS + "test_what_is_unread_or_unsettled_by_any_group_stays",
         BROKERS + "lua/trim.lua",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple
+from operator import attrgetter
 
 import msgspec
 from sqlalchemy import Connection, Engine
@@ -24,6 +24,7 @@ _NEWER_WINS = (
     "WHERE (stock_levels.version, stock_levels.position) < (excluded.version, excluded.position)"
 )
 _COUNTED = ("received", "allocated", "deallocated", "backordered", "cancelled")
+_counts = attrgetter(*_COUNTED)
 _ADD = "ON CONFLICT (sku, day) DO UPDATE SET " + ", ".join(f"{c} = movements.{c} + excluded.{c}" for c in _COUNTED)
 
 _available = msgspec.json.Decoder(tuple[Available, ...])
@@ -61,7 +62,7 @@ def write(read_models: ReadModels, dialect: Dialect, connection: Connection) -> 
         ]
         steps.append(dialect.inserting(stock_levels, levels, _NEWER_WINS))
     if read_models.movements:
-        days = [(sku, day.isoformat(), *astuple(moved)) for (sku, day), moved in read_models.movements.items()]
+        days = [(sku, day.isoformat(), *_counts(moved)) for (sku, day), moved in read_models.movements.items()]
         steps.append(dialect.inserting(movements, days, _ADD))
     if read_models.snapshots:
         kept = [(x.sku, x.position.seq, x.version, encode_snapshot(x)) for x in read_models.snapshots.values()]

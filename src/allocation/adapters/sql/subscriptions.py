@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Integer, and_, bindparam, delete, func, insert, or_, select, update
 
 from allocation.adapters.serialization import text_of
 from allocation.adapters.sql.engine import dialect_of, turn_to_write
@@ -45,10 +45,21 @@ _BEGIN_ON_POSTGRES = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '3s
 """Nothing here waits for anything outside. Who is silent in the middle of it is held up, and holds locks that the next
 owner of its leases needs: the server ends that."""
 
+_BEHIND = (
+    select(event_log)
+    .where(event_log.c.log_partition == bindparam("partition"), event_log.c.position > bindparam("after"))
+    .order_by(event_log.c.position)
+    .limit(bindparam("most", type_=Integer))
+)
+PAGES_KEPT = 8
+"""Of those that were full, so that subscriptions which catch up side by side read and decode the log once: what stands
+in it does not change, and nothing comes in between."""
+
 
 class SqlSubscriptionStore(SubscriptionStore):
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine, self._clock = engine, clock
+        self._full_pages: dict[tuple[int, int, int], list[EventEnvelope]] = {}
         self._dialect = dialect_of(engine)
 
     def join(self, name: str, from_the_beginning: bool) -> None:
@@ -127,14 +138,16 @@ class SqlSubscriptionStore(SubscriptionStore):
             connection.execute(update(subscriptions).where(*_held(lease)).values(leased_until=self._clock.now()))
 
     def read(self, partition: int, after: int, limit: int) -> list[EventEnvelope]:
-        query = (
-            select(event_log)
-            .where(event_log.c.log_partition == partition, event_log.c.position > after)
-            .order_by(event_log.c.position)
-            .limit(limit)
-        )
+        if page := self._full_pages.get((partition, after, limit)):
+            return page
+        place = {"partition": partition, "after": after, "most": limit}
         with translated(), self._engine.connect() as connection:
-            return [logged_from(row) for row in connection.execute(query)]
+            page = [logged_from(row) for row in connection.execute(_BEHIND, place).all()]
+        if len(page) == limit:
+            while len(self._full_pages) >= PAGES_KEPT:
+                self._full_pages.pop(next(iter(self._full_pages), (0, 0, 0)), None)
+            self._full_pages[partition, after, limit] = page
+        return page
 
     def read_key(self, lane: Lane, until: int, limit: int) -> list[EventEnvelope]:
         here = (
@@ -145,7 +158,7 @@ class SqlSubscriptionStore(SubscriptionStore):
         )
         with translated(), self._engine.connect() as connection:
             rows = connection.execute(select(event_log).where(*here).order_by(event_log.c.version).limit(limit))
-            return [logged_from(row) for row in rows]
+            return [logged_from(row) for row in rows.all()]
 
     def lanes(self, name: str | None = None, partition: int | None = None) -> list[Lane]:
         query = select(lanes).order_by(lanes.c.subscription, lanes.c.key)
