@@ -193,11 +193,12 @@ class Product:
 
     def _apply_allocated(self, event: Allocated) -> None:
         batch = self.batches.get(event.batchref)
-        line = self.lines.get(event.orderid) or self._new_line(event)
-        if batch is None or line.batchref is not None or line.qty != event.qty or not batch.can_allocate(line):
+        known = self.lines.get(event.orderid)
+        line = known or self._new_line(event)
+        if batch is None or line.qty != event.qty or not batch.allocate(line):
             raise self._corrupt(event)
-        self.lines[event.orderid] = line
-        batch.allocate(line)
+        if known is None:
+            self.lines[event.orderid] = line
 
     def _apply_deallocated(self, event: Deallocated) -> None:
         batch = self.batches.get(event.batchref)
