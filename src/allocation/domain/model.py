@@ -141,7 +141,7 @@ class Product:
 
     def can_allocate(self, line: OrderLine) -> bool:
         """Whether a batch has room for the line now."""
-        return self.batches.best_for(line) is not None
+        return line.sku == self.sku and self.batches.best_for(line) is not None
 
     def availability(self) -> tuple[Available, ...]:
         """What is free, by the day it is there, stock on hand first."""
@@ -194,12 +194,9 @@ class Product:
     def _apply_allocated(self, event: Allocated) -> None:
         batch = self.batches.get(event.batchref)
         line = self.lines.get(event.orderid) or self._new_line(event)
-        if batch is None or line.batchref is not None or line.qty != event.qty or not batch.can_allocate(line):
+        if batch is None or line.qty != event.qty or not batch.allocate(line):
             raise self._corrupt(event)
-        # As `Batch.allocate` does, which would ask again what is known here: logs of millions of events are folded.
         self.lines[event.orderid] = line
-        line.batchref = batch.reference
-        batch.allocated_quantity += line.qty
 
     def _apply_deallocated(self, event: Deallocated) -> None:
         batch = self.batches.get(event.batchref)

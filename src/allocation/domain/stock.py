@@ -77,11 +77,13 @@ class Batch:
     def can_allocate(self, line: OrderLine) -> bool:
         return self.sku == line.sku and self.purchased_quantity - self.allocated_quantity >= line.qty
 
-    def allocate(self, line: OrderLine) -> None:
-        """Take the line on, unless it is on a batch already or does not fit."""
-        if line.batchref is None and self.can_allocate(line):
-            line.batchref = self.reference
-            self.allocated_quantity += line.qty
+    def allocate(self, line: OrderLine) -> bool:
+        """Take the line on, unless it is on a batch already or does not fit. Answers whether it did."""
+        if line.batchref is not None or not self.can_allocate(line):
+            return False
+        line.batchref = self.reference
+        self.allocated_quantity += line.qty
+        return True
 
     def deallocate(self, line: OrderLine) -> None:
         """Let the line go, if it is on this batch."""
@@ -109,9 +111,10 @@ class Batches(list[Batch]):
         self.sort()
 
     def best_for(self, line: OrderLine) -> Batch | None:
-        """The most preferred batch that has room for the line."""
+        """The most preferred batch that has room for the line, which is of the same sku."""
+        qty = line.qty
         for batch in self:
-            if batch.can_allocate(line):
+            if batch.purchased_quantity - batch.allocated_quantity >= qty:
                 return batch
         return None
 
