@@ -27,6 +27,7 @@ from benchmarks.measure import Table, machine, peak_memory_bytes, progress
 from benchmarks.oracle import Oracle
 from benchmarks.orders import BatchRow, Line
 from benchmarks.placements import differences
+from benchmarks.real_past import Past
 
 COVERED_PERCENT = 97
 FIRST_DAY = date(2017, 1, 1)
@@ -139,14 +140,18 @@ def _take_in(database: Database, files: tuple[Path, Path], year: Year) -> None:
     year.refused += len(outcome["refused"])
 
 
-def tables(databases: Databases, kinds: tuple[Kind, ...], weeks: int | None) -> tuple[list[Table], list[str]]:
-    """Runs a year on each kind of database; answers a table, and what was not as it must be."""
+def tables(
+    databases: Databases, kinds: tuple[Kind, ...], weeks: int | None, past: Past | None = None
+) -> tuple[list[Table], list[str]]:
+    """Runs a year on each kind of database, and asks for its past; answers tables, and what was not as it must be."""
     rows: list[list[str | float | int | None]] = []
     problems: list[str] = []
     for kind in kinds:
         with databases.fresh(kind) as database:
             year = run(database, weeks)
             size_bytes = database.size_bytes()
+            if past is not None:
+                past.measure(database)
         rate, all_rows = year.lines / year.seconds, (year.lines + year.batches) / year.seconds
         rows.append([kind, year.lines, year.batches, year.seconds, year.wall_seconds, rate, all_rows, year.waiting])
         rows[-1] += [year.refused, len(year.problems), year.memory_bytes / 2**20, size_bytes / 2**20]
@@ -159,13 +164,15 @@ def tables(databases: Databases, kinds: tuple[Kind, ...], weeks: int | None) -> 
         'demanded, then the orders. "seconds" is what the imports themselves say; rows are batches and order lines. '
         "Every line was compared with the oracle: quantity, batch or waiting, order of arrival.",
     ]
-    return [Table("real-year", "A grocer's real year", header, rows, notes)], problems
+    of_past = past.tables() if past is not None else []
+    return [Table("real-year", "A grocer's real year", header, rows, notes), *of_past], problems
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.real_year", description=__doc__)
     parser.add_argument("--database", choices=KINDS, help="this one only")
     parser.add_argument("--weeks", type=int, help="the first so many weeks only")
+    parser.add_argument("--past", action="store_true", help="then fold it, look back, imagine, and verify it")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.add_argument("--write", action="store_true", help="put the table into benchmarks/RESULTS.md")
     options = parser.parse_args()
@@ -173,7 +180,7 @@ def main() -> int:
     circumstances = {"command": report.command("benchmarks.real_year")} | machine()
     with Databases() as databases:
         circumstances |= databases.versions(kinds)
-        made, problems = tables(databases, kinds, options.weeks)
+        made, problems = tables(databases, kinds, options.weeks, Past() if options.past else None)
     print(report.as_json(made, circumstances) if options.json else report.text(made, circumstances))
     if problems:
         print(*problems, sep="\n", file=sys.stderr)

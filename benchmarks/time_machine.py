@@ -27,6 +27,9 @@ PIECES = 1_000_000_000
 KEEPER = "keep_snapshots"
 
 
+Rows = list[list[str | float | int | None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """`events` in all, of which `hot` are of one sku; so many lines wait for another; `samples` of each question."""
@@ -41,22 +44,31 @@ class Size:
 
 def tables(databases: Databases, kinds: tuple[Kind, ...], size: Size) -> list[Table]:
     """Runs everything; answers three tables."""
-    folds: list[list[str | float | int | None]] = []
-    moments: list[list[str | float | int | None]] = []
-    imagined: list[list[str | float | int | None]] = []
+    folds: Rows = []
+    moments: Rows = []
+    imagined: Rows = []
     for kind in kinds:
         with databases.fresh(kind) as database:
             _fill(database, size)
             database.analyze()
             with seeding.application(database) as app:
-                folds += _folding(kind, app, size)
-                moments += _moments(kind, app, size)
-                imagined += _imagining(kind, app, size)
+                folds += folding(kind, app, size)
+                moments += looking_back(kind, app, HOT, size)
+                imagined += imagining(kind, app, WAITED_FOR, _mishaps(size), size)
     progress("")
-    return [_fold_table(folds, size), _moment_table(moments, size), _what_if_table(imagined, size)]
+    return [fold_table(folds, size), moment_table(moments, size), what_if_table(imagined, size)]
 
 
-def _fold_table(rows: list[list[str | float | int | None]], size: Size) -> Table:
+def _mishaps(size: Size) -> list[Command]:
+    """A shipment late, a batch short, a new batch for half of those who wait."""
+    return [
+        ChangeBatchEta(f"{WAITED_FOR}-1", date(2031, 5, 6)),
+        ChangeBatchQuantity(f"{WAITED_FOR}-1", size.waiting - size.waiting // 10),
+        CreateBatch("new", WAITED_FOR, size.waiting, None),
+    ]
+
+
+def fold_table(rows: Rows, size: Size) -> Table:
     header = [
         "log into memory",
         "events",
@@ -76,7 +88,7 @@ def _fold_table(rows: list[list[str | float | int | None]], size: Size) -> Table
     return Table("time-fold", "The memory image", header, rows, notes)
 
 
-def _moment_table(rows: list[list[str | float | int | None]], size: Size) -> Table:
+def moment_table(rows: Rows, size: Size) -> Table:
     header = ["a product as of any moment", "its events", "snapshots", "median ms", "p95 ms", "slowest ms"]
     notes = [
         f"{size.samples} random moments in the life of the hottest sku. cold: the connection is made anew for each; "
@@ -86,7 +98,7 @@ def _moment_table(rows: list[list[str | float | int | None]], size: Size) -> Tab
     return Table("time-as-of", "As of", header, rows, notes)
 
 
-def _what_if_table(rows: list[list[str | float | int | None]], size: Size) -> Table:
+def what_if_table(rows: Rows, size: Size) -> Table:
     header = ["a what-if over one product", "lines waiting", "its events", "promises changed", "median ms", "p95 ms"]
     notes = [
         f"A shipment late, a batch short and a new batch for half of those who wait; {size.samples // 4} times. "
@@ -117,10 +129,10 @@ def _lines(others: list[str], size: Size) -> Iterator[Line]:
     return ((f"order-{n:07d}", sku, dice.randint(1, 3)) for n, sku in enumerate(skus))
 
 
-def _keep_snapshots(app: Application) -> int:
-    """As the worker would have, meanwhile; answers how many of the hot sku."""
+def _keep_snapshots(app: Application, sku: str) -> int:
+    """As the worker would have, meanwhile; answers how many of the sku."""
     app.subscriptions.join(KEEPER, from_the_beginning=True)
-    events = app.history.events(HOT, range(EVERY, 10**6, EVERY))
+    events = app.history.events(sku, range(EVERY, 10**6, EVERY))
     lease = app.subscriptions.lease(KEEPER, 0, "benchmark", 600)
     assert lease is not None
     for logged in events:
@@ -133,7 +145,8 @@ def _keep_snapshots(app: Application) -> int:
 # --- what is measured ---------------------------------------------------------------------------------------------
 
 
-def _folding(kind: Kind, app: Application, size: Size) -> list[list[str | float | int | None]]:
+def folding(kind: Kind, app: Application, size: Size) -> Rows:
+    """The whole log read and folded."""
     [head] = app.history.now().heads
     seconds: list[float] = []
     only_read: list[float] = []
@@ -155,14 +168,15 @@ def _folding(kind: Kind, app: Application, size: Size) -> list[list[str | float 
     return [[f"{kind}", *row, median(cpu) / head * 1e6, head / median(only_read)]]
 
 
-def _moments(kind: Kind, app: Application, size: Size) -> list[list[str | float | int | None]]:
-    whole = product_at(app.history, HOT, app.history.now())
+def looking_back(kind: Kind, app: Application, sku: str, size: Size) -> Rows:
+    """The product at random moments, without snapshots and with them."""
+    whole = product_at(app.history, sku, app.history.now())
     assert whole is not None
     dice = random.Random(2)
     picked = [dice.randint(1, whole.version_number) for _ in range(size.samples)]
-    events = [app.history.events(HOT, [version])[0] for version in picked]
+    events = [app.history.events(sku, [version])[0] for version in picked]
     rows = []
-    for keep in (lambda: 0, lambda: _keep_snapshots(app)):
+    for keep in (lambda: 0, lambda: _keep_snapshots(app, sku)):
         snapshots = keep()
         progress(f"time, {kind}: {size.samples} moments, {snapshots} snapshots")
         warm: list[float] = []
@@ -172,26 +186,22 @@ def _moments(kind: Kind, app: Application, size: Size) -> list[list[str | float 
             for seconds in (cold, warm):
                 with _timed(seconds):
                     app.history.cut(logged.time)  # so coarse here that it would hit few versions: a group has one time
-                    stock_at(app.history, HOT, Cut((logged.position.seq,)))
+                    stock_at(app.history, sku, Cut((logged.position.seq,)))
         for name, seconds in (("cold", cold), ("again", warm)):
             row = [whole.version_number, snapshots, median(seconds) * 1e3, _p95(seconds) * 1e3, max(seconds) * 1e3]
             rows.append([f"{kind}, {name}", *row])
     return rows
 
 
-def _imagining(kind: Kind, app: Application, size: Size) -> list[list[str | float | int | None]]:
-    commands: list[Command] = [
-        ChangeBatchEta(f"{WAITED_FOR}-1", date(2031, 5, 6)),
-        ChangeBatchQuantity(f"{WAITED_FOR}-1", size.waiting - size.waiting // 10),
-        CreateBatch("new", WAITED_FOR, size.waiting, None),
-    ]
+def imagining(kind: Kind, app: Application, sku: str, commands: list[Command], size: Size) -> Rows:
+    """The commands imagined, asking the log and asking an image."""
     image = memory_image(app)
     rows = []
     ways: dict[str, Callable[[], object]] = {
         "from the log": lambda: app.what_if.of(products_named(app.history, commands, app.history.cut(None)), commands),
         "from the image": lambda: app.what_if.of(image.products_named(commands), commands),
     }
-    product = image.views.product(WAITED_FOR)
+    product = image.views.product(sku)
     assert product is not None
     changed = len(app.what_if.of(image.products_named(commands), commands).changes)
     for name, ask in ways.items():

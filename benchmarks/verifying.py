@@ -34,20 +34,32 @@ def tables(databases: Databases, kinds: tuple[Kind, ...], size: Size) -> list[Ta
             with databases.fresh(kind) as database:
                 fill(database, lines)
                 database.analyze()
-                runs = [_verify(database, f"verify, {kind}, {lines:,} lines: {n + 1}") for n in range(size.rounds)]
-            events, seconds = runs[0][0], median([run[1] for run in runs])
-            memory_bytes = max(run[2] for run in runs)
-            year_seconds = seconds * YEAR_EVENTS / events
-            rows.append([kind, lines, events, seconds, events / seconds, year_seconds, memory_bytes / 2**20])
+                rows.append(measured(database, kind, lines, size.rounds))
+    made = (
+        f"{LINES_A_SKU} lines and {BATCHES_A_SKU} batches a sku, {HOT_SHARE:.0%} of the lines on few of them. "
+        f'"For a year\'s" is no measurement: it is the rate beside it applied to {YEAR_EVENTS:,} events.'
+    )
+    return [table(rows, size.rounds, made)]
+
+
+def measured(database: Database, name: str, lines: int | None, rounds: int) -> list[str | float | int | None]:
+    """One row. Raises `RuntimeError` if log and tables do not agree."""
+    runs = [_verify(database, f"verify, {database.kind}: {n + 1} of {rounds}") for n in range(rounds)]
+    events, seconds = runs[0][0], median([run[1] for run in runs])
+    memory_bytes = max(run[2] for run in runs)
+    year_seconds = seconds * YEAR_EVENTS / events
+    return [name, lines, events, seconds, events / seconds, year_seconds, memory_bytes / 2**20]
+
+
+def table(rows: list[list[str | float | int | None]], rounds: int, made: str) -> Table:
+    """Of rows that `measured` made; `made` says on what."""
     header = ["allocation verify", "order lines", "events", "seconds", "events/s", "seconds for a year's", "peak MiB"]
     notes = [
-        f"A process of its own each time, {size.rounds} rounds; medians (memory: the most). {LINES_A_SKU} lines and "
-        f"{BATCHES_A_SKU} batches a sku, {HOT_SHARE:.0%} of the lines on few of them. Everything is verified: "
-        "positions, folded products, read models, the inbox, ids. "
-        f'"For a year\'s" is no measurement: it is the rate beside it applied to {YEAR_EVENTS:,} events.',
+        f"A process of its own each time, {rounds} rounds; medians (memory: the most). {made} Everything is verified: "
+        "positions, folded products, read models, the inbox, ids.",
         "Aims: at most 120 seconds for a year's, and memory that does not grow with the log.",
     ]
-    return [Table("verify", "Verify", header, rows, notes)]
+    return Table("verify", "Verify", header, rows, notes)
 
 
 def fill(database: Database, lines: int) -> None:

@@ -15,6 +15,7 @@ from allocation.service_layer.envelope import LogPosition
 from tests.e2e.conforming import ConformingClient
 from tests.e2e.service import Service, WorkerProcess
 from tests.fakes import SetTimer
+from tests.integration.test_reactions import wait_until
 
 CHAIR = "RED-CHAIR"
 READS = [
@@ -64,8 +65,7 @@ def test_stock_levels_are_read_when_the_projection_has_come_so_far(database_url:
     answer = client.get(f"/v1/stock?at_least={position}")
     assert (answer.status_code, sum(timer.pauses)) == (503, pytest.approx(2.0))
     application.worker.start()
-    while not application.views.stock_reached(LogPosition(0, 1)):
-        application.worker.wake()
+    wait_until(lambda: application.views.stock_reached(LogPosition(0, 1)))
     answer = client.get(f"/v1/stock?at_least={position}")
     assert [level["sku"] for level in answer.json["levels"]] == [CHAIR]
     application.close()
