@@ -22,6 +22,7 @@ from allocation.entrypoints.http import (
     health,
     history,
     lanes,
+    many_allocations,
     orders,
     past,
     products,
@@ -38,6 +39,7 @@ from allocation.entrypoints.http.routes import Route
 RESOURCES = (
     batches,
     allocations,
+    many_allocations,
     orders,
     products,
     stock,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import count, repeat
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -14,7 +15,7 @@ from allocation.domain.commands import Command
 from allocation.entrypoints.http.errors import BadHeader
 from allocation.entrypoints.http.parsing import ID
 from allocation.service_layer.answers import Answer
-from allocation.service_layer.envelope import LogPosition, valid_traceparent
+from allocation.service_layer.envelope import CommandEnvelope, LogPosition, valid_traceparent
 
 JSON = "application/json"
 NO_STORE = (("Cache-Control", "no-store"),)
@@ -68,15 +69,23 @@ class Call:
 
     def ask(self, command: Command) -> Answer:
         """Hand a command to the bus. Raises what it was refused or failed with, `BadHeader` for a bad key."""
-        bus, context = (
-            self.application.bus,
-            {"source": self.source, "traceparent": valid_traceparent(self.environ.get("HTTP_TRACEPARENT"))},
-        )
+        return self.application.bus.ask(self._envelope(command, self._idempotency_key()))
+
+    def ask_many(self, commands: Sequence[Command]) -> list[Answer]:
+        """Hand commands to the bus, in order, as one transaction; answers as many answers, refusals among them. The key
+        counts for each of them, by its place. Raises `BadHeader`, `Unavailable`."""
+        key = self._idempotency_key()
+        keys = repeat(None) if key is None else (f"{key}#{n}" for n in count())
+        envelopes = [self._envelope(command, own) for command, own in zip(commands, keys, strict=False)]
+        return self.application.bus.handle_many(envelopes)
+
+    def _envelope(self, command: Command, message_id: str | None) -> CommandEnvelope:
+        context = {"source": self.source, "traceparent": valid_traceparent(self.environ.get("HTTP_TRACEPARENT"))}
         if self._correlation_id is not None:
             context["correlation_id"] = self._correlation_id
-        envelope = bus.envelope(command, self._idempotency_key(), **context)
+        envelope = self.application.bus.envelope(command, message_id, **context)
         self._correlation_id = envelope.correlation_id
-        return bus.ask(envelope)
+        return envelope
 
     def _idempotency_key(self) -> str | None:
         key: str | None = self.environ.get("HTTP_IDEMPOTENCY_KEY")

@@ -145,14 +145,20 @@ def problem_of(error: Exception) -> Problem:
     return Problem(kind.type, kind.title, kind.status, _detail(error), **_facts(error))
 
 
-def problem_reply(error: Exception, correlation_id: str, **changed: Any) -> Reply:
-    """The reply to a request that failed; `changed` are members that differ on this route. Logs the unexpected."""
+def problem_told(error: Exception, correlation_id: str) -> Problem:
+    """What the client of a request is told about an error. Logs the unexpected."""
     problem = problem_of(error)
     if problem.status == 500:
         _log.error("unexpected error, correlation id %s", correlation_id, exc_info=error)
     elif problem.status == 503:
         _log.warning("%s: %s, correlation id %s", type(error).__name__, error, correlation_id)
     problem.correlation_id = correlation_id
+    return problem
+
+
+def problem_reply(error: Exception, correlation_id: str, **changed: Any) -> Reply:
+    """The reply to a request that failed; `changed` are members that differ on this route. Logs the unexpected."""
+    problem = problem_told(error, correlation_id)
     for member, value in changed.items():
         setattr(problem, member, value)
     return json_reply(problem.status, problem, _headers(error), MEDIA_TYPE)
