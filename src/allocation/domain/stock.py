@@ -79,7 +79,8 @@ class Batch:
 
     def allocate(self, line: OrderLine) -> bool:
         """Take the line on, unless it is on a batch already or does not fit. Answers whether it did."""
-        if line.batchref is not None or not self.can_allocate(line):
+        free = self.purchased_quantity - self.allocated_quantity
+        if line.batchref is not None or line.qty > free or line.sku != self.sku:
             return False
         line.batchref = self.reference
         self.allocated_quantity += line.qty
