@@ -24,8 +24,9 @@ from allocation.service_layer.subscriptions import Backoff
 
 ANSWER_SECONDS = 30.0
 MOST_IN_A_BATCH, MOST_BATCH_BYTES = 5_000, 1_048_576
-LEASE_SECONDS = 3 * ANSWER_SECONDS
-"""What a subscription that pushes needs as `lease_seconds`: a round may take twice `ANSWER_SECONDS`."""
+LEASE_SECONDS = 6 * ANSWER_SECONDS
+"""What a subscription that pushes needs as `lease_seconds`: a delivery may take twice `ANSWER_SECONDS`, and in the
+first half of a lease another may begin."""
 
 HOUR = 3600.0
 PAUSES_SECONDS = (10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, HOUR, 3 * HOUR, 6 * HOUR)

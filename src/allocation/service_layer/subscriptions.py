@@ -293,7 +293,9 @@ class Line:
         settlement = Settlement(lease.seq, lanes)
         self._go_on(lease, lanes, settlement)
         for lane in lanes.values():
-            if lane.due_at is not None and lane.due_at <= now and not self._destination.is_away():
+            if self._destination.is_away() or self._clock.now() - now > timedelta(seconds=self._lease_seconds / 2):
+                break  # the other lanes are due in the next round as well, and this one must not outlast the lease
+            if lane.due_at is not None and lane.due_at <= now:
                 self._drain(lane, settlement)
         moved = settlement != Settlement(lease.seq, lanes)
         if not moved and not self._destination.is_away():
