@@ -159,7 +159,7 @@ def _handler(receiver: WebhookReceiver) -> type[BaseHTTPRequestHandler]:
             if reply.status != 204:
                 self.send_header("Content-Length", str(len(reply.body)))
             if reply.trickles:
-                self.send_header("X-Slow", "x" * 2000)
+                self.send_header("X-Slow", "x" * 150)
                 self._trickle()
                 return
             self.end_headers()
