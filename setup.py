@@ -30,6 +30,7 @@ DEV = [
     "pytest>=8.3",
     "ruff>=0.9",
     "schemathesis>=4",
+    "standardwebhooks>=1",  # verifies what we sign
 ]
 
 BENCH = [
@@ -65,6 +66,7 @@ setup(
         "click>=8.1",
         "flask>=3.1",
         "granian>=2",
+        "httpcore>=1",
         "lark>=1.2",
         "msgspec>=0.19",
         "pydantic>=2.10",

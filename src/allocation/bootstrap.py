@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from allocation.adapters.addresses import Reachable
 from allocation.adapters.brokers import registry
 from allocation.adapters.cache import MemoryCache
 from allocation.adapters.cached_views import CacheCounters, CachedViews
@@ -44,6 +45,7 @@ from allocation.service_layer.history.ports import History
 from allocation.service_layer.history.what_if import WhatIf
 from allocation.service_layer.messagebus import Handler, MessageBus
 from allocation.service_layer.ports import Channel, DeadLetters, Notifications
+from allocation.service_layer.pushing import Push
 from allocation.service_layer.read_models import ReadModels, Stock
 from allocation.service_layer.rules.rule import RuleParser
 from allocation.service_layer.subscriptions import (
@@ -309,6 +311,16 @@ def receivers_of(application: Application) -> dict[str, Receiver]:
     """What `ALLOCATION_RECEIVE_FROM` names, by scheme; nothing connects before it is used. Raises `SetupError`."""
     settings = application.settings
     return registry.receivers(settings.receive_from, settings.namespace, application.ids.new())
+
+
+def push_of(settings: Settings, clock: Clock, timer: Timer) -> Push:
+    """What pushes to subscribers' addresses; the caller closes it. Nothing connects before it is used."""
+    from allocation.adapters.guarded import Guarded
+    from allocation.adapters.webhooks import Webhooks
+
+    reachable = Reachable.of(settings.push_to_private)
+    http = Guarded(reachable.securely, reachable.plainly, timer)
+    return Webhooks(http, clock, timer, settings.push_origin, has_plain_http=bool(reachable.networks))
 
 
 def rule_parser(ids: Ids | None = None) -> RuleParser:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from allocation.adapters.addresses import Reachable
 from allocation.service_layer.errors import SetupError
 
 PREFIX = "ALLOCATION_"
@@ -63,6 +64,16 @@ class Settings(BaseSettings):
         description="Brokers that `allocation consumer` takes commands from, separated by spaces; empty: none",
         json_schema_extra={"secret": True},
     )
+    push_origin: str = Field(
+        "allocation",
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?$",
+        description="Name in which addresses are asked whether they want to be pushed to (WebHook-Request-Origin)",
+    )
+    push_to_private: str = Field(
+        "false",
+        description="Addresses beyond the public ones that may be pushed to, in plain HTTP as well: networks, as in "
+        "10.1.0.0/16 fd12::/16; true: everything; false: none",
+    )
     namespace: str = Field(
         "allocation",
         pattern=r"^[a-z][a-z0-9.-]{0,49}$",
@@ -80,6 +91,15 @@ class Settings(BaseSettings):
         1.0, ge=0, le=3600, description="Pause of the self-audit between two small steps; 0: none is done"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is written to the log")
+
+    @field_validator("push_to_private")
+    @classmethod
+    def _known_networks(cls, setting: str) -> str:
+        try:
+            Reachable.of(setting)
+        except ValueError as wrong:
+            raise ValueError(f"write true, false, or networks as in 10.1.0.0/16; {wrong}") from wrong
+        return setting
 
     @field_validator("database_url")
     @classmethod

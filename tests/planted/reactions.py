@@ -33,7 +33,7 @@ PLANTS: list[Plant] = [
         "a lane never parks",
         LINE_TESTS + "test_a_lane_is_parked_after_its_attempts_and_tried_again_when_told",
         LANES,
-        "        parked = attempts >= self._backoff.attempts\n",
+        "        parked = isinstance(failure, RejectedForGood) or self._backoff.gives_up(attempts)\n",
         "        parked = False\n",
     ),
     plant(

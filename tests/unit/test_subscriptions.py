@@ -32,7 +32,7 @@ CHAIR, TABLE = "RED-CHAIR", "SMALL-TABLE"
 class Shop:
     """A shop in memory with one subscription to `Allocated`, whose destination does as the test says."""
 
-    def __init__(self, settle_seconds: float = 0.0) -> None:
+    def __init__(self, settle_seconds: float = 0.0, backoff: Backoff | None = None) -> None:
         self.clock = SetClock()
         self.store = MemoryStore(CountingIds(), self.clock)
         self.bus = MessageBus(
@@ -42,7 +42,12 @@ class Shop:
         self.delivered: list[str] = []
         self.fails: dict[str, Exception] = {}
         subscription = Subscription(
-            "mail", frozenset({Allocated}), one_by_one(self.deliver), page=5, settle_seconds=settle_seconds
+            "mail",
+            frozenset({Allocated}),
+            one_by_one(self.deliver),
+            page=5,
+            settle_seconds=settle_seconds,
+            backoff=backoff,
         )
         self.line = Line(subscription, self.subscriptions, self.clock, Backoff(lambda: 0.0, attempts=3))
         self.subscriptions.join("mail", from_the_beginning=True)

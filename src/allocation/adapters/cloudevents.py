@@ -17,7 +17,7 @@ from allocation.adapters.serialization import BadMessage
 from allocation.service_layer.broker import Message
 
 SOURCE = "/allocation"
-JSON, STRUCTURED = "application/json", "application/cloudevents+json"
+JSON, STRUCTURED, BATCH = "application/json", "application/cloudevents+json", "application/cloudevents-batch+json"
 PREFIX = "ce-"
 
 _encode = msgspec.json.Encoder().encode

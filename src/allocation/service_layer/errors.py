@@ -3,7 +3,12 @@
 ServiceError
 ├── IdReused           another command came under an id that was already used
 ├── UnknownPosition    a place that the log does not have
+├── Rejected           a destination looked at a message and will not have it
+│   └── RejectedForGood  and never will: it is not tried again by itself
+├── LeaseLost          somebody else delivers by now
+├── Gone               a destination said that it is not there any more, and never will be
 └── Unavailable        the store cannot be reached; nothing was done
+    ├── Busy             a destination asks to be left alone for so many seconds
     ├── Conflict         others changed the same products meanwhile; retried, then told
     ├── OutcomeUnknown   the store went away while it committed and has not come back: it may be done
     ├── Overloaded       too many commands wait already; this one was not begun
@@ -39,12 +44,28 @@ class Rejected(ServiceError):
     """A destination looked at a message and will not have it."""
 
 
+class RejectedForGood(Rejected):
+    """It will not have this message however often it is told: parked at once, until somebody says otherwise."""
+
+
+class Gone(ServiceError):
+    """A destination has gone for good, and said so (HTTP: 410). Nothing is to be sent there any more."""
+
+
 class LeaseLost(ServiceError):
     """The time of a lease ran out and somebody else took it; nothing was written."""
 
 
 class Unavailable(ServiceError):
     """Try again later: nothing was done, unless it says otherwise."""
+
+
+class Busy(Unavailable):
+    """The destination is there, and says when to come again: `retry_after_seconds` from now. That is no failure."""
+
+    def __init__(self, message: str, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Conflict(Unavailable):

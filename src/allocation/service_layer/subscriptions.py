@@ -17,18 +17,38 @@ from datetime import datetime, timedelta
 
 from allocation.domain.events import Event
 from allocation.service_layer.envelope import Clock, EventEnvelope, LogPosition
-from allocation.service_layer.errors import Unavailable
+from allocation.service_layer.errors import Busy, RejectedForGood, Unavailable
 from allocation.service_layer.read_models import ReadModels
 
 Outcomes = Sequence[Exception | None]
 """What became of each event, in order: None, delivered; `Unavailable`, the destination is away, nothing from here on
-was tried; anything else, this one was refused, and later ones of its key were not tried."""
+was tried (`Busy`: and when to come again); anything else, this one was refused, and later ones of its key were not
+tried."""
 
 Deliver = Callable[[Sequence[EventEnvelope], ReadModels], Outcomes]
 """Hands events over, in order. A projection records in `ReadModels` what is to be written with the cursor."""
 
 
 USUAL_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait after the n-th attempt: doubling from `first_seconds` to `most_seconds`, stretched by up to half
+    by `jitter()` (0 to 1); after `attempts` a lane is parked."""
+
+    jitter: Callable[[], float]
+    first_seconds: float = 1.0
+    most_seconds: float = 3600.0
+    attempts: int = 10
+
+    def seconds(self, attempt: int) -> float:
+        """How long to wait after this attempt (1, 2, ...)."""
+        return min(self.first_seconds * 2.0 ** (attempt - 1), self.most_seconds) * (1 + self.jitter() / 2)
+
+    def gives_up(self, attempts: int) -> bool:
+        """Whether a lane is parked after so many attempts."""
+        return attempts >= self.attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +60,8 @@ class Subscription:
     the cursor may lag behind what was delivered, for one whose destination knows what it was given: writing the cursor
     costs more than such a delivery, and after a crash that much is delivered again.
     `idle` is called with its place whenever it has nothing to deliver; it may raise `Unavailable`.
+    `backoff`: a schedule of its own in place of the worker's, for lanes and for a destination that is away.
+    `lease_seconds`: the lease it needs if a round of it may take longer than the worker's allows.
     """
 
     name: str
@@ -50,6 +72,8 @@ class Subscription:
     page: int = USUAL_PAGE
     idle: Callable[[LogPosition], None] | None = None
     settle_seconds: float = 0.0
+    backoff: Backoff | None = None
+    lease_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,43 +219,42 @@ class SubscriptionStore(ABC):
         is given and is not its next event any more: said twice, it is done once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How long to wait after the n-th attempt: doubling from `first_seconds` to `most_seconds`, stretched by up to half
-    by `jitter()` (0 to 1); after `attempts` a lane is parked."""
-
-    jitter: Callable[[], float]
-    first_seconds: float = 1.0
-    most_seconds: float = 3600.0
-    attempts: int = 10
-
-    def seconds(self, attempt: int) -> float:
-        return min(self.first_seconds * 2.0 ** (attempt - 1), self.most_seconds) * (1 + self.jitter() / 2)
-
-
 LONGEST_ABSENCE_SECONDS = 15.0
 
 
 class Destination:
     """Where a subscription delivers, in whichever partition: left alone for a while after it was away, but never for
-    longer than `LONGEST_ABSENCE_SECONDS`, so that it is soon noticed to be back."""
+    longer than `longest_seconds`, so that it is soon noticed to be back."""
 
-    def __init__(self, clock: Clock, backoff: Backoff) -> None:
-        self._clock, self._backoff = clock, backoff
+    def __init__(self, clock: Clock, backoff: Backoff, longest_seconds: float = LONGEST_ABSENCE_SECONDS) -> None:
+        self._clock, self._backoff, self._longest_seconds = clock, backoff, longest_seconds
         self._failures = 0
         self._away_until: datetime | None = None
+
+    @classmethod
+    def of(cls, subscription: Subscription, clock: Clock, usual: Backoff) -> Destination:
+        """That of a subscription. A schedule of its own is kept to, however long its pauses are."""
+        if subscription.backoff is None:
+            return cls(clock, usual)
+        return cls(clock, subscription.backoff, float("inf"))
 
     def is_away(self) -> bool:
         """Whether it was away a moment ago; it is left alone until it may be back."""
         return self._away_until is not None and self._clock.now() < self._away_until
 
-    def was_away(self) -> None:
+    def was_away(self, failure: Exception | None = None) -> None:
+        """It could not be reached. One that says when to come again (`Busy`) is left alone for just so long."""
+        if isinstance(failure, Busy):
+            self._pause(failure.retry_after_seconds)
+            return
         self._failures += 1
-        pause_seconds = min(self._backoff.seconds(self._failures), LONGEST_ABSENCE_SECONDS)
-        self._away_until = self._clock.now() + timedelta(seconds=pause_seconds)
+        self._pause(min(self._backoff.seconds(self._failures), self._longest_seconds))
 
     def was_there(self) -> None:
         self._failures = 0
+
+    def _pause(self, seconds: float) -> None:
+        self._away_until = self._clock.now() + timedelta(seconds=seconds)
 
 
 class Line:
@@ -250,8 +273,9 @@ class Line:
         destination: Destination | None = None,
     ) -> None:
         self._subscription, self._store, self._clock = subscription, store, clock
-        self._destination = destination or Destination(clock, backoff)
-        self._backoff, self._page, self._lease_seconds = backoff, subscription.page, lease_seconds
+        self._destination = destination or Destination.of(subscription, clock, backoff)
+        self._backoff, self._page = subscription.backoff or backoff, subscription.page
+        self._lease_seconds = max(lease_seconds, subscription.lease_seconds)
         self._without_lanes: int | None = None  # the epoch in which there are none: only the lease's owner opens them
         self._unsettled_since: datetime | None = None
         self.is_behind = False
@@ -269,7 +293,9 @@ class Line:
         settlement = Settlement(lease.seq, lanes)
         self._go_on(lease, lanes, settlement)
         for lane in lanes.values():
-            if lane.due_at is not None and lane.due_at <= now and not self._destination.is_away():
+            if self._destination.is_away() or self._clock.now() - now > timedelta(seconds=self._lease_seconds / 2):
+                break  # the other lanes are due in the next round as well, and this one must not outlast the lease
+            if lane.due_at is not None and lane.due_at <= now:
                 self._drain(lane, settlement)
         moved = settlement != Settlement(lease.seq, lanes)
         if not moved and not self._destination.is_away():
@@ -310,8 +336,8 @@ class Line:
         if self._subscription.idle is not None:
             try:
                 self._subscription.idle(LogPosition(lease.partition, lease.seq))
-            except Unavailable:
-                self._destination.was_away()
+            except Unavailable as away:
+                self._destination.was_away(away)
             else:
                 self._destination.was_there()
 
@@ -359,8 +385,9 @@ class Line:
             return {}
         outcomes = zip(events, self._subscription.deliver(events, settlement.read_models), strict=True)
         refused = {logged.id: failure for logged, failure in outcomes if failure is not None}
-        if any(isinstance(failure, Unavailable) for failure in refused.values()):
-            self._destination.was_away()
+        away = next((failure for failure in refused.values() if isinstance(failure, Unavailable)), None)
+        if away is not None:
+            self._destination.was_away(away)
         else:
             self._destination.was_there()
         return refused
@@ -369,7 +396,7 @@ class Line:
         attempts = lane.attempts + 1
         due = self._clock.now() + timedelta(seconds=self._backoff.seconds(attempts))
         reason = f"{type(failure).__name__}: {failure}"[:1000]
-        parked = attempts >= self._backoff.attempts
+        parked = isinstance(failure, RejectedForGood) or self._backoff.gives_up(attempts)
         return Lane(
             lane.subscription, lane.key, lane.partition, lane.next_seq, attempts, None if parked else due, reason
         )

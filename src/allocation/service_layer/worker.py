@@ -77,7 +77,7 @@ class Worker:
         self._share = FairShare(len(subscriptions) * partitions, self._live_workers, clock, lease_seconds)
         self._runs = []
         for s in subscriptions:
-            destination = Destination(clock, backoff)
+            destination = Destination.of(s, clock, backoff)
             lines = [
                 Line(s, store, clock, backoff, lease_seconds=lease_seconds, destination=destination)
                 for _ in range(partitions)
@@ -131,10 +131,11 @@ class Worker:
         if held is not None and self._share.is_too_much(subscription.name, partition):
             self.release(held)
             held = None
-        if held is not None and held.until - self._clock.now() > timedelta(seconds=self._lease_seconds / 2):
+        lease_seconds = max(self._lease_seconds, subscription.lease_seconds)
+        if held is not None and held.until - self._clock.now() > timedelta(seconds=lease_seconds / 2):
             return held
         patience_seconds = 0.0 if held is not None else self._share.patience_seconds()
-        lease = self._store.lease(subscription.name, partition, self._owner, self._lease_seconds, patience_seconds)
+        lease = self._store.lease(subscription.name, partition, self._owner, lease_seconds, patience_seconds)
         (self._share.lost if lease is None else self._share.took)(subscription.name, partition)
         return lease
 

@@ -1,0 +1,259 @@
+"""Webhooks: CloudEvents pushed to an address that a subscriber names, signed as Standard Webhooks has it.
+
+One event goes in structured mode, several as a batch (CloudEvents HTTP binding, 3.2 and 3.3). Before the first one the
+address has to consent (CloudEvents Webhook, section 4): an answer alone is no consent, else anybody could have us
+flood anybody.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from hashlib import sha256
+from hmac import digest
+from urllib.parse import urlsplit
+
+import httpcore
+
+from allocation.adapters.cloudevents import BATCH, STRUCTURED, structured
+from allocation.adapters.guarded import Answer, Guarded, NoAnswer, NotReached
+from allocation.service_layer.broker import Message
+from allocation.service_layer.envelope import Clock
+from allocation.service_layer.errors import Busy, Gone, Rejected, Unavailable
+from allocation.service_layer.pushing import BadSink, Push, Sink, outcome_of
+from allocation.service_layer.waiting import Timer
+
+SECRET_PREFIX, SECRET_BYTES = "whsec_", range(24, 65)  # Standard Webhooks, "Signature scheme"
+ASKED_RATE = 60_000  # requests a minute; what is allowed is the receiver's to say
+RATE_WINDOW_SECONDS = 60.0
+LONGEST_RETRY_AFTER_SECONDS = 86_400.0
+SAID_LENGTH = 200
+
+_URL = re.compile(r"https?://[!-~]{1,2000}\Z")
+_RATE = re.compile(r"[1-9][0-9]{0,8}\Z")
+
+Numbered = Sequence[tuple[int, Message]]
+
+
+@dataclass(slots=True)
+class _Consent:
+    """What an address has agreed to: so many requests a minute, or any number."""
+
+    rate: int | None
+    window_ends: float = 0.0
+    used: int = 0
+
+    def wait_seconds(self, now: float) -> float:
+        """How long to wait before the next request; 0: it may go, and is counted."""
+        if self.rate is None:
+            return 0.0
+        if now >= self.window_ends:
+            self.window_ends, self.used = now + RATE_WINDOW_SECONDS, 0
+        if self.used >= self.rate:
+            return self.window_ends - now
+        self.used += 1
+        return 0.0
+
+
+class Webhooks(Push):
+    """`origin` is the name in which consent is asked for. `has_plain_http`: whether `http:` may be named at all."""
+
+    def __init__(self, http: Guarded, clock: Clock, timer: Timer, origin: str, has_plain_http: bool = False) -> None:
+        self._http, self._clock, self._timer, self._origin = http, clock, timer, origin
+        self._schemes = {"https", "http"} if has_plain_http else {"https"}
+        self._consents: dict[str, _Consent] = {}
+
+    def check(self, sink: Sink) -> None:
+        _url_of(sink.url, self._schemes)
+        for secret in sink.secret.split() or [""]:
+            _key_of(secret)
+        if sink.most < 1 or sink.most_bytes < 1 or sink.answer_seconds <= 0:
+            raise BadSink("a request has one event or more, and some time")
+
+    def push(self, sink: Sink, messages: Sequence[Message]) -> Sequence[Exception | None]:
+        if not messages:
+            return []
+        begin = self._timer.seconds()
+        try:
+            self.check(sink)
+            consent = self._consent(sink)
+        except BadSink as bad:
+            return [Unavailable(f"nothing can be pushed there: {bad}")] * len(messages)
+        except Unavailable as away:
+            return [away] * len(messages)
+        return self._send_all(sink, consent, messages, begin)
+
+    def forget(self, sink: Sink) -> None:
+        self._consents.pop(sink.url, None)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _send_all(
+        self, sink: Sink, consent: _Consent, messages: Sequence[Message], begin: float
+    ) -> Sequence[Exception | None]:
+        outcomes: list[Exception | None] = [None] * len(messages)
+        refused: dict[str, Exception] = {}
+        waiting = deque(_requests(sink, list(enumerate(messages))))
+        while waiting:
+            batch = waiting.popleft()
+            for number, message in batch:
+                outcomes[number] = refused.get(message.key)
+            if not (batch := [(n, message) for n, message in batch if message.key not in refused]):
+                continue
+            failure = self._no_time(sink, consent, begin) or self._send(sink, [message for _, message in batch])
+            if isinstance(failure, Unavailable):
+                first = batch[0][0]
+                return outcomes[:first] + [failure] * (len(messages) - first)
+            if isinstance(failure, _OneOfThem):
+                waiting.extendleft((batch[len(batch) // 2 :], batch[: len(batch) // 2]))
+                continue
+            if failure is not None:
+                for number, message in batch:
+                    outcomes[number] = refused[message.key] = failure
+        return outcomes
+
+    def _no_time(self, sink: Sink, consent: _Consent, begin: float) -> Exception | None:
+        """Whether the call has taken its time, or the address its share of this minute."""
+        now = self._timer.seconds()
+        if now - begin >= sink.answer_seconds:
+            return Busy("the rest comes in the next round", 0.0)
+        wait_seconds = consent.wait_seconds(now)
+        return Busy(f"it allows {consent.rate} requests a minute", wait_seconds) if wait_seconds else None
+
+    def _send(self, sink: Sink, messages: Sequence[Message]) -> Exception | None:
+        try:
+            answer = self._http.send("POST", *self._request(sink, messages), sink.answer_seconds)
+        except NotReached as away:
+            return Unavailable(str(away))
+        except NoAnswer as silence:
+            return Rejected(str(silence))
+        try:
+            failure = self._meaning(answer)
+        except Gone:
+            self.forget(sink)
+            raise
+        is_about_all = len(messages) == 1 or answer.status not in _OneOfThem.STATUSES
+        return failure if is_about_all else _OneOfThem(str(failure))
+
+    def _request(self, sink: Sink, messages: Sequence[Message]) -> tuple[httpcore.URL, Mapping[str, str], bytes]:
+        """Each alone as it is; several in a batch, whose id follows from theirs: told again, it has it again."""
+        events = [structured(message) for message in messages]
+        if sink.most == 1:
+            [body], media_type, delivery_id = events, STRUCTURED, messages[0].id
+        else:
+            body, media_type = b"[" + b",".join(events) + b"]", BATCH
+            delivery_id = "batch_" + sha256("\n".join(message.id for message in messages).encode()).hexdigest()[:32]
+        url = _url_of(sink.url, self._schemes)
+        signed = signature_headers(sink.secret, delivery_id, int(self._clock.now().timestamp()), body)
+        return url, {"host": _host(sink.url), "content-type": media_type, **signed}, body
+
+    def _consent(self, sink: Sink) -> _Consent:
+        """What was agreed to, or is now. Raises `Gone`, and `Unavailable` where there is no consent."""
+        if not sink.asks_consent:
+            return self._consents.setdefault(sink.url, _Consent(None))
+        if (found := self._consents.get(sink.url)) is None:
+            found = self._consents[sink.url] = self._ask(sink)
+        return found
+
+    def _ask(self, sink: Sink) -> _Consent:
+        asking = {
+            "host": _host(sink.url),
+            "webhook-request-origin": self._origin,
+            "webhook-request-rate": str(ASKED_RATE),
+        }
+        try:
+            url = _url_of(sink.url, self._schemes)
+            answer = self._http.send("OPTIONS", url, asking, b"", sink.answer_seconds)
+        except (NotReached, NoAnswer) as away:
+            raise Unavailable(str(away)) from away
+        failure = self._meaning(answer)
+        if failure is not None:
+            raise failure if isinstance(failure, Unavailable) else Unavailable(f"asked for consent, {failure}")
+        origin, rate = (answer.headers.get(f"webhook-allowed-{what}", "").strip() for what in ("origin", "rate"))
+        if origin not in ("*", self._origin) or not (rate == "*" or _RATE.match(rate)):
+            raise Unavailable(f"it did not consent to be pushed to by {self._origin}")
+        return _Consent(None if rate == "*" else int(rate))
+
+    def _meaning(self, answer: Answer) -> Exception | None:
+        said = answer.body[:SAID_LENGTH].decode("utf-8", "replace")
+        words = "".join(c if c.isprintable() else " " for c in said).strip()
+        return outcome_of(answer.status, words, self._retry_after(answer.headers.get("retry-after", "").strip()))
+
+    def _retry_after(self, said: str) -> float | None:
+        """Seconds, from seconds or a date (RFC 9110, section 10.2.3); None: it says nothing of the kind."""
+        if said.isascii() and said.isdigit():
+            seconds = float(said[:10])
+        else:
+            try:
+                seconds = (parsedate_to_datetime(said) - self._clock.now()).total_seconds()
+            except (ValueError, TypeError, OverflowError):
+                return None
+        return min(max(seconds, 1.0), LONGEST_RETRY_AFTER_SECONDS)
+
+
+class _OneOfThem(Exception):
+    """A batch was refused, of which one event may be to blame, or the sum of all."""
+
+    STATUSES = frozenset({400, 413})
+
+
+def signature_headers(secrets: str, delivery_id: str, seconds: int, body: bytes) -> dict[str, str]:
+    """The three headers of Standard Webhooks, with a signature for each secret. Raises `BadSink`."""
+    signed = f"{delivery_id}.{seconds}.".encode() + body
+    signatures = (b64encode(digest(_key_of(secret), signed, "sha256")).decode() for secret in secrets.split())
+    return {
+        "webhook-id": delivery_id,
+        "webhook-timestamp": str(seconds),
+        "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
+    }
+
+
+def _key_of(secret: str) -> bytes:
+    try:
+        key = b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    except ValueError:
+        key = b""
+    if not secret.startswith(SECRET_PREFIX) or len(key) not in SECRET_BYTES:
+        raise BadSink("a secret is whsec_ and the Base64 of 24 to 64 bytes")
+    return key
+
+
+def _url_of(url: str, schemes: set[str]) -> httpcore.URL:
+    """Raises `BadSink`."""
+    if not _URL.match(url):
+        raise BadSink("write the address as https://HOST/PATH, in up to 2,000 printable ASCII characters")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as wrong:
+        raise BadSink(f"the address cannot be read: {wrong}") from wrong
+    if parts.scheme not in schemes:
+        raise BadSink("the address has to begin with https:, unless ALLOCATION_PUSH_TO_PRIVATE names networks")
+    if not host or "@" in parts.netloc or "#" in url or "\\" in url:
+        raise BadSink("the address names a host, and holds no user, fragment or backslash")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return httpcore.URL(scheme=parts.scheme, host=host, port=port, target=target)
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc
+
+
+def _requests(sink: Sink, numbered: Numbered) -> Iterator[Numbered]:
+    """What goes together: up to `most` events and `most_bytes`; one that is larger goes alone."""
+    batch: list[tuple[int, Message]] = []
+    size_bytes = 0
+    for number, message in numbered:
+        length = len(structured(message)) + 1 if sink.most > 1 else 0
+        if batch and (len(batch) >= sink.most or size_bytes + length > sink.most_bytes):
+            yield batch
+            batch, size_bytes = [], 0
+        batch.append((number, message))
+        size_bytes += length
+    if batch:
+        yield batch

@@ -1,0 +1,142 @@
+"""Bugs of pushing, and of letting strangers name addresses."""
+
+from tests.planted import Plant, plant
+
+PUSHING, LINES = "service_layer/pushing.py", "service_layer/subscriptions.py"
+WEBHOOKS, GUARDED, ADDRESSES = (f"adapters/{name}.py" for name in ("webhooks", "guarded", "addresses"))
+MEANING, HOOKS = "unit/test_pushing.py::", "integration/test_webhooks.py::"
+REACHED = "unit/test_addresses.py::"
+
+PLANTS: list[Plant] = [
+    plant(
+        "a redirect is followed",
+        HOOKS + "test_a_redirect_is_a_failure_and_is_not_followed",
+        WEBHOOKS,
+        '            answer = self._http.send("POST", *self._request(sink, messages), sink.answer_seconds)\n',
+        "            url, headers, body = self._request(sink, messages)\n"
+        '            answer = self._http.send("POST", url, headers, body, sink.answer_seconds)\n'
+        '            while "location" in answer.headers:\n'
+        '                url = httpcore.URL(answer.headers["location"])\n'
+        '                answer = self._http.send("POST", url, headers, body, sink.answer_seconds)\n',
+    ),
+    plant(
+        "a redirect counts as an acknowledgement",
+        MEANING + "test_each_status_means_what_event_grid_says",
+        PUSHING,
+        "    if 200 <= status <= 204:\n",
+        "    if 200 <= status < 400:\n",
+    ),
+    plant(
+        "410 is tried again",
+        HOOKS + "test_after_410_nothing_more_is_sent",
+        PUSHING,
+        "        raise Gone(words)\n",
+        "        return Rejected(words)\n",
+    ),
+    plant(
+        "400 is tried again",
+        MEANING + "test_what_was_rejected_for_good_is_parked_at_once_and_holds_up_no_other_key",
+        LINES,
+        "        parked = isinstance(failure, RejectedForGood) or self._backoff.gives_up(attempts)\n",
+        "        parked = self._backoff.gives_up(attempts)\n",
+    ),
+    plant(
+        "Retry-After is not heeded",
+        HOOKS + "test_retry_after_is_honoured_in_both_its_forms",
+        WEBHOOKS,
+        "        if said.isascii() and said.isdigit():\n",
+        "        if said:\n            return None\n        if said.isascii() and said.isdigit():\n",
+    ),
+    plant(
+        "a receiver that asks for a pause is paused by the schedule",
+        MEANING + "test_a_busy_sink_is_left_alone_as_long_as_it_says_and_that_is_no_failure",
+        LINES,
+        "        if isinstance(failure, Busy):\n",
+        "        if False:\n",
+    ),
+    plant(
+        "pushes are retried as brokers are",
+        MEANING + "test_a_subscription_may_carry_a_schedule_of_its_own",
+        LINES,
+        "        self._backoff, self._page = subscription.backoff or backoff, subscription.page\n",
+        "        self._backoff, self._page = backoff, subscription.page\n",
+    ),
+    plant(
+        "nothing is signed",
+        HOOKS + "test_an_event_comes_signed_in_structured_mode",
+        WEBHOOKS,
+        '        return url, {"host": _host(sink.url), "content-type": media_type, **signed}, body\n',
+        '        signed.pop("webhook-signature")\n'
+        '        return url, {"host": _host(sink.url), "content-type": media_type, **signed}, body\n',
+    ),
+    plant(
+        "the body is not part of the signature",
+        HOOKS + "test_an_event_comes_signed_in_structured_mode",
+        WEBHOOKS,
+        '    signed = f"{delivery_id}.{seconds}.".encode() + body\n',
+        '    signed = f"{delivery_id}.{seconds}.".encode()\n',
+    ),
+    plant(
+        "any answer is consent",
+        HOOKS + "test_without_consent_nothing_is_pushed",
+        WEBHOOKS,
+        '        if origin not in ("*", self._origin) or not (rate == "*" or _RATE.match(rate)):\n',
+        "        if False:\n",
+    ),
+    plant(
+        "consent is asked for each time",
+        HOOKS + "test_consent_is_asked_for_once_and_may_be_for_our_origin",
+        WEBHOOKS,
+        "            found = self._consents[sink.url] = self._ask(sink)\n",
+        "            found = self._ask(sink)\n",
+    ),
+    plant(
+        "the allowed rate is not kept to",
+        HOOKS + "test_no_more_are_pushed_in_a_minute_than_is_allowed",
+        WEBHOOKS,
+        "        if self.used >= self.rate:\n",
+        "        if False:\n",
+    ),
+    plant(
+        "what is behind a refused event of its key is sent",
+        HOOKS + "test_what_is_refused_for_good_holds_up_its_own_key_only",
+        WEBHOOKS,
+        "            if not (batch := [(n, message) for n, message in batch if message.key not in refused]):\n",
+        "            if not batch:\n",
+    ),
+    plant(
+        "a private address is connected to",
+        HOOKS + "test_a_name_that_leads_to_a_private_address_is_not_connected_to",
+        GUARDED,
+        "        for address in filter(self._allowed, self._addresses(host, port)):\n",
+        "        for address in self._addresses(host, port):\n",
+    ),
+    plant(
+        "the name is looked up again behind the check",
+        HOOKS + "test_the_address_that_was_checked_is_the_one_connected_to",
+        GUARDED,
+        "self._network.connect_tcp(address, port, left",
+        "self._network.connect_tcp(host, port, left",
+    ),
+    plant(
+        "an IPv4 address in IPv6 form passes",
+        REACHED + "test_whatever_is_not_public_is_not_reached",
+        ADDRESSES,
+        "    if found in NAT64:\n        return IPv4Address(int(found) & 0xFFFF_FFFF)\n",
+        "    if found in NAT64:\n        return IPv4Address('1.1.1.1')\n",
+    ),
+    plant(
+        "plain HTTP to anywhere",
+        REACHED + "test_public_addresses_are_reached_with_tls_only",
+        ADDRESSES,
+        "        return found is not None and self._lists(found)\n",
+        "        return found is not None and (self._lists(found) or _is_public(found))\n",
+    ),
+    plant(
+        "each read has the whole time anew",
+        HOOKS + "test_an_answer_that_trickles_in_has_no_more_time_than_another",
+        GUARDED,
+        "        return self._stream.read(max_bytes, _some(self._deadline.left(), httpcore.ReadTimeout))\n",
+        "        return self._stream.read(max_bytes, 5.0)\n",
+    ),
+]

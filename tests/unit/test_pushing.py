@@ -1,0 +1,116 @@
+"""What an answer means for what was pushed, and when it is tried again."""
+
+from dataclasses import replace
+
+import pytest
+
+from allocation.service_layer.errors import Busy, Gone, Rejected, RejectedForGood, Unavailable
+from allocation.service_layer.pushing import KEPT_SECONDS, Sink, event_grid_schedule, outcome_of
+from allocation.service_layer.subscriptions import Backoff, Destination, Subscription, one_by_one
+from tests.fakes import SetClock
+from tests.unit.test_subscriptions import CHAIR, Shop, chairs, tables
+
+MEANT = {
+    **dict.fromkeys((200, 201, 202, 203, 204), type(None)),
+    **dict.fromkeys((400, 401, 403, 413), RejectedForGood),
+    **dict.fromkeys((408, 429, 502, 503, 504), Unavailable),
+    **dict.fromkeys((205, 206, 301, 302, 303, 307, 308, 404, 405, 409, 422, 500, 501, 599), Rejected),
+}
+
+
+@pytest.mark.parametrize("status", MEANT)
+def test_each_status_means_what_event_grid_says(status: int) -> None:
+    assert type(outcome_of(status)) is MEANT[status]
+
+
+def test_gone_is_for_the_whole_sink() -> None:
+    with pytest.raises(Gone):
+        outcome_of(410)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_who_says_when_to_come_again_is_left_alone_for_so_long(status: int) -> None:
+    busy = outcome_of(status, "later", 120.0)
+    assert isinstance(busy, Busy)
+    assert busy.retry_after_seconds == 120.0
+
+
+def test_the_schedule_is_event_grids() -> None:
+    schedule = event_grid_schedule(lambda: 0.0)
+    minutes = [schedule.seconds(n) / 60 for n in range(1, 13)]
+    assert minutes == [1 / 6, 0.5, 1, 5, 10, 30, 60, 180, 360, 720, 720, 720]
+    assert event_grid_schedule(lambda: 1.0).seconds(1) == 15
+
+
+def test_an_event_is_parked_after_a_day_or_thirty_attempts() -> None:
+    schedule = event_grid_schedule(lambda: 0.0)
+    last = next(n for n in range(1, 31) if schedule.gives_up(n))
+    assert sum(schedule.seconds(n) for n in range(1, last)) <= KEPT_SECONDS
+    assert sum(schedule.seconds(n) for n in range(1, last + 1)) > KEPT_SECONDS
+    assert replace(schedule, attempts=3).gives_up(3)
+
+
+def test_a_secret_is_not_shown() -> None:
+    assert "whsec" not in repr(Sink("https://example.com", "whsec_c2VjcmV0"))
+
+
+# What the lines of a subscription make of it
+
+
+def pushed_shop() -> Shop:
+    return Shop(backoff=event_grid_schedule(lambda: 0.0))
+
+
+def test_a_subscription_may_carry_a_schedule_of_its_own() -> None:
+    shop = pushed_shop()
+    shop.fails["c1"] = Rejected("it answered 500")
+    shop.do(*chairs("c1"))
+    for seconds in (10, 30, 60, 300):
+        shop.rounds()
+        [lane] = shop.subscriptions.lanes()
+        assert lane.due_at is not None
+        assert (lane.due_at - shop.clock.now()).total_seconds() == seconds
+        shop.clock.step(seconds)
+    shop.fails.clear()
+    shop.rounds()
+    assert shop.delivered == ["c1"]
+
+
+def test_what_was_rejected_for_good_is_parked_at_once_and_holds_up_no_other_key() -> None:
+    shop = pushed_shop()
+    shop.fails["c1"] = RejectedForGood("it answered 400")
+    shop.do(*chairs("c1", "c2"), *tables("t1"))
+    shop.rounds()
+    [lane] = shop.subscriptions.lanes()
+    assert (lane.key, lane.attempts, lane.due_at) == (CHAIR, 1, None)
+    assert shop.delivered == ["t1"]
+
+
+def test_a_sink_that_is_away_is_asked_by_the_schedule_and_loses_nothing() -> None:
+    shop = pushed_shop()
+    shop.fails["c1"] = Unavailable("connection refused")
+    shop.do(*chairs("c1"), *tables("t1"))
+    for seconds in (10, 30, 60, 300, 600, 1800, 3600, 10_800, 21_600, 43_200, 43_200, 43_200):
+        shop.rounds()
+        shop.clock.step(seconds - 1)
+        assert shop.line.round(shop.lease) == (shop.lease, False), "too early"
+        shop.clock.step(1)
+    shop.fails.clear()
+    shop.rounds()
+    assert shop.delivered == ["c1", "t1"]
+
+
+def test_a_busy_sink_is_left_alone_as_long_as_it_says_and_that_is_no_failure() -> None:
+    clock = SetClock()
+    destination = Destination.of(
+        Subscription("hook", frozenset(), one_by_one(lambda logged, written: None)), clock, Backoff(lambda: 0.0)
+    )
+    for _ in range(9):
+        destination.was_away(Busy("it answered 429", 120.0))
+        clock.step(119)
+        assert destination.is_away()
+        clock.step(1)
+        assert not destination.is_away()
+    destination.was_away(Unavailable("connection refused"))
+    clock.step(1)
+    assert not destination.is_away(), "the first pause is the shortest"
