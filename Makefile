@@ -24,8 +24,11 @@ serve: base  ## the service on this machine; ALLOCATION_... variables set it up 
 storefront: base  ## a second small program that lives on what the service tells, on port 5006 (examples/storefront)
 	@exec $(BIN)/python -m examples.storefront $(ARGS)
 
-test: dev  ## every test, with a real PostgreSQL and a real Redis
-	@$(BIN)/python -m pytest $(ARGS)
+# Two processes share the tests, each with private servers. A Redis that is named is emptied by each test: one, then.
+TEST_PROCESSES ?= $(if $(ALLOCATION_TEST_REDIS_URL),0,2)
+
+test: dev  ## every test, with a real PostgreSQL, Redis and Kafka
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 test-faults: dev  ## 200 crashes under load at named points, and what is so afterwards (ALLOCATION_TEST_FAULTS=200)
 	@ALLOCATION_TEST_FAULTS=$${ALLOCATION_TEST_FAULTS:-200} $(BIN)/python -m pytest -s tests/faults/test_campaign.py $(ARGS)

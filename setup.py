@@ -28,6 +28,7 @@ DEV = [
     "openapi-spec-validator>=0.7",
     "psutil>=6",
     "pytest>=8.3",
+    "pytest-xdist>=3.6",
     "ruff>=0.9",
     "schemathesis>=4",
     "standardwebhooks>=1",  # verifies what we sign

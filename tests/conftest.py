@@ -2,18 +2,18 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.notes import note, noted
 from tests.servers.kafka import Kafka, kafka_for_tests
 from tests.servers.postgres import Postgres, postgres
 from tests.servers.proxy import PostgresProxy
 from tests.servers.redis import Redis, redis_for_tests
 
-pytest_plugins = ["tests.no_silent_skips"]
-
-SERVERS = pytest.StashKey[list[str]]()
+pytest_plugins = ["tests.across_processes", "tests.no_silent_skips"]
 
 
 def pytest_configure() -> None:
@@ -27,27 +27,24 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 
-MEASURED = pytest.StashKey[list[str]]()
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash.get(MEASURED, []):
+    for line in noted(config, "measured"):
         terminalreporter.write_line(f"measured: {line}")
-    servers = config.stash.setdefault(SERVERS, [])
+    servers = sorted(set(noted(config, "servers")))
     terminalreporter.write_line(f"servers used: {'; '.join(servers) or 'none'}")
 
 
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Takes a line about what a test measured; they stand at the end of the run."""
-    return request.config.stash.setdefault(MEASURED, []).append
+    return partial(note, request.config, "measured")
 
 
 @pytest.fixture(scope="session")
 def postgres_server(request: pytest.FixtureRequest) -> Iterator[Postgres]:
     """One PostgreSQL for the whole session. To kill one, start a `PrivatePostgres` of your own."""
     with postgres() as server:
-        request.config.stash.setdefault(SERVERS, []).append(server.source)
+        note(request.config, "servers", server.source)
         yield server
 
 
@@ -70,7 +67,7 @@ def postgres_proxy(postgres_url: str) -> Iterator[PostgresProxy]:
 def redis_server(request: pytest.FixtureRequest) -> Iterator[Redis]:
     """One Redis for the whole session. To kill one, start a `PrivateRedis` of your own."""
     with redis_for_tests() as server:
-        request.config.stash.setdefault(SERVERS, []).append(server.source)
+        note(request.config, "servers", server.source)
         yield server
 
 
@@ -85,7 +82,7 @@ def redis_url(redis_server: Redis) -> str:
 def kafka_server(request: pytest.FixtureRequest) -> Iterator[Kafka]:
     """One Kafka for the whole session, or the mock that stands in for it; `source` tells."""
     with kafka_for_tests() as server:
-        request.config.stash.setdefault(SERVERS, []).append(server.source)
+        note(request.config, "servers", server.source)
         yield server
 
 

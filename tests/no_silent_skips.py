@@ -5,7 +5,9 @@ from collections.abc import Generator
 
 import pytest
 
-_SKIPPED = pytest.StashKey[list[str]]()
+from tests.notes import note, noted
+
+_SKIPPED = "skipped"
 
 
 def in_ci() -> bool:
@@ -33,12 +35,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     passed = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-    if in_ci() and passed and session.config.stash.get(_SKIPPED, []):
+    if in_ci() and passed and noted(session.config, _SKIPPED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    skipped = config.stash.get(_SKIPPED, [])
+    skipped = sorted(set(noted(config, _SKIPPED)))  # each process that shares the tests collects all of them
     if skipped and in_ci():
         terminalreporter.section("skipped, which CI counts as failed", red=True)
         for line in skipped:
@@ -47,4 +49,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def _note_skip(config: pytest.Config, nodeid: str, longrepr: object) -> None:
     reason = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
-    config.stash.setdefault(_SKIPPED, []).append(f"{nodeid}: {reason}")
+    note(config, _SKIPPED, f"{nodeid}: {reason}")

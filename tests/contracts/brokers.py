@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import astuple, fields
 from time import monotonic
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from allocation.adapters.brokers import registry
 from allocation.adapters.cloudevents import Received, read
 from allocation.service_layer.broker import Capabilities, Delivery, Message, Publisher, Receiver
 from tests.fakes import NOON
+from tests.notes import note, noted
 
 LONG_SECONDS, SHORT_SECONDS = 20.0, 0.3
 
@@ -135,30 +136,25 @@ class Declares:
                 setattr(cls, name, None)
 
 
-@dataclass
-class Score:
-    declared: Capabilities
-    outcomes: Counter[str] = field(default_factory=Counter)
-
-
-SCORES = pytest.StashKey[dict[str, Score]]()
-
-
 def count_check(item: pytest.Item, report: pytest.TestReport) -> None:
     suite: Any = getattr(item, "cls", None)
     if report.when == "call" and isinstance(suite, type) and issubclass(suite, Declares):
-        scores = item.config.stash.setdefault(SCORES, {})
-        scores.setdefault(suite.__name__.removeprefix("Test"), Score(suite.capabilities)).outcomes[report.outcome] += 1
+        check = (suite.__name__.removeprefix("Test"), report.outcome, _declared(suite.capabilities))
+        note(item.config, "contract of brokers", check)
 
 
 def table_of_scores(config: pytest.Config) -> list[str]:
     """Of each broker how many checks it passed, and what it declares: only that was asserted."""
-    scores = config.stash.get(SCORES, {})
-    width = max(map(len, scores), default=0)
+    outcomes: dict[str, Counter[str]] = {}
+    declared: dict[str, Sequence[str]] = {}
+    for name, outcome, capabilities in noted(config, "contract of brokers"):
+        outcomes.setdefault(name, Counter())[outcome] += 1
+        declared[name] = capabilities
+    width = max(map(len, outcomes), default=0)
     return [
-        f"  {name:{width}}  {score.outcomes['passed']:2} of {score.outcomes.total():2} checks passed;"
-        f" declared: {', '.join(_declared(score.declared)) or 'nothing'}"
-        for name, score in sorted(scores.items())
+        f"  {name:{width}}  {outcomes[name]['passed']:2} of {outcomes[name].total():2} checks passed;"
+        f" declared: {', '.join(declared[name]) or 'nothing'}"
+        for name in sorted(outcomes)
     ]
 
 

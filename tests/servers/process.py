@@ -26,7 +26,7 @@ def free_port() -> int:
     Taken from below the range that operating systems use for outgoing connections (Linux: 32768 and up), so that
     a server which was killed can come back on its own port.
     """
-    for port in random.sample(range(15_000, 32_000), 200):
+    for port in random.SystemRandom().sample(range(15_000, 32_000), 200):  # nobody's seed: others look, too
         with socket.socket() as probe:
             try:
                 probe.bind((LOOPBACK, port))

@@ -10,12 +10,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def run_pytest(folder: Path, test: str, ci: str) -> subprocess.CompletedProcess[str]:
+def run_pytest(folder: Path, test: str, ci: str, *options: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_it.py").write_text(test)
     command = [
         sys.executable,
         "-m",
         "pytest",
+        "-p",
+        "tests.across_processes",
         "-p",
         "tests.no_silent_skips",
         "-c",
@@ -24,7 +26,9 @@ def run_pytest(folder: Path, test: str, ci: str) -> subprocess.CompletedProcess[
         str(folder),
     ]
     environment = {**os.environ, "CI": ci, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    return subprocess.run([*command, str(folder)], capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(
+        [*command, *options, str(folder)], capture_output=True, text=True, env=environment, check=False
+    )
 
 
 SKIPS = {
@@ -37,9 +41,12 @@ SKIPS = {
 }
 
 
+@pytest.mark.parametrize("options", [(), ("-p", "xdist", "-n", "2")], ids=["one process", "two processes"])
 @pytest.mark.parametrize("test", SKIPS.values(), ids=SKIPS.keys())
-def test_a_skipped_test_fails_in_ci_and_tells_what_was_missing(tmp_path: Path, test: str) -> None:
-    run = run_pytest(tmp_path, f"{test}\ndef test_other(): pass", ci="true")
+def test_a_skipped_test_fails_in_ci_and_tells_what_was_missing(
+    tmp_path: Path, test: str, options: tuple[str, ...]
+) -> None:
+    run = run_pytest(tmp_path, f"{test}\ndef test_other(): pass", "true", *options)
     assert run.returncode == pytest.ExitCode.TESTS_FAILED
     assert "skipped, which CI counts as failed" in run.stdout
     assert "test_it.py" in run.stdout.split("CI counts as failed")[1]
