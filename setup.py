@@ -8,13 +8,14 @@ from setuptools import find_packages, setup
 POSTGRES = ["psycopg[binary]>=3.2"]
 REDIS = ["redis>=5.2"]
 KAFKA = ["confluent-kafka>=2.6"]
-AZURE = ["azure-servicebus>=7.13", "azure-eventgrid>=4.20"]
+AZURE = ["azure-servicebus>=7.13", "azure-eventgrid>=4.20", "azure-identity>=1.19"]
 PARQUET = ["pyarrow>=18"]
 
 DEV = [
     *POSTGRES,
     *REDIS,
     *KAFKA,
+    *AZURE,
     *PARQUET,
     "aiosmtpd>=1.4",  # a mail server for the tests
     "cloudevents>=2",  # reads what we write, and the other way round

@@ -3,8 +3,11 @@
 from tests.planted import Plant, plant
 
 PUSHING, LINES = "service_layer/pushing.py", "service_layer/subscriptions.py"
-WEBHOOKS, GUARDED, ADDRESSES = (f"adapters/{name}.py" for name in ("webhooks", "guarded", "addresses"))
+WEBHOOKS, GUARDED, ADDRESSES, BATCHES = (
+    f"adapters/{name}.py" for name in ("webhooks", "guarded", "addresses", "batches")
+)
 MEANING, HOOKS = "unit/test_pushing.py::", "integration/test_webhooks.py::"
+EVENT_GRID, GRID = "adapters/brokers/event_grid.py", "integration/test_event_grid.py::"
 REACHED = "unit/test_addresses.py::"
 
 PLANTS: list[Plant] = [
@@ -100,9 +103,9 @@ PLANTS: list[Plant] = [
     plant(
         "what is behind a refused event of its key is sent",
         HOOKS + "test_what_is_refused_for_good_holds_up_its_own_key_only",
-        WEBHOOKS,
-        "            if not (batch := [(n, message) for n, message in batch if message.key not in refused]):\n",
-        "            if not batch:\n",
+        BATCHES,
+        "        if not (batch := [(n, message) for n, message in batch if message.key not in refused]):\n",
+        "        if not batch:\n",
     ),
     plant(
         "a private address is connected to",
@@ -138,5 +141,33 @@ PLANTS: list[Plant] = [
         GUARDED,
         "        return self._stream.read(max_bytes, _some(self._deadline.left(), httpcore.ReadTimeout))\n",
         "        return self._stream.read(max_bytes, 5.0)\n",
+    ),
+    plant(
+        "Microsoft's client tries again by itself",
+        GRID + "test_when_it_has_no_time_all_waits_and_is_not_sent_again_by_the_client",
+        EVENT_GRID,
+        "                retry_total=0,\n",
+        "                retry_total=1,\n",
+    ),
+    plant(
+        "Microsoft's client follows redirects",
+        GRID + "test_a_redirect_is_not_followed",
+        EVENT_GRID,
+        "                permit_redirects=False,\n",
+        "",
+    ),
+    plant(
+        "a wrong key refuses each message",
+        GRID + "test_a_wrong_key_is_wrong_for_all_and_shown_to_nobody",
+        EVENT_GRID,
+        "            if failed.status_code not in (400, 413):\n",
+        "            if failed.status_code not in (400, 401, 413):\n",
+    ),
+    plant(
+        "topics are not told apart at Event Grid",
+        "contracts/test_broker_event_grid.py::TestEventGrid::test_topics_and_namespaces_do_not_hear_each_other",
+        EVENT_GRID,
+        'f"{self._namespace}.{topic}"',
+        '"allocation.commands"',
     ),
 ]

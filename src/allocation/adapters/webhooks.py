@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 
 import httpcore
 
+from allocation.adapters.batches import OneOfThem, in_batches
 from allocation.adapters.cloudevents import BATCH, STRUCTURED, structured
 from allocation.adapters.guarded import Answer, Guarded, NoAnswer, NotReached
 from allocation.service_layer.broker import Message
@@ -32,11 +32,10 @@ ASKED_RATE = 60_000  # requests a minute; what is allowed is the receiver's to s
 RATE_WINDOW_SECONDS = 60.0
 LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 SAID_LENGTH = 200
+PERHAPS_ONE = frozenset({400, 413})  # of a batch
 
 _URL = re.compile(r"https?://[!-~]{1,2000}\Z")
 _RATE = re.compile(r"[1-9][0-9]{0,8}\Z")
-
-Numbered = Sequence[tuple[int, Message]]
 
 
 @dataclass(slots=True)
@@ -85,37 +84,17 @@ class Webhooks(Push):
             return [Unavailable(f"nothing can be pushed there: {bad}")] * len(messages)
         except Unavailable as away:
             return [away] * len(messages)
-        return self._send_all(sink, consent, messages, begin)
+
+        def send(batch: Sequence[Message]) -> Exception | None:
+            return self._no_time(sink, consent, begin) or self._send(sink, batch)
+
+        return in_batches(messages, send, sink.most, sink.most_bytes)
 
     def forget(self, sink: Sink) -> None:
         self._consents.pop(sink.url, None)
 
     def close(self) -> None:
         self._http.close()
-
-    def _send_all(
-        self, sink: Sink, consent: _Consent, messages: Sequence[Message], begin: float
-    ) -> Sequence[Exception | None]:
-        outcomes: list[Exception | None] = [None] * len(messages)
-        refused: dict[str, Exception] = {}
-        waiting = deque(_requests(sink, list(enumerate(messages))))
-        while waiting:
-            batch = waiting.popleft()
-            for number, message in batch:
-                outcomes[number] = refused.get(message.key)
-            if not (batch := [(n, message) for n, message in batch if message.key not in refused]):
-                continue
-            failure = self._no_time(sink, consent, begin) or self._send(sink, [message for _, message in batch])
-            if isinstance(failure, Unavailable):
-                first = batch[0][0]
-                return outcomes[:first] + [failure] * (len(messages) - first)
-            if isinstance(failure, _OneOfThem):
-                waiting.extendleft((batch[len(batch) // 2 :], batch[: len(batch) // 2]))
-                continue
-            if failure is not None:
-                for number, message in batch:
-                    outcomes[number] = refused[message.key] = failure
-        return outcomes
 
     def _no_time(self, sink: Sink, consent: _Consent, begin: float) -> Exception | None:
         """Whether the call has taken its time, or the address its share of this minute."""
@@ -137,8 +116,8 @@ class Webhooks(Push):
         except Gone:
             self.forget(sink)
             raise
-        is_about_all = len(messages) == 1 or answer.status not in _OneOfThem.STATUSES
-        return failure if is_about_all else _OneOfThem(str(failure))
+        is_about_all = len(messages) == 1 or answer.status not in PERHAPS_ONE
+        return failure if is_about_all else OneOfThem(str(failure))
 
     def _request(self, sink: Sink, messages: Sequence[Message]) -> tuple[httpcore.URL, Mapping[str, str], bytes]:
         """Each alone as it is; several in a batch, whose id follows from theirs: told again, it has it again."""
@@ -196,12 +175,6 @@ class Webhooks(Push):
         return min(max(seconds, 1.0), LONGEST_RETRY_AFTER_SECONDS)
 
 
-class _OneOfThem(Exception):
-    """A batch was refused, of which one event may be to blame, or the sum of all."""
-
-    STATUSES = frozenset({400, 413})
-
-
 def signature_headers(secrets: str, delivery_id: str, seconds: int, body: bytes) -> dict[str, str]:
     """The three headers of Standard Webhooks, with a signature for each secret. Raises `BadSink`."""
     signed = f"{delivery_id}.{seconds}.".encode() + body
@@ -242,18 +215,3 @@ def _url_of(url: str, schemes: set[str]) -> httpcore.URL:
 
 def _host(url: str) -> str:
     return urlsplit(url).netloc
-
-
-def _requests(sink: Sink, numbered: Numbered) -> Iterator[Numbered]:
-    """What goes together: up to `most` events and `most_bytes`; one that is larger goes alone."""
-    batch: list[tuple[int, Message]] = []
-    size_bytes = 0
-    for number, message in numbered:
-        length = len(structured(message)) + 1 if sink.most > 1 else 0
-        if batch and (len(batch) >= sink.most or size_bytes + length > sink.most_bytes):
-            yield batch
-            batch, size_bytes = [], 0
-        batch.append((number, message))
-        size_bytes += length
-    if batch:
-        yield batch

@@ -16,6 +16,7 @@ BROKERS: dict[str, tuple[str, str]] = {
     "rediss+pubsub": ("redis_pubsub", "redis"),
     "rediss+streams": ("redis_streams", "redis"),
     "kafka": ("kafka", "kafka"),
+    "eventgrid+https": ("event_grid", "azure"),
 }
 
 
