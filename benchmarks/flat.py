@@ -42,7 +42,7 @@ def tables(databases: Databases, kinds: tuple[Kind, ...], size: Size) -> list[Ta
 
 
 def _compare(databases: Databases, kind: Kind, what: str, many: int, repeats: int) -> list[str | float | int | None]:
-    prepare, pair = (_lines_on_the_sku, _allocating) if what == "allocate" else (_lines_waiting, _deallocating)
+    prepare, pair = (lines_on_the_sku, allocating) if what == "allocate" else (_lines_waiting, _deallocating)
     with ExitStack() as stack:
         apps = []
         for lines in (FEW, many):
@@ -52,7 +52,7 @@ def _compare(databases: Databases, kind: Kind, what: str, many: int, repeats: in
             database.analyze()
             apps.append(stack.enter_context(seeding.application(database)))
         progress(f"flat, {kind}, {what}: measuring")
-        few, lots = _by_turns([pair(app) for app in apps], repeats)
+        few, lots = by_turns([pair(app) for app in apps], repeats)
     progress("")
     return [f"{kind}, {what}", FEW, few * 1e3, many, lots * 1e3, lots / few]
 
@@ -61,12 +61,12 @@ Pair = tuple[Callable[[int], None], Callable[[int], None]]
 """What is measured, and what puts the state back (not measured)."""
 
 
-def _by_turns(pairs: list[Pair], repeats: int) -> list[float]:
+def by_turns(pairs: list[Pair], repeats: int) -> list[float]:
     """Median seconds of each. A tenth more is run first, and not counted."""
     seconds: list[list[float]] = [[] for _ in pairs]
     warm_up = repeats // 10 + 1
     for number in range(warm_up + repeats):
-        for which in (0, 1) if number % 2 else (1, 0):
+        for which in range(len(pairs)) if number % 2 else reversed(range(len(pairs))):
             measured, undo = pairs[which]
             begin = time.perf_counter()
             measured(number)
@@ -76,7 +76,8 @@ def _by_turns(pairs: list[Pair], repeats: int) -> list[float]:
     return [median(some) for some in seconds]
 
 
-def _allocating(app: Application) -> Pair:
+def allocating(app: Application) -> Pair:
+    """One line more on the sku, and away again."""
     return (
         lambda number: app.bus.handle(Allocate(f"new-{number}", SKU, 1)),
         lambda number: app.bus.handle(Deallocate(f"new-{number}", SKU)),
@@ -91,7 +92,8 @@ def _deallocating(app: Application) -> Pair:
     )
 
 
-def _lines_on_the_sku(database: Database, count: int) -> None:
+def lines_on_the_sku(database: Database, count: int) -> None:
+    """One batch, with so many lines on it."""
     with seeding.application(database) as app:
         seeding.create_batches(app, [("batch-1", SKU, PIECES, None)])
     seeding.fill(database, ((f"order-{n}", SKU, 1 + n % 3) for n in range(count)), f"flat, {database.kind}")

@@ -31,10 +31,10 @@ def tables(databases: Databases, kinds: tuple[Kind, ...], size: Size) -> list[Ta
         subjects = {"echo": partial(echo, flask, size), "echo without Flask": partial(echo, bare, size)}
         for kind in kinds:
             database = running.enter_context(databases.fresh(kind))
-            _stock(database)
+            stock(database)
             port = running.enter_context(servers.service(database, WORKERS[kind]))
-            subjects[f"{kind}, spread"] = partial(_allocate, port, "spread", size)
-            subjects[f"{kind}, hot"] = partial(_allocate, port, "hot", size)
+            subjects[f"{kind}, spread"] = partial(allocate, port, "spread", size)
+            subjects[f"{kind}, hot"] = partial(allocate, port, "hot", size)
         samples = take_turns(subjects, size.rounds, "http")
     rates = {name: [run.per_second for run in runs] for name, runs in samples.items()}
     rows: list[list[str | float | int | None]] = []
@@ -72,11 +72,12 @@ def echo(port: int, size: Size, number: int) -> load.Load:
     )
 
 
-def _allocate(port: int, which: str, size: Size, number: int) -> load.Load:
+def allocate(port: int, which: str, size: Size, number: int | str, clients: int = CLIENTS) -> load.Load:
+    """Order lines `spread` over the skus, or all of one that is `hot`."""
     lines = orders.spread(f"s{number}", SKUS) if which == "spread" else orders.hot(f"h{number}")
     requests = load.posts("/v1/allocations", (_body(line) for line in lines))
     return load.run(
-        port, requests, seconds=size.seconds, warm_up_seconds=size.warm_up_seconds, connections=CLIENTS, expected={201}
+        port, requests, seconds=size.seconds, warm_up_seconds=size.warm_up_seconds, connections=clients, expected={201}
     )
 
 
@@ -88,7 +89,7 @@ def _body(line: orders.Line) -> bytes:
     )
 
 
-def _stock(database: Database) -> None:
+def stock(database: Database) -> None:
     """Plenty of every sku, in one batch on hand and one that arrives later."""
     skus = [
         next(orders.hot(""))[1],

@@ -16,6 +16,7 @@ from allocation.domain.commands import Allocate
 from benchmarks import __main__ as program
 from benchmarks import (
     bulk,
+    curves,
     domain_speed,
     flat,
     kafka_speed,
@@ -85,6 +86,13 @@ def test_bulk_is_measured_beside_the_floor(databases: Databases, invented: None)
 def test_the_cost_of_one_command_is_compared_with_few_and_many_lines(databases: Databases) -> None:
     [table] = flat.tables(databases, KINDS, flat.Size(lines=200, waiting=200, repeats=3))
     assert [row[0] for row in table.rows] == [f"{k}, {what}" for k in KINDS for what in ("allocate", "deallocate")]
+
+
+def test_the_cost_is_measured_over_sizes(databases: Databases) -> None:
+    size = curves.Size((10, 100), (1, 10), (1, 10), (1, 2), (1, 10), repeats=3, bulk_lines=20, seconds=0.1, rounds=1)
+    made = curves.tables(databases, KINDS, size)
+    assert [len(table.rows) for table in made] == [2] * 5
+    assert all(value > 0 for table in made for row in table.rows for value in row[1:])  # type: ignore[operator]  # numbers
 
 
 def test_the_domain_is_measured_alone() -> None:
@@ -221,7 +229,13 @@ def test_results_are_written_between_their_markers_and_nowhere_else(tmp_path: Pa
 
 def test_every_table_has_its_place_in_the_results() -> None:
     page = report.RESULTS.read_text()
-    parts = [*(part for part in program.PARTS if part != "time"), "time-fold", "time-as-of", "time-what-if"]
+    parts = [*(part for part in program.PARTS if part not in ("time", "curves"))]
+    parts += [
+        "time-fold",
+        "time-as-of",
+        "time-what-if",
+        *(f"curve-{curve.name}" for curve in curves.curves(curves.Size())),
+    ]
     parts += [f"real-{name}" for name in ("year", "time-fold", "time-as-of", "time-what-if", "verify")]
     for name in (*parts, "variants-echo", *(f"variants-{kind}" for kind in KINDS)):
         assert page.count(f"<!-- {name}: begin -->") == page.count(f"<!-- {name}: end -->") == 1
