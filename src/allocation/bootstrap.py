@@ -44,6 +44,7 @@ from allocation.service_layer.handlers import COMMAND_HANDLERS, EVENT_HANDLERS, 
 from allocation.service_layer.history.ports import History
 from allocation.service_layer.history.what_if import WhatIf
 from allocation.service_layer.messagebus import Handler, MessageBus
+from allocation.service_layer.observing import Meter, Telemetry
 from allocation.service_layer.ports import Channel, DeadLetters, Notifications
 from allocation.service_layer.pushing import Push
 from allocation.service_layer.read_models import ReadModels, Stock
@@ -92,6 +93,7 @@ class Application:
     timer: Timer
     cache_counters: CacheCounters
     forget_cache: Callable[[], None]
+    telemetry: Telemetry
 
 
 def bootstrap(
@@ -104,19 +106,22 @@ def bootstrap(
     publishers: Mapping[str, Publisher] | None = None,
     owner: str = "",
     timer: Timer | None = None,
+    telemetry: Telemetry | None = None,
 ) -> Application:
     """Build an application; several may live in one process. Migrates the database if it has to.
 
     `handlers` are the command handlers to use, for one who wraps them or tests with others; `notifications`, `channel`
-    and `publishers` (by name) take the place of what the settings name; `owner` is the worker's name, minted if empty.
+    and `publishers` (by name) take the place of what the settings name; `owner` is the worker's name, minted if empty;
+    `telemetry` watches over it (nobody does, if absent).
 
     Raises `SetupError` if a setting is wrong or contradicts the database, `Unavailable` if that cannot be reached.
     """
     settings = settings or load_settings()
+    telemetry = telemetry or Telemetry()
     clock, ids, timer = clock or SystemClock(), ids or TimeOrderedIds(), timer or SystemTimer()
     cache = _cache(settings, ids, timer)
     store = _store(settings, clock, ids)
-    views, cache_counters = _views(store, cache, settings.log_partitions)
+    views, cache_counters = _views(store, cache, settings.log_partitions, telemetry.meter)
     if publishers is None:
         publishers = registry.publishers(settings.publish_to, settings.namespace)
     reactions = list(_reactions(_destinations(settings, store, cache, notifications, channel), publishers))
@@ -132,6 +137,7 @@ def bootstrap(
         partitions=settings.log_partitions,
         committed=bell.ring,
         reactions={reaction.name: reaction.deliver for reaction in reactions},
+        telemetry=telemetry,
     )
     # Each delivery goes through the bus, as each command does.
     subscriptions = [replace(reaction, deliver=partial(bus.react, reaction.name)) for reaction in reactions]
@@ -156,6 +162,7 @@ def bootstrap(
         worker.stop()
         for closing in (*publishers.values(), *([wake_up] if wake_up else ()), *([cache] if cache else ())):
             closing.close()
+        telemetry.tracer.close()
         store.close()
 
     def forget_cache() -> None:
@@ -180,6 +187,7 @@ def bootstrap(
         timer,
         cache_counters,
         forget_cache,
+        telemetry,
     )
 
 
@@ -275,10 +283,10 @@ def _cache(settings: Settings, ids: Ids, timer: Timer) -> Cache | None:
     return RedisCache(connect(settings.redis_url), settings.namespace, ids, timer)
 
 
-def _views(store: _Store, cache: Cache | None, partitions: int) -> tuple[Views, CacheCounters]:
+def _views(store: _Store, cache: Cache | None, partitions: int, meter: Meter) -> tuple[Views, CacheCounters]:
     if cache is None:
         return store.views, CacheCounters()
-    cached = CachedViews(store.views, cache, partitions)
+    cached = CachedViews(store.views, cache, partitions, meter)
     return cached, cached.counters
 
 

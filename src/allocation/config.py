@@ -91,6 +91,17 @@ class Settings(BaseSettings):
         1.0, ge=0, le=3600, description="Pause of the self-audit between two small steps; 0: none is done"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is written to the log")
+    log_format: Literal["text", "json"] = Field("text", description="How: for people, or an object a line for programs")
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port on which `worker` and `consumer` tell their metrics, at ALLOCATION_HOST (`serve` does at "
+        "/metrics); 0: none",
+    )
+    traces_to: str = Field(
+        "", description="Collector of OpenTelemetry traces (OTLP over HTTP), as http://HOST:4318/v1/traces; empty: none"
+    )
 
     @field_validator("push_to_private")
     @classmethod

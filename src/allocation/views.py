@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TypeVar
@@ -21,6 +21,20 @@ Answer = TypeVar("Answer")
 
 STOCK_LEVELS = "project_stock_levels"
 """The subscription that keeps the read model behind `Views.stock`."""
+
+READ_MODELS: Mapping[str, str] = {
+    "orders": "keep_cache",
+    "products": "keep_cache",
+    "availability": "keep_cache",
+    "waiting_lines": "keep_cache",
+    "batches": "",
+    "events": "",
+    "stock": STOCK_LEVELS,
+    "movements": "count_movements",
+    "snapshots": "keep_snapshots",
+}
+"""What is asked of the read side, and the subscription that keeps it. Where that is not there (empty, or no cache is
+set), it is written in the transaction of the command, and lags behind by nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,12 +175,14 @@ def test_workers_that_start_at_the_same_moment_all_join(kept: Kept) -> None:
 
 
 def test_dead_letters_are_kept_whatever_they_hold(kept: Kept) -> None:
+    assert kept.dead_letters.count() == 0
     kept.dead_letters.park("redis x", b"\x00\xff{", "not JSON")
     kept.dead_letters.park("redis y", "ü".encode(), "unknown")
     assert [(d.source, d.body, d.reason) for d in kept.dead_letters.parked()] == [
         ("redis y", "ü", "unknown"),
         ("redis x", "\\x00\\xff{", "not JSON"),
     ]
+    assert [kept.dead_letters.count(), len(kept.dead_letters.parked(1))] == [2, 1]
 
 
 def test_workers_count_each_other_until_they_leave_or_fall_silent(kept: Kept) -> None:

@@ -58,8 +58,8 @@ PLANTS: list[Plant] = [
         "07 what a handler raises is swallowed",
         SHAPE + "test_07_what_a_handler_raises_is_logged_and_gone",
         BUS,
-        "            if len(envelopes) == 1:\n                return [Answer(error=failure)]",
-        "            if len(envelopes) == 1:\n                return [Answer()]",
+        "                self._meter.group_failed(envelopes, failure)\n                return [Answer(error=failure)]",
+        "                return [Answer()]",
     ),
     plant(
         "08 bad JSON leaves under a name that no consumer catches",

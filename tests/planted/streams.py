@@ -14,9 +14,9 @@ PLANTS: list[Plant] = [
         "acknowledge before commit",
         CONSUMING + "test_while_the_database_is_away_nothing_is_settled_and_nothing_received",
         CONSUMER,
-        "        for delivery, answer in self._answers([d for d in group if d not in bad]):\n",
+        "        for delivery, answer in self._answers([d for d in group if d not in bad], correlations):\n",
         "        self._receiver.accept([d for d in group if d not in bad])\n"
-        "        for delivery, answer in self._answers([d for d in group if d not in bad]):\n",
+        "        for delivery, answer in self._answers([d for d in group if d not in bad], correlations):\n",
     ),
     plant(
         "a message is settled before it is parked",

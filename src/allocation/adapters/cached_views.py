@@ -15,6 +15,7 @@ from allocation.service_layer.answers import BatchState, Promise
 from allocation.service_layer.cache import Cache, Entry, Found, Places, batch_thing, order_thing, product_thing
 from allocation.service_layer.envelope import LogPosition, partition_of
 from allocation.service_layer.errors import Unavailable
+from allocation.service_layer.observing import Meter
 from allocation.service_layer.read_models import Movements
 from allocation.views import Answer, EventPage, ProductView, StockPage, Views
 
@@ -56,8 +57,9 @@ class CachedViews(Views):
     was some time ago is left aside until it has caught up. A cache that is lost or away costs time, no answers.
     """
 
-    def __init__(self, views: Views, cache: Cache, partitions: int) -> None:
+    def __init__(self, views: Views, cache: Cache, partitions: int, meter: Meter | None = None) -> None:
         self._views, self._cache, self._partitions = views, cache, partitions
+        self._meter = meter or Meter()
         self._lock = Lock()
         self._least = dict.fromkeys(range(partitions), 0)
         self._is_used = True
@@ -157,6 +159,7 @@ class CachedViews(Views):
             self.counters.misses += misses
             self.counters.bypassed += bypassed
             self.counters.refused_fills += refused_fills
+        self._meter.cache(hits, misses, bypassed, refused_fills)
 
     def _tell(self, is_used: bool, why: str) -> None:
         """Into the log, once for each change."""

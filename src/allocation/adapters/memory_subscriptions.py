@@ -166,3 +166,6 @@ class MemoryDeadLetters(DeadLetters):
 
     def parked(self, limit: int = 100) -> list[DeadLetter]:
         return self._letters[::-1][:limit]
+
+    def count(self) -> int:
+        return len(self._letters)

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
 from itertools import groupby
 from threading import Event as Flag
 from types import FrameType
 
 from allocation.adapters.serialization import BadMessage
-from allocation.bootstrap import Application, bootstrap, receivers_of
+from allocation.bootstrap import Application, receivers_of
 from allocation.config import Settings
 from allocation.domain.errors import Refused
 from allocation.entrypoints.garbage import collect_rarely
 from allocation.entrypoints.receiving import command_in
+from allocation.entrypoints.watching import watched
 from allocation.service_layer.answers import Answer
 from allocation.service_layer.broker import Delivery, Receiver
 from allocation.service_layer.envelope import CommandEnvelope
 from allocation.service_layer.errors import IdReused, SetupError, Unavailable
+from allocation.service_layer.observing import correlated
 
 MOST_AT_ONCE = 200
 WAIT_SECONDS = 1.0
@@ -69,13 +72,16 @@ class Consumer:
 
     def _handle(self, group: Sequence[Delivery], bad: dict[Delivery, str], left: list[Delivery]) -> None:
         """Handle a group and settle it; what is settled is taken out of `left`. Raises `Unavailable`."""
-        for delivery, answer in self._answers([d for d in group if d not in bad]):
+        correlations: dict[Delivery, str] = {}
+        for delivery, answer in self._answers([d for d in group if d not in bad], correlations):
             if isinstance(answer.error, Unavailable):
                 raise answer.error
             if answer.error is not None:
-                bad[delivery] = _reason(answer.error)
+                with correlated(correlations.get(delivery, delivery.id)):
+                    bad[delivery] = _reason(answer.error)
         for delivery, reason in bad.items():
-            self._park(delivery, reason)
+            with correlated(correlations.get(delivery, delivery.id)):
+                self._park(delivery, reason)
             left.remove(delivery)
             self._receiver.reject(delivery, reason)
         done = [d for d in group if d not in bad]
@@ -83,15 +89,41 @@ class Consumer:
             left.remove(delivery)
         self._receiver.accept(done)
 
-    def _answers(self, deliveries: Sequence[Delivery]) -> Iterator[tuple[Delivery, Answer]]:
+    def _answers(
+        self, deliveries: Sequence[Delivery], correlations: dict[Delivery, str]
+    ) -> Iterator[tuple[Delivery, Answer]]:
+        """The answers; notes down the correlation of each that can be read."""
         envelopes: dict[Delivery, CommandEnvelope] = {}
         for delivery in deliveries:
             try:
                 envelopes[delivery] = command_in(delivery, self._application.bus, self._limit_bytes)
             except BadMessage as bad:
                 yield delivery, Answer(error=bad)
+        correlations.update((delivery, envelope.correlation_id) for delivery, envelope in envelopes.items())
         if envelopes:
-            yield from zip(envelopes, self._application.bus.handle_many(list(envelopes.values())), strict=True)
+            yield from zip(envelopes, self._handled(envelopes), strict=True)
+
+    def _handled(self, envelopes: Mapping[Delivery, CommandEnvelope]) -> list[Answer]:
+        """As one group. Where traces are made, each in a span below its sender's, which its events carry on."""
+        bus, tracer = self._application.bus, self._application.telemetry.tracer
+        if not tracer.is_on:
+            return bus.handle_many(list(envelopes.values()))
+        with ExitStack() as stack:
+            spans = []
+            for delivery, envelope in envelopes.items():
+                about = {"messaging.destination.name": delivery.source, "messaging.message.id": envelope.id}
+                about["allocation.correlation_id"] = envelope.correlation_id
+                name = f"receive {type(envelope.command).__name__}"
+                spans.append(stack.enter_context(tracer.span("consumer", name, envelope.traceparent, about)))
+            traced = [
+                replace(envelope, traceparent=span.traceparent)
+                for envelope, span in zip(envelopes.values(), spans, strict=True)
+            ]
+            answers = bus.handle_many(traced)
+            for span, answer in zip(spans, answers, strict=True):
+                if answer.error is not None:
+                    span.failed(answer.error)
+        return answers
 
     def _park(self, delivery: Delivery, reason: str) -> None:
         _log.warning("parked a message from %s: %s", delivery.source, reason)
@@ -166,9 +198,6 @@ def run_consumer(settings: Settings) -> None:
 
     Raises `SetupError`, `Unavailable` as `bootstrap` does, and `SetupError` if nothing is named.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
     stopping = Flag()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -176,7 +205,7 @@ def run_consumer(settings: Settings) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    application = bootstrap(settings)
+    application = watched(settings)
     try:
         receivers = receivers_of(application)
         if not receivers:

@@ -23,6 +23,7 @@ from allocation.entrypoints.http import (
     history,
     lanes,
     many_allocations,
+    metrics,
     orders,
     past,
     products,
@@ -35,6 +36,7 @@ from allocation.entrypoints.http.docs import docs_routes
 from allocation.entrypoints.http.openapi import openapi_routes
 from allocation.entrypoints.http.problems import problem_reply
 from allocation.entrypoints.http.routes import Route
+from allocation.service_layer.observing import correlated
 
 RESOURCES = (
     batches,
@@ -53,6 +55,7 @@ RESOURCES = (
     audit,
     book,
     health,
+    metrics,
     asyncapi,
 )
 
@@ -74,7 +77,8 @@ def create_app(application: Application) -> Flask:
     @app.errorhandler(Exception)
     def tell(error: Exception) -> flask.Response:
         call = Call(application, flask.request.environ, "")
-        return _response(problem_reply(error, call.correlation_id), call.correlation_id)
+        with correlated(call.correlation_id):
+            return _response(problem_reply(error, call.correlation_id), call.correlation_id)
 
     app.wsgi_app = ShortWay(app, application, routes)  # type: ignore[method-assign]  # Flask's own hook for middleware
     return app

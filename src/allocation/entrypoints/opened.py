@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,11 @@ if TYPE_CHECKING:  # `--help` does not wait for a database library
 def application(handlers: Mapping[type, Callable[..., Any]] = COMMAND_HANDLERS) -> Iterator[Application]:
     """Built from the settings, closed at the end. Raises `SetupError`, `Unavailable` as `bootstrap` does."""
     from allocation.bootstrap import bootstrap
+    from allocation.entrypoints.watching import LogLinesWhenNeeded
 
-    opened = bootstrap(load_settings(), handlers=handlers)
+    settings = load_settings()
+    logging.lastResort = LogLinesWhenNeeded(settings)
+    opened = bootstrap(settings, handlers=handlers)
     try:
         yield opened
     finally:

@@ -27,6 +27,7 @@ from allocation.bootstrap import bootstrap
 from allocation.config import Settings
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.garbage import collect_rarely
+from allocation.entrypoints.watching import counted_together, log_lines, telemetry_for
 from allocation.service_layer.errors import SetupError
 
 MOST_CHOSEN_WORKERS = 4
@@ -43,10 +44,7 @@ def serve(settings: Settings) -> None:
     `SetupError`, `Unavailable` as `bootstrap` does, and `SetupError` if the port is taken.
     """
     workers = workers_for(settings)
-    logging.basicConfig(
-        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # tells at length that there is nothing to do
+    log_lines(settings)
     port = _free_port(settings)
     bootstrap(settings).close()
     server = Granian(
@@ -64,7 +62,8 @@ def serve(settings: Settings) -> None:
     )
     where = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}"
     _log.info("listening on %s with %d x %d threads; %s/docs explains the API", where, workers, settings.threads, where)
-    server.serve(target_loader=partial(worker_application, settings), wrap_loader=False)
+    with counted_together(workers):
+        server.serve(target_loader=partial(worker_application, settings), wrap_loader=False)
 
 
 def workers_for(settings: Settings) -> int:
@@ -83,7 +82,8 @@ def worker_application(settings: Settings) -> Flask:
     collect_rarely()
     _end_with_parent()
     # Alone it takes up its leases again after a crash, without waiting for them to run out.
-    application = bootstrap(settings, owner="serve" if workers_for(settings) == 1 else "")
+    owner = "serve" if workers_for(settings) == 1 else ""
+    application = bootstrap(settings, owner=owner, telemetry=telemetry_for(settings))
     if is_embedded(settings):
         application.worker.start()
         application.self_audit.start()

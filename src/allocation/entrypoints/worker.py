@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 from collections.abc import Collection
 from threading import Event as Flag
 from types import FrameType
 
-from allocation.bootstrap import bootstrap
 from allocation.config import Settings
+from allocation.entrypoints.watching import watched
 from allocation.service_layer.errors import SetupError
 
 _log = logging.getLogger(__name__)
@@ -22,9 +21,6 @@ def run_worker(settings: Settings, from_the_beginning: Collection[str] = ()) -> 
 
     Raises `SetupError`, `Unavailable` as `bootstrap` does.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
     stopping = Flag()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -37,7 +33,7 @@ def run_worker(settings: Settings, from_the_beginning: Collection[str] = ()) -> 
             "ALLOCATION_CACHE is memory: that cache lives in the process that serves, and is kept there. Set it to "
             "redis, or to none"
         )
-    application = bootstrap(settings)
+    application = watched(settings)
     if unknown := set(from_the_beginning) - set(application.worker.names()):
         application.close()
         raise SetupError(

@@ -7,9 +7,12 @@ The bus is one object for the whole process and keeps nothing between messages; 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from allocation.domain.commands import Command
 from allocation.domain.errors import Refused
@@ -17,6 +20,7 @@ from allocation.service_layer.answers import Answer
 from allocation.service_layer.envelope import Clock, CommandEnvelope, EventEnvelope, Ids, partition_of
 from allocation.service_layer.errors import Conflict, ConnectionLost, Unavailable
 from allocation.service_layer.group_commit import GroupCommit
+from allocation.service_layer.observing import Span, Telemetry, correlated_with
 from allocation.service_layer.read_models import ReadModels
 from allocation.service_layer.subscriptions import Deliver, Outcomes
 from allocation.service_layer.unit_of_work import Handled, UnitOfWork
@@ -30,7 +34,7 @@ class MessageBus:
     `handlers` have their dependencies bound, but for the unit of work; so have `reactions`, by name. `partitions` is
     the number of log partitions; callers of one partition share transactions. A transaction that conflicts with others
     is tried `attempts` times. `committed` is called after each commit that added to the log: a hint to those who read
-    it.
+    it. `telemetry` is told of every group and every page.
     """
 
     def __init__(
@@ -44,11 +48,14 @@ class MessageBus:
         group_limit: int = 500,
         committed: Callable[[], None] = lambda: None,
         reactions: Mapping[str, Deliver] | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._unit_of_work = unit_of_work
         self._committed = committed
         self._handlers = handlers
         self._reactions = reactions or {}
+        telemetry = telemetry or Telemetry()
+        self._meter, self._tracer = telemetry.meter, telemetry.tracer
         self._ids = ids
         self._clock = clock
         self._partitions = partitions
@@ -56,6 +63,7 @@ class MessageBus:
             retry=retry_if_exception_type((Conflict, ConnectionLost)),
             stop=stop_after_attempt(attempts),
             wait=wait_random_exponential(multiplier=0.01, max=0.5),
+            before_sleep=self._told_of_retry,
             reraise=True,
         )
         self._doors = [
@@ -86,18 +94,58 @@ class MessageBus:
         If one fails in a way that could have left a trace, the group is rolled back and handled one by one. Raises
         `Unavailable` if nothing could be done for any of them.
         """
+        begin = perf_counter()
         try:
-            return self._retrying(self._transaction, envelopes)
-        except Unavailable:
+            with correlated_with(envelopes):
+                answers = self._retrying(self._transaction, envelopes)
+        except Unavailable as failure:
+            self._meter.group_failed(envelopes, failure)
             raise
         except Exception as failure:  # noqa: BLE001  # told to the caller whose command failed, and to no other
             if len(envelopes) == 1:
+                self._meter.group_failed(envelopes, failure)
                 return [Answer(error=failure)]
             return [self._alone(envelope) for envelope in envelopes]
+        self._meter.group(envelopes, answers, perf_counter() - begin)
+        return answers
+
+    def _told_of_retry(self, state: RetryCallState) -> None:
+        failure = state.outcome.exception() if state.outcome is not None else None
+        if failure is not None:
+            self._meter.tried_again(failure)
 
     def react(self, name: str, events: Sequence[EventEnvelope], read_models: ReadModels) -> Outcomes:
         """Hand logged events to the reaction of that name, in order (see `subscriptions.Deliver`)."""
+        deliver = self._react_traced if self._tracer.is_on else self._react
+        with correlated_with(events):
+            outcomes = deliver(name, events, read_models)
+        self._meter.delivered(name, outcomes)
+        return outcomes
+
+    def _react(self, name: str, events: Sequence[EventEnvelope], read_models: ReadModels) -> Outcomes:
         return self._reactions[name](events, read_models)
+
+    def _react_traced(self, name: str, events: Sequence[EventEnvelope], read_models: ReadModels) -> Outcomes:
+        """Each event is handed over in a span below the one that led to it, which goes on to whoever is told. One that
+        no trace led to begins none: an import would begin a million."""
+        with ExitStack() as stack:
+            spans: list[Span | None] = []
+            traced = list(events)
+            for place, logged in enumerate(events):
+                span = stack.enter_context(self._delivery_span(name, logged)) if logged.traceparent else None
+                spans.append(span)
+                if span is not None:
+                    traced[place] = replace(logged, traceparent=span.traceparent)
+            outcomes = self._reactions[name](traced, read_models)
+            for span, outcome in zip(spans, outcomes, strict=True):
+                if span is not None and outcome is not None:
+                    span.failed(outcome)
+        return outcomes
+
+    def _delivery_span(self, name: str, logged: EventEnvelope) -> AbstractContextManager[Span]:
+        about = {"messaging.destination.name": name, "messaging.message.id": logged.id}
+        about["allocation.correlation_id"] = logged.correlation_id
+        return self._tracer.span("producer", f"deliver {name}", logged.traceparent, about)
 
     def _alone(self, envelope: CommandEnvelope) -> Answer:
         try:

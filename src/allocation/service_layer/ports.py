@@ -48,3 +48,7 @@ class DeadLetters(ABC):
     @abstractmethod
     def parked(self, limit: int = 100) -> list[DeadLetter]:
         """What is kept, the newest first."""
+
+    @abstractmethod
+    def count(self) -> int:
+        """How much is kept."""

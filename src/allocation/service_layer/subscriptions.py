@@ -10,6 +10,7 @@ event's id is the same each time.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,10 @@ from datetime import datetime, timedelta
 from allocation.domain.events import Event
 from allocation.service_layer.envelope import Clock, EventEnvelope, LogPosition
 from allocation.service_layer.errors import Busy, RejectedForGood, Unavailable
+from allocation.service_layer.observing import correlated
 from allocation.service_layer.read_models import ReadModels
+
+_log = logging.getLogger(__name__)
 
 Outcomes = Sequence[Exception | None]
 """What became of each event, in order: None, delivered; `Unavailable`, the destination is away, nothing from here on
@@ -418,12 +422,15 @@ def one_by_one(handle: Callable[[EventEnvelope, ReadModels], None]) -> Deliver:
             if failure is None:
                 written = ReadModels()
                 try:
-                    handle(logged, written)
+                    with correlated(logged.correlation_id):
+                        handle(logged, written)
                     read_models.take(written)
                 except Unavailable as away:
                     return outcomes + [away] * (len(events) - len(outcomes))
                 except Exception as refusal:  # noqa: BLE001  # parked in the key's lane, where it is seen
                     failure = refused[logged.key] = refusal
+                    with correlated(logged.correlation_id):
+                        _log.warning("event %s of %s is refused: %s", logged.id, logged.key, refusal)
             outcomes.append(failure)
         return outcomes
 

@@ -262,6 +262,10 @@ class SqlDeadLetters(DeadLetters):
         with translated(), self._engine.connect() as connection:
             return [DeadLetter(r.id, r.source, r.body, r.reason, r.at) for r in connection.execute(query)]
 
+    def count(self) -> int:
+        with translated(), self._engine.connect() as connection:
+            return connection.scalar(select(func.count()).select_from(dead_letters)) or 0
+
 
 def _held(lease: Lease) -> tuple[Any, ...]:
     """The row of a lease, if it is still this owner's."""

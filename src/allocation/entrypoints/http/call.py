@@ -51,12 +51,13 @@ def json_reply(status: int, content: Any, headers: Headers = NO_STORE, media_typ
 class Call:
     """One request. `source` names its route; under it the inbox knows the keys that clients bring."""
 
-    __slots__ = ("_correlation_id", "application", "environ", "source")
+    __slots__ = ("_correlation_id", "application", "environ", "source", "traceparent")
 
     def __init__(self, application: Application, environ: Mapping[str, Any], source: str) -> None:
         self.application = application
         self.environ = environ
         self.source = source
+        self.traceparent = valid_traceparent(environ.get("HTTP_TRACEPARENT"))
         given = environ.get("HTTP_X_CORRELATION_ID")
         self._correlation_id: str | None = given if given is not None and ID.match(given) else None
 
@@ -66,6 +67,10 @@ class Call:
         if self._correlation_id is None:
             self._correlation_id = self.application.ids.new()
         return self._correlation_id
+
+    def correlate(self) -> str:
+        """The same, for `observing.CORRELATION`."""
+        return self.correlation_id
 
     def ask(self, command: Command) -> Answer:
         """Hand a command to the bus. Raises what it was refused or failed with, `BadHeader` for a bad key."""
@@ -80,7 +85,7 @@ class Call:
         return self.application.bus.handle_many(envelopes)
 
     def _envelope(self, command: Command, message_id: str | None) -> CommandEnvelope:
-        context = {"source": self.source, "traceparent": valid_traceparent(self.environ.get("HTTP_TRACEPARENT"))}
+        context = {"source": self.source, "traceparent": self.traceparent}
         if self._correlation_id is not None:
             context["correlation_id"] = self._correlation_id
         envelope = self.application.bus.envelope(command, message_id, **context)

@@ -143,7 +143,7 @@ def _responses(route: Route) -> Json:
 def _given(given: Given) -> Json:
     response: Json = {"description": given.when, "headers": _headers_of(given.headers)}
     if given.type is str:
-        response["content"] = {"text/html": {"schema": {"type": "string"}}}
+        response["content"] = {given.media_type: {"schema": {"type": "string"}}}
     elif given.example is not None:
         content_type = given.type or type(given.example)
         (schema,), _ = msgspec.json.schema_components([content_type], ref_template=SCHEMAS + "{name}")

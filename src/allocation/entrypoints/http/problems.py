@@ -149,9 +149,9 @@ def problem_told(error: Exception, correlation_id: str) -> Problem:
     """What the client of a request is told about an error. Logs the unexpected."""
     problem = problem_of(error)
     if problem.status == 500:
-        _log.error("unexpected error, correlation id %s", correlation_id, exc_info=error)
+        _log.error("unexpected error", exc_info=error)
     elif problem.status == 503:
-        _log.warning("%s: %s, correlation id %s", type(error).__name__, error, correlation_id)
+        _log.warning("%s: %s", type(error).__name__, error)
     problem.correlation_id = correlation_id
     return problem
 

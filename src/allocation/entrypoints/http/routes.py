@@ -14,6 +14,7 @@ from allocation.bootstrap import Application
 from allocation.entrypoints.http.call import Call, Reply
 from allocation.entrypoints.http.parsing import parse_body, parse_query, require_ids
 from allocation.entrypoints.http.problems import problem_reply
+from allocation.service_layer.observing import CORRELATION
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class Given:
     example: Any = None
     type: Any = None  # of the content, where the example cannot tell: a list, or something that is no JSON
     headers: Sequence[str] = ()
+    media_type: str = "text/html"  # of a content that is text
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,36 @@ class Route:
         """The reply and its correlation id. Raises nothing: what goes wrong becomes a problem (RFC 9457)."""
         call = Call(application, environ, self.source)
         begin = time.perf_counter()
+        token = CORRELATION.set(call.correlate)
         try:
-            reply = self._handle(call, ids)
-        except Exception as error:  # noqa: BLE001  # the last one who can tell the client; unexpected ones are logged
-            reply = problem_reply(error, call.correlation_id)
-        if _log.isEnabledFor(logging.DEBUG):
-            micros = (time.perf_counter() - begin) * 1e6
-            _log.debug("%s %s %d %d us %s", self.source, dict(ids), reply.status, micros, call.correlation_id)
+            reply = self._traced(call, ids) if application.telemetry.tracer.is_on else self._told(call, ids)
+            if _log.isEnabledFor(logging.DEBUG):
+                micros = (time.perf_counter() - begin) * 1e6
+                _log.debug("%s %s %d %d us", self.source, dict(ids), reply.status, micros)
+        finally:
+            CORRELATION.reset(token)
         return reply, call.correlation_id
+
+    def _traced(self, call: Call, ids: Mapping[str, str]) -> Reply:
+        """In a span below the client's, which the command and all that follows from it carry on. What the client did
+        wrong is no error of ours."""
+        about: dict[str, str | int] = {"http.request.method": self.method, "http.route": self.path}
+        with call.application.telemetry.tracer.span("server", self.source, call.traceparent, about) as span:
+            call.traceparent = span.traceparent
+            try:
+                reply = self._handle(call, ids)
+            except Exception as error:  # noqa: BLE001  # as in `_told`
+                reply = problem_reply(error, call.correlation_id)
+                if reply.status >= 500:
+                    span.failed(error)
+            span.set({"http.response.status_code": reply.status, "allocation.correlation_id": call.correlation_id})
+        return reply
+
+    def _told(self, call: Call, ids: Mapping[str, str]) -> Reply:
+        try:
+            return self._handle(call, ids)
+        except Exception as error:  # noqa: BLE001  # the last one who can tell the client; unexpected ones are logged
+            return problem_reply(error, call.correlation_id)
 
     def _handle(self, call: Call, ids: Mapping[str, str]) -> Reply:
         if ids:

@@ -1,0 +1,1 @@
+"""What watches over a process: log lines with their correlation, Prometheus metrics, OpenTelemetry traces."""

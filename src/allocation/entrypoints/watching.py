@@ -1,0 +1,97 @@
+"""How a process that runs for long is watched: its log lines, its metrics, its traces.
+
+What measures is loaded by the processes that use it; the command line starts without.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from allocation.adapters.clock import TimeOrderedIds
+from allocation.bootstrap import Application, bootstrap
+from allocation.config import Settings
+from allocation.service_layer.errors import SetupError
+from allocation.service_layer.observing import Telemetry, Tracer
+
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+"""As in `adapters.telemetry.metrics`, which must not be loaded before it is set."""
+
+
+def log_lines(settings: Settings) -> None:
+    """Write log lines as the settings say, to stderr."""
+    from allocation.adapters.telemetry.logs import configure_logging
+
+    configure_logging(settings.log_level, settings.log_format, TimeOrderedIds().new())
+
+
+class LogLinesWhenNeeded(logging.Handler):
+    """In place of `logging.lastResort`: a command that has nothing to log does not wait for what forms the lines."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(logging.WARNING)
+        self._settings = settings
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log_lines(self._settings.model_copy(update={"log_level": "warning"}))
+        logging.getLogger().handle(record)
+
+
+def telemetry_for(settings: Settings) -> Telemetry:
+    """Counts and traces of this process. Raises `SetupError` if traces are wanted and cannot be exported."""
+    from allocation.adapters.telemetry.metrics import PrometheusMeter
+
+    return Telemetry(PrometheusMeter(), tracer_for(settings))
+
+
+def tracer_for(settings: Settings) -> Tracer:
+    """One that exports where the settings say; else one for the provider that somebody has set for the process; else
+    one that is not on. Raises `SetupError` if traces are to be exported and that is not installed."""
+    if settings.traces_to:
+        try:
+            from allocation.adapters.telemetry.tracing import ExportingTracer
+
+            return ExportingTracer(settings.traces_to, settings.namespace)
+        except ModuleNotFoundError as missing:
+            raise SetupError(
+                "ALLOCATION_TRACES_TO is set, but nothing here exports traces: install allocation[otel]"
+            ) from missing
+    if "opentelemetry.sdk.trace" in sys.modules:  # else nobody can have set one
+        from allocation.adapters.telemetry.tracing import tracer_of_the_process
+
+        return tracer_of_the_process()
+    return Tracer()
+
+
+def watched(settings: Settings) -> Application:
+    """The application of a process that serves no HTTP, its metrics told on a port of their own if there is one.
+
+    Raises `SetupError`, `Unavailable` as `bootstrap` does, and `SetupError` if the port is taken.
+    """
+    log_lines(settings)
+    application = bootstrap(settings, telemetry=telemetry_for(settings))
+    if settings.metrics_port:
+        from allocation.adapters.telemetry.exposition import tell_on_port
+
+        tell_on_port(settings.host, settings.metrics_port, application)
+    return application
+
+
+@contextmanager
+def counted_together(processes: int) -> Iterator[None]:
+    """Several processes that are started inside count into one folder, so that whichever is asked tells the sum."""
+    if processes == 1 or MULTIPROCESS in os.environ:
+        yield
+        return
+    folder = tempfile.mkdtemp(prefix="allocation-metrics-")
+    os.environ[MULTIPROCESS] = folder
+    try:
+        yield
+    finally:
+        del os.environ[MULTIPROCESS]
+        shutil.rmtree(folder, ignore_errors=True)
