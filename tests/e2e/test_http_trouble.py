@@ -1,6 +1,5 @@
 """When something behind the edge fails."""
 
-import logging
 from dataclasses import replace
 
 import pytest
@@ -12,6 +11,7 @@ from allocation.config import Settings
 from allocation.entrypoints.flask_app import create_app
 from allocation.service_layer.errors import Conflict, OutcomeUnknown, Overloaded, Unavailable
 from tests.e2e.conforming import ConformingClient
+from tests.log_lines import logged
 
 LINE = {"orderid": "order-1", "sku": "RED-CHAIR", "qty": 10}
 SECRET = "could not connect to postgresql://shop:secret@db"
@@ -73,29 +73,25 @@ def test_a_process_without_its_store_is_alive_all_the_same() -> None:
     assert failing(Unavailable(SECRET)).get("/health/live").status_code == 200
 
 
-def test_the_unexpected_is_500_without_a_trace_and_in_the_log_under_the_correlation_id(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    answer = failing(RuntimeError(SECRET)).post("/v1/allocations", json=LINE)
+def test_the_unexpected_is_500_without_a_trace_and_in_the_log_under_the_correlation_id() -> None:
+    with logged("error") as lines:
+        answer = failing(RuntimeError(SECRET)).post("/v1/allocations", json=LINE)
     assert answer.status_code == 500
     assert "secret" not in answer.text
-    (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
-    assert answer.headers["X-Correlation-Id"] in record.getMessage()
-    assert record.exc_info is not None
-    assert SECRET in str(record.exc_info[1])
+    (line,) = lines.read
+    assert line["correlation_id"] == answer.headers["X-Correlation-Id"]
+    assert f"RuntimeError: {SECRET}" in str(line["exception"])
 
 
-def test_a_request_leaves_a_line_in_the_log_at_debug_level_only(
-    memory_client: ConformingClient, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO):
+def test_a_request_leaves_a_line_in_the_log_at_debug_level_only(memory_client: ConformingClient) -> None:
+    with logged("info") as lines:
         memory_client.get("/v1/orders/order-9")
-    assert not caplog.records
-    with caplog.at_level(logging.DEBUG, logger="allocation"):
+    assert not lines.read
+    with logged("debug") as lines:
         answer = memory_client.get("/v1/orders/order-9")
-    (record,) = caplog.records
-    assert "GET /v1/orders/<orderid>" in record.getMessage()
-    assert answer.headers["X-Correlation-Id"] in record.getMessage()
+    (line,) = lines.read
+    assert "GET /v1/orders/<orderid>" in str(line["event"])
+    assert line["correlation_id"] == answer.headers["X-Correlation-Id"]
 
 
 @pytest.fixture

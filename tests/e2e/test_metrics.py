@@ -14,12 +14,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import allocation
+from allocation.adapters.telemetry.exposition import tell_on_port
 from allocation.adapters.telemetry.metrics import PrometheusMeter
 from allocation.bootstrap import Application, bootstrap
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, CreateBatch, IfShort
 from allocation.entrypoints.flask_app import create_app
-from allocation.entrypoints.watching import watched
 from allocation.service_layer.errors import Conflict, Rejected, SetupError, Unavailable
 from allocation.service_layer.observing import Telemetry
 from allocation.service_layer.ports import Notifications
@@ -212,13 +212,13 @@ def listens(port: int) -> bool:
         return asking.connect_ex((LOOPBACK, port)) == 0
 
 
-def test_a_port_that_is_taken_is_told_with_what_to_do() -> None:
+def test_a_port_that_is_taken_is_told_with_what_to_do(application: Application) -> None:
     with socket.socket() as other:
         other.bind((LOOPBACK, 0))
         other.listen()
         taken = other.getsockname()[1]
         with pytest.raises(SetupError, match=rf"metrics on {LOOPBACK}:{taken}.*ALLOCATION_METRICS_PORT"):
-            watched(Settings(database_url="memory:", metrics_port=taken))
+            tell_on_port(LOOPBACK, taken, application)
 
 
 def test_each_read_model_has_its_lag(database_url: str) -> None:

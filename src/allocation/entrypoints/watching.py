@@ -78,7 +78,11 @@ def watched(settings: Settings) -> Application:
     if settings.metrics_port:
         from allocation.adapters.telemetry.exposition import tell_on_port
 
-        tell_on_port(settings.host, settings.metrics_port, application)
+        try:
+            tell_on_port(settings.host, settings.metrics_port, application)
+        except SetupError:
+            application.close()
+            raise
     return application
 
 
