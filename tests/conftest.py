@@ -92,7 +92,7 @@ def kafka_server(request: pytest.FixtureRequest) -> Iterator[Kafka]:
 def service_bus(request: pytest.FixtureRequest) -> Iterator[PrivateServiceBus]:
     """One peer of Service Bus for the whole session. Who kills it starts it again."""
     with PrivateServiceBus() as server, impatient_sdk():
-        request.config.stash.setdefault(SERVERS, []).append(server.source)
+        note(request.config, "servers", server.source)
         yield server
 
 
