@@ -12,6 +12,8 @@ from tests.servers.kafka import Kafka, kafka_for_tests
 from tests.servers.postgres import Postgres, postgres
 from tests.servers.proxy import PostgresProxy
 from tests.servers.redis import Redis, redis_for_tests
+from tests.servers.service_bus import PrivateServiceBus
+from tests.servers.service_bus.quick import impatient_sdk
 
 pytest_plugins = ["tests.across_processes", "tests.no_silent_skips"]
 
@@ -82,6 +84,14 @@ def redis_url(redis_server: Redis) -> str:
 def kafka_server(request: pytest.FixtureRequest) -> Iterator[Kafka]:
     """One Kafka for the whole session, or the mock that stands in for it; `source` tells."""
     with kafka_for_tests() as server:
+        note(request.config, "servers", server.source)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def service_bus(request: pytest.FixtureRequest) -> Iterator[PrivateServiceBus]:
+    """One peer of Service Bus for the whole session. Who kills it starts it again."""
+    with PrivateServiceBus() as server, impatient_sdk():
         note(request.config, "servers", server.source)
         yield server
 

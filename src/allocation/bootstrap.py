@@ -123,7 +123,7 @@ def bootstrap(
     store = _store(settings, clock, ids)
     views, cache_counters = _views(store, cache, settings.log_partitions, telemetry.meter)
     if publishers is None:
-        publishers = registry.publishers(settings.publish_to, settings.namespace)
+        publishers = registry.publishers(settings.publish_to, settings.namespace, _connections(settings))
     reactions = list(_reactions(_destinations(settings, store, cache, notifications, channel), publishers))
     bell = Bell()
     owner = owner or ids.new()
@@ -318,7 +318,13 @@ def _redis_is_installed() -> Iterator[None]:
 def receivers_of(application: Application) -> dict[str, Receiver]:
     """What `ALLOCATION_RECEIVE_FROM` names, by scheme; nothing connects before it is used. Raises `SetupError`."""
     settings = application.settings
-    return registry.receivers(settings.receive_from, settings.namespace, application.ids.new())
+    owner = application.ids.new()
+    return registry.receivers(settings.receive_from, settings.namespace, owner, _connections(settings))
+
+
+def _connections(settings: Settings) -> dict[str, str]:
+    """Of brokers whose URL does not say where they are."""
+    return {"servicebus": settings.service_bus}
 
 
 def push_of(settings: Settings, clock: Clock, timer: Timer) -> Push:

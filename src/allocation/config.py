@@ -74,6 +74,11 @@ class Settings(BaseSettings):
         description="Addresses beyond the public ones that may be pushed to, in plain HTTP as well: networks, as in "
         "10.1.0.0/16 fd12::/16; true: everything; false: none",
     )
+    service_bus: str = Field(
+        "",
+        description="Connection string of Azure Service Bus, or of its emulator, for the broker servicebus://",
+        json_schema_extra={"secret": True},
+    )
     namespace: str = Field(
         "allocation",
         pattern=r"^[a-z][a-z0-9.-]{0,49}$",

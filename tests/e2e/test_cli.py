@@ -208,6 +208,10 @@ def test_settings_as_json_hold_every_setting(run: Run) -> None:
         ("postgresql://:s3cret@db/shop", "postgresql://:***@db/shop"),
         ("postgresql://anna@db/shop", "postgresql://anna@db/shop"),
         ("sqlite:///allocation.db", "sqlite:///allocation.db"),
+        (
+            "Endpoint=sb://shop.servicebus.windows.net/;SharedAccessKeyName=Root;SharedAccessKey=s3cret=;Further=1",
+            "Endpoint=sb://shop.servicebus.windows.net/;SharedAccessKeyName=Root;SharedAccessKey=***;Further=1",
+        ),
         ("memory:", "memory:"),
         ("s3cret", "***"),
         ("", ""),

@@ -14,6 +14,7 @@ MASK = "***"
 # Up to the last @: a password may hold one that nobody escaped.
 _PASSWORD_IN_URL = re.compile(r"(://[^:/?#]*:).*@")
 _PASSWORD_IN_QUERY = re.compile(r"([?&][^=&]*(?:password|passwd|secret|token|key)[^=&]*=)[^&]*", re.IGNORECASE)
+_KEY_IN_CONNECTION_STRING = re.compile(r"(SharedAccess(?:Key|Signature)=)[^;]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,12 @@ def explain(environment: Mapping[str, str]) -> Iterator[Setting]:
 
 
 def masked(value: str, secret: bool) -> str:
-    """A secret without its secret: an URL loses its password, anything else is hidden whole."""
+    """A secret without its secret: an URL loses its password, a connection string its key, anything else is hidden
+    whole."""
     if not secret or not value:
         return value
+    if _KEY_IN_CONNECTION_STRING.search(value):
+        return _KEY_IN_CONNECTION_STRING.sub(rf"\1{MASK}", value)
     if "://" in value:
         return _PASSWORD_IN_QUERY.sub(rf"\1{MASK}", _PASSWORD_IN_URL.sub(rf"\1{MASK}@", value))
     return value if re.fullmatch(r"[a-z]+:", value) else MASK

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 
 from allocation.service_layer.broker import Publisher, Receiver
@@ -17,26 +17,36 @@ BROKERS: dict[str, tuple[str, str]] = {
     "rediss+streams": ("redis_streams", "redis"),
     "kafka": ("kafka", "kafka"),
     "eventgrid+https": ("event_grid", "azure"),
+    "servicebus": ("service_bus", "azure"),
 }
 
 
-def publishers(urls: str, namespace: str) -> dict[str, Publisher]:
+NONE: Mapping[str, str] = {}
+
+
+def publishers(urls: str, namespace: str, connections: Mapping[str, str] = NONE) -> dict[str, Publisher]:
     """A publisher for each URL of a list, by its scheme. Nothing connects before it is used.
+
+    `connections` are those strings, by scheme, that say where a broker is when its URL does not.
 
     Raises `SetupError` for a scheme that is unknown or stands twice, or whose client is not installed.
     """
     found: dict[str, Publisher] = {}
     for scheme, url in _each(urls):
-        found[scheme] = _module(scheme).publisher(url, namespace)
+        found[scheme] = _module(scheme).publisher(url, namespace, *_connection(scheme, connections))
     return found
 
 
-def receivers(urls: str, namespace: str, owner: str) -> dict[str, Receiver]:
+def receivers(urls: str, namespace: str, owner: str, connections: Mapping[str, str] = NONE) -> dict[str, Receiver]:
     """A receiver for each URL of a list, by its scheme; `owner` names this process to the broker. Raises as above."""
     found: dict[str, Receiver] = {}
     for scheme, url in _each(urls):
-        found[scheme] = _module(scheme).receiver(url, namespace, owner)
+        found[scheme] = _module(scheme).receiver(url, namespace, owner, *_connection(scheme, connections))
     return found
+
+
+def _connection(scheme: str, connections: Mapping[str, str]) -> tuple[str, ...]:
+    return (connections[scheme],) if scheme in connections else ()
 
 
 def _each(urls: str) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,86 @@
+"""Where a Service Bus is and how it is talked to, from a URL and a connection string.
+
+The connection string is that of Azure's portal, or of Microsoft's emulator (`UseDevelopmentEmulator=true`). It holds a
+key, so it stands in a setting of its own, and no message of ours repeats it. The URL's parameters are `sessions` (8),
+how many skus a receiver serves at a time, `patience_seconds` (10), and `socket_seconds` (the SDK's), how long a socket
+waits for more.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, urlsplit
+
+from azure.servicebus import ServiceBusClient, parse_connection_string
+
+from allocation.service_layer.broker import COMMANDS, Capabilities
+from allocation.service_layer.errors import SetupError
+
+CAPABILITIES = Capabilities(durable=True, ordered_by_key=True, acknowledged=True, scheduled=True, filtered=True)
+"""scheduled: by the receiver, which holds a session back; a restart forgets the delay. Not replayable: a subscription
+begins when it is made. Not deduplicated: duplicate detection forgets after its window."""
+
+SETTING = "ALLOCATION_SERVICE_BUS"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`patience_seconds`: how long a call waits for Service Bus before it is away."""
+
+    connection: str = field(repr=False)
+    sessions: int = 8
+    patience_seconds: float = 10.0
+    socket_seconds: float | None = None
+
+    def client(self, open_seconds: float) -> ServiceBusClient:
+        """One that does not try again by itself: what is not known to be accepted is published again, in order."""
+        chatter = logging.getLogger("azure")
+        if chatter.level == logging.NOTSET:  # at the level info it tells each step of each connection
+            chatter.setLevel(logging.WARNING)
+        return ServiceBusClient.from_connection_string(self.connection, retry_total=0, try_timeout=open_seconds)
+
+
+def entity_of(namespace: str, topic: str) -> str:
+    """The name of a topic, or of the queue of commands, at Service Bus."""
+    return f"{namespace}.{topic}"
+
+
+def is_queue(topic: str) -> bool:
+    """Commands are taken by one; facts and stock levels are for everybody."""
+    return topic == COMMANDS
+
+
+def address_of(url: str, connection: str) -> Address:
+    """Raises `SetupError` with a sentence, which never repeats the connection string."""
+    parts = urlsplit(url)
+    if parts.netloc or parts.path.strip("/"):
+        raise SetupError(f"servicebus: write servicebus:// alone, and where it is into {SETTING}")
+    if not connection:
+        raise SetupError(f"servicebus: set {SETTING} to the connection string")
+    try:
+        parsed = parse_connection_string(connection)
+    except ValueError:
+        raise SetupError(f"servicebus: {SETTING} is no connection string of Service Bus") from None
+    if parsed.entity_path:
+        raise SetupError(f"servicebus: {SETTING} names one entity (EntityPath); take the namespace's own")
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    sessions = _number(given.pop("sessions", "8"), "sessions", 1, 100)
+    patience = _number(given.pop("patience_seconds", "10"), "patience_seconds", 0.1, 300)
+    socket = given.pop("socket_seconds", None)
+    if given:
+        raise SetupError(
+            f"servicebus: there is no {', '.join(given)}; known are sessions, patience_seconds, socket_seconds"
+        )
+    wait = None if socket is None else _number(socket, "socket_seconds", 0.01, 60)
+    return Address(connection, int(sessions), patience, wait)
+
+
+def _number(value: str, name: str, least: float, most: float) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not least <= number <= most or (name == "sessions" and number != int(number)):
+        raise SetupError(f"servicebus: {name} is a number from {least} to {most}, not {value!r}")
+    return number

@@ -1,0 +1,61 @@
+"""The SDK's failures in our words. Service Bus names the cause by a condition of AMQP; the SDK has a class for some.
+
+`Rejected` is what will never be taken; everything else may pass. A lock that was lost is neither: the message comes
+again by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from azure.core.exceptions import AzureError
+from azure.servicebus.exceptions import (
+    MessageAlreadySettled,
+    MessageLockLostError,
+    MessageSizeExceededError,
+    MessagingEntityNotFoundError,
+    ServiceBusAuthenticationError,
+    ServiceBusAuthorizationError,
+    ServiceBusError,
+    SessionLockLostError,
+)
+
+from allocation.service_layer.errors import Rejected, Unavailable
+
+LOST = (SessionLockLostError, MessageLockLostError, MessageAlreadySettled)
+FAILURES = (AzureError, OSError, ValueError)
+"""What the SDK raises when something goes wrong: a shut down handler is a `ValueError` to it."""
+
+_WILL_NOT_HAVE = (
+    "amqp:decode-error",
+    "amqp:invalid-field",
+    "amqp:link:message-size-exceeded",
+    "amqp:not-allowed",
+    "amqp:precondition-failed",
+    "com.microsoft:argument-error",
+    "com.microsoft:argument-out-of-range",
+)
+
+log = logging.getLogger("allocation.adapters.brokers.service_bus")
+
+
+def translated(failure: BaseException, entity: str) -> Unavailable | Rejected:
+    """What `failure` means for what was asked of `entity`."""
+    if isinstance(failure, MessageSizeExceededError) or _condition(failure) in _WILL_NOT_HAVE:
+        return Rejected(f"Service Bus will not have it: {_words(failure)}")
+    if isinstance(failure, MessagingEntityNotFoundError):
+        return Unavailable(f"Service Bus has no {entity}: `allocation topology provision` makes it")
+    if isinstance(failure, ServiceBusAuthenticationError | ServiceBusAuthorizationError):
+        return Unavailable(f"Service Bus does not let us at {entity}: {_words(failure)}")
+    return Unavailable(f"Service Bus does not answer for {entity}: {_words(failure)}")
+
+
+def _condition(failure: BaseException) -> str:
+    condition = getattr(failure, "_condition", None) if isinstance(failure, ServiceBusError) else None
+    value = getattr(condition, "value", condition)
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _words(failure: BaseException) -> str:
+    """In one line, as it stands in logs."""
+    return " ".join(str(failure).split())[:300] or type(failure).__name__

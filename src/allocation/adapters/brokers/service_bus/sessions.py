@@ -1,0 +1,214 @@
+"""Sessions of Service Bus: each is one sku's messages, in order, locked by one receiver at a time.
+
+A `Seat` is a thread that takes one session after another: it waits for one that has messages, reads, waits until they
+are settled, reads on, and lets the session go when it is empty or has had its turn. Its lock is renewed by threads of
+the SDK meanwhile, whatever the handler does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Condition, Lock, Thread
+from time import monotonic
+from typing import Protocol
+
+from azure.servicebus import ServiceBusReceivedMessage, ServiceBusReceiver
+from azure.servicebus.exceptions import OperationTimeoutError
+
+from allocation.adapters.brokers.service_bus.failures import LOST, log, translated
+from allocation.service_layer.broker import Delivery
+from allocation.service_layer.errors import Unavailable
+
+READ_AHEAD = 100
+"""Messages of a session that are read at once. The SDK asks for so many in advance: without that it gives back what
+comes between two calls, and Service Bus puts what is given back behind what came later (Azure/azure-sdk-for-net#35846).
+"""
+
+FIRST_SECONDS, NEXT_SECONDS, NO_SECONDS = 5.0, 0.2, 0.001
+TURN_SECONDS = 30.0
+LOOK_SECONDS = 0.5
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 2.0
+
+
+@dataclass(slots=True)
+class Kept:
+    """A delivery that is not settled; `due` None: it is in the caller's hand."""
+
+    delivery: Delivery
+    message: ServiceBusReceivedMessage
+    due: float | None = 0.0
+
+
+@dataclass(eq=False)
+class Session:
+    """One that is locked for us. `kept`, by sequence number and in order, is guarded by the receiver's condition;
+    `talking` has one thread at a time speak to Service Bus through it."""
+
+    receiver: ServiceBusReceiver
+    since: float
+    kept: dict[int, Kept] = field(default_factory=dict)
+    is_over: bool = False
+    talking: Lock = field(default_factory=Lock)
+
+    def is_locked(self) -> bool:
+        """Whether it is ours by what Service Bus last told us."""
+        until = self.receiver.session.locked_until_utc
+        return not self.is_over and (until is None or until > datetime.now(UTC))
+
+    def due(self, now: float) -> Iterator[Kept]:
+        """What may be handed out, up to what was released for later: all of it is one key."""
+        for kept in self.kept.values():
+            if kept.due is None:
+                continue
+            if kept.due > now:
+                return
+            yield kept
+
+    def is_in_hand(self) -> bool:
+        return any(kept.due is None for kept in self.kept.values())
+
+
+def clear(seats: Sequence[Seat]) -> None:
+    """Have seats end whose hall closes; what they have in hand goes back to Service Bus.
+
+    To the SDK it is an unexpected error, with a trace in the log, when somebody closes what is being opened.
+    """
+    names = {seat.name for seat in seats}
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return record.threadName not in names
+
+    sdk_log = logging.getLogger("azure.servicebus._base_handler")
+    sdk_log.addFilter(is_news)
+    try:
+        with ThreadPoolExecutor(len(seats)) as threads:
+            list(threads.map(Seat.hurry, seats))
+        for seat in seats:
+            seat.join()
+    finally:
+        sdk_log.removeFilter(is_news)
+
+
+class Hall(Protocol):
+    """What a seat needs of the receiver that it works for."""
+
+    changed: Condition
+    sessions: list[Session]
+    is_closing: bool
+
+    def next_session(self) -> ServiceBusReceiver:
+        """A receiver for whichever session is free; not opened yet."""
+
+    def delivery(self, session: Session, message: ServiceBusReceivedMessage) -> Delivery: ...
+
+    def in_trouble(self, trouble: Unavailable | None) -> None:
+        """Service Bus is away; or None, it answered."""
+
+
+class Seat(Thread):
+    """Takes sessions until its hall closes; it lives through whatever the SDK raises."""
+
+    def __init__(self, hall: Hall, entity: str, number: int) -> None:
+        super().__init__(name=f"{entity} {id(hall):x}-{number}", daemon=True)
+        self._hall, self._entity = hall, entity
+        self._failures = 0
+        self.receiver: ServiceBusReceiver | None = None
+
+    def run(self) -> None:
+        while not self._hall.is_closing:
+            self._attempt(self._serve_one)
+
+    def hurry(self) -> None:
+        """Do not wait for a session any more: the hall closes."""
+        if self.receiver is not None:
+            self._let_go(self.receiver)
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except OperationTimeoutError:  # there was no session, and Service Bus said so
+            self._answered()
+        except LOST as lost:
+            log.info("%s: a session was lost, its messages come again: %s", self._entity, lost)
+        except Exception as failure:  # noqa: BLE001  # the SDK raises all kinds while its connection breaks
+            self._failed(failure)
+
+    def _serve_one(self) -> None:
+        self.receiver = self._hall.next_session()
+        try:
+            if not self._hall.is_closing:
+                self.receiver.__enter__()
+                self._answered()
+                self._serve(self.receiver)
+        finally:
+            self._let_go(self.receiver)
+
+    def _serve(self, receiver: ServiceBusReceiver) -> None:
+        session = Session(receiver, monotonic())
+        with self._hall.changed:
+            self._hall.sessions.append(session)
+        try:
+            wait_seconds = FIRST_SECONDS
+            while self._read(session, wait_seconds) and self._is_settled(session):
+                wait_seconds = NEXT_SECONDS
+        finally:
+            with self._hall.changed:
+                session.is_over = True
+                session.kept.clear()
+                self._hall.sessions.remove(session)
+
+    def _read(self, session: Session, wait_seconds: float) -> bool:
+        """Read what is there, one by one, so that the first is handed out while the others come. False: nothing was."""
+        count = 0
+        while count < READ_AHEAD and not self._hall.is_closing:
+            with session.talking:
+                found = session.receiver.receive_messages(1, wait_seconds if count == 0 else NO_SECONDS)
+            if not found:
+                break
+            count += 1
+            self._keep(session, found[0])
+        return count > 0
+
+    def _keep(self, session: Session, message: ServiceBusReceivedMessage) -> None:
+        number = message.sequence_number
+        assert number is not None
+        with self._hall.changed:
+            session.kept[number] = Kept(self._hall.delivery(session, message), message)
+            self._hall.changed.notify_all()
+
+    def _is_settled(self, session: Session) -> bool:
+        """Wait until it is; False if the session is lost, or is to be let go: a session that is closed is no failed
+        delivery to Service Bus, one whose lock runs out is."""
+        with self._hall.changed:
+            while session.kept and session.is_locked() and not self._hall.is_closing:
+                self._hall.changed.wait(LOOK_SECONDS)
+                if self._turn_is_over(session) and not session.is_in_hand():
+                    return False
+            return session.is_locked() and not self._hall.is_closing and not self._turn_is_over(session)
+
+    def _turn_is_over(self, session: Session) -> bool:
+        return monotonic() - session.since > TURN_SECONDS
+
+    def _let_go(self, receiver: ServiceBusReceiver) -> None:
+        try:
+            receiver.close()
+        except Exception as failure:  # noqa: BLE001  # as above; what is not given back runs out
+            log.info("%s: a session runs out by itself: %s", self._entity, translated(failure, self._entity))
+
+    def _answered(self) -> None:
+        self._failures = 0
+        self._hall.in_trouble(None)
+
+    def _failed(self, failure: Exception) -> None:
+        if self._hall.is_closing:
+            return
+        trouble = translated(failure, self._entity)
+        self._hall.in_trouble(Unavailable(str(trouble)))
+        pause = min(FIRST_PAUSE_SECONDS * 2.0**self._failures, LONGEST_PAUSE_SECONDS)
+        self._failures += 1
+        with self._hall.changed:
+            self._hall.changed.wait_for(lambda: self._hall.is_closing, pause)

@@ -1,0 +1,153 @@
+"""A shop beside the peer of Service Bus, and what an onlooker with the plain SDK sees and sends there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event as Flag
+from threading import Thread
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusClient, ServiceBusMessage, ServiceBusSubQueue
+from azure.servicebus.exceptions import OperationTimeoutError
+
+from allocation.adapters.brokers import service_bus
+from allocation.bootstrap import Application, bootstrap, receivers_of
+from allocation.config import load_settings
+from allocation.entrypoints.consumer import serve_all
+from allocation.service_layer.broker import Publisher, Receiver
+from tests.servers.service_bus import PrivateServiceBus
+from tests.servers.service_bus.making import make_ours
+
+LONG_SECONDS = 20.0
+URL = "servicebus://?sessions=3&patience_seconds=2&socket_seconds=0.05"
+
+
+@dataclass(frozen=True)
+class Told:
+    """A message of a topic, as it came out of a subscription."""
+
+    key: str
+    id: str
+    subject: str
+    properties: dict[str, Any]
+    body: Any
+
+    @property
+    def version(self) -> int:
+        return int(self.properties["version"])
+
+
+class Bus:
+    """A namespace of its own at the peer."""
+
+    def __init__(self, server: PrivateServiceBus, lock: str = "PT30S", deliveries: int = 1000) -> None:
+        self.server, self.namespace = server, f"t{uuid4().hex[:12]}"
+        make_ours(server.admin_port, self.namespace, lock, deliveries)
+        self.onlooker = ServiceBusClient.from_connection_string(server.connection_string, retry_total=0)
+        self.opened: list[Publisher | Receiver] = []
+
+    @property
+    def queue(self) -> str:
+        return f"{self.namespace}.commands"
+
+    def publisher(self) -> Publisher:
+        self.opened.append(service_bus.publisher(URL, self.namespace, self.server.connection_string))
+        return self.opened[-1]  # type: ignore[return-value]  # it has just been made
+
+    def receiver(self, owner: str = "one") -> Receiver:
+        self.opened.append(service_bus.receiver(URL, self.namespace, owner, self.server.connection_string))
+        return self.opened[-1]  # type: ignore[return-value]  # as above
+
+    def send(self, *messages: ServiceBusMessage) -> None:
+        with self.onlooker.get_queue_sender(self.queue, socket_timeout=0.05) as sender:
+            sender.send_messages(list(messages))
+
+    def told(self, topic: str, subscription: str = "all") -> list[Told]:
+        """What came out of a subscription since it was last asked, each session in order."""
+        found: list[Told] = []
+        path = f"{self.namespace}.{topic}", subscription
+        while True:
+            try:
+                receiver = self.onlooker.get_subscription_receiver(
+                    *path, session_id=NEXT_AVAILABLE_SESSION, max_wait_time=0.3, prefetch_count=100, socket_timeout=0.05
+                )
+                with receiver:
+                    for message in receiver.receive_messages(1000, 0.2):
+                        found.append(_told(message))
+                        receiver.complete_message(message)
+            except OperationTimeoutError:
+                return found
+
+    def dead(self) -> list[tuple[str | None, str]]:
+        """The dead letters of the queue: reason and body."""
+        dead = ServiceBusSubQueue.DEAD_LETTER
+        with self.onlooker.get_queue_receiver(self.queue, sub_queue=dead, socket_timeout=0.05) as receiver:
+            found = receiver.receive_messages(100, 0.5)
+            for message in found:
+                receiver.complete_message(message)
+            return [(message.dead_letter_reason, str(message)) for message in found]
+
+    def settings(self, **further: object) -> Mapping[str, object]:
+        connection = self.server.connection_string
+        return {"receive_from": URL, "namespace": self.namespace, "service_bus": connection} | further
+
+    def close(self) -> None:
+        for one in self.opened:
+            one.close()
+        self.onlooker.close()
+
+
+def _told(message: Any) -> Told:
+    properties = {name.decode(): _text(value) for name, value in message.application_properties.items()}
+    body = msgspec.json.decode(b"".join(message.body))
+    return Told(message.session_id, message.message_id, message.subject, properties, body)
+
+
+def _text(value: object) -> object:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+@contextmanager
+def shop(database_url: str, bus: Bus, **further: object) -> Iterator[Application]:
+    """A service that takes commands from the bus, and tells it everything, with its worker running."""
+    settings = bus.settings(database_url=database_url, publish_to=URL, **further)
+    application = bootstrap(load_settings(**settings))
+    try:
+        application.worker.start()
+        yield application
+    finally:
+        application.close()
+
+
+class Serving:
+    """A consumer in a thread, with a receiver of its own."""
+
+    def __init__(self, application: Application) -> None:
+        self._stopping = Flag()
+        self._thread = Thread(target=serve_all, args=(application, receivers_of(application), self._stopping))
+        self._thread.start()
+
+    def end(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+
+@contextmanager
+def serving(application: Application) -> Iterator[None]:
+    running = Serving(application)
+    try:
+        yield
+    finally:
+        running.end()
+
+
+def wait_for(true: Callable[[], bool], seconds: float = LONG_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.01)
