@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,12 +19,14 @@ from allocation.adapters.cache import MemoryCache
 from allocation.adapters.cached_views import CacheCounters, CachedViews
 from allocation.adapters.clock import SystemClock, SystemTimer, TimeOrderedIds
 from allocation.adapters.memory import MemoryStock, MemoryStore, MemoryUnitOfWork, MemoryViews
+from allocation.adapters.memory_definitions import MemoryDefinitions
 from allocation.adapters.memory_history import MemoryHistory
 from allocation.adapters.memory_image import MemoryImage, imagining
 from allocation.adapters.memory_subscriptions import MemoryDeadLetters, MemorySubscriptionStore
 from allocation.adapters.memory_verification import MemoryAuditStore, MemoryBooks
 from allocation.adapters.notifications import SmtpNotifications
 from allocation.adapters.sql.audits import SqlAuditStore
+from allocation.adapters.sql.definitions import SqlDefinitions
 from allocation.adapters.sql.engine import make_engine
 from allocation.adapters.sql.history import SqlHistory
 from allocation.adapters.sql.migrate import migrate as migrate_database
@@ -38,6 +41,7 @@ from allocation.service_layer.audit import SMALL_STEPS, AuditStore, SelfAudit
 from allocation.service_layer.books import Books
 from allocation.service_layer.broker import Publisher, Receiver
 from allocation.service_layer.cache import Cache
+from allocation.service_layer.definitions import Definitions, RuleBook, Subscribers
 from allocation.service_layer.envelope import Clock, Ids
 from allocation.service_layer.errors import SetupError
 from allocation.service_layer.handlers import COMMAND_HANDLERS, EVENT_HANDLERS, WHEN_IDLE
@@ -46,6 +50,7 @@ from allocation.service_layer.history.what_if import WhatIf
 from allocation.service_layer.messagebus import Handler, MessageBus
 from allocation.service_layer.observing import Meter, Telemetry
 from allocation.service_layer.ports import Channel, DeadLetters, Notifications
+from allocation.service_layer.pulling import Pulling
 from allocation.service_layer.pushing import Push
 from allocation.service_layer.read_models import ReadModels, Stock
 from allocation.service_layer.rules.rule import RuleParser
@@ -73,7 +78,8 @@ class Application:
     asked about the past, `what_if` about what is only imagined. `worker` runs the
     subscriptions and `self_audit` walks, once they are started. `close` stops them and lets go of connections.
     `cache_counters` stay at zero where there is no cache; `forget_cache` has what is cached read anew: the tables were
-    changed without an event. It raises `Unavailable`.
+    changed without an event. It raises `Unavailable`. `subscribers` defines subscriptions, `pulling` is what consumers
+    receive from.
     """
 
     settings: Settings
@@ -94,6 +100,8 @@ class Application:
     cache_counters: CacheCounters
     forget_cache: Callable[[], None]
     telemetry: Telemetry
+    subscribers: Subscribers
+    pulling: Pulling
 
 
 def bootstrap(
@@ -154,6 +162,19 @@ def bootstrap(
         wake_up,
     )
     bell.heard_by(worker.wake)
+    rules = RuleBook(rule_parser(ids))
+    subscribers = Subscribers(store.definitions, store.subscriptions, rules, _reserved(worker), secrets.token_bytes)
+    pulling = Pulling(
+        store.definitions,
+        store.subscriptions,
+        rules,
+        clock,
+        ids,
+        timer,
+        settings.log_partitions,
+        most_waiting=max(1, settings.threads // 4),  # the others go on serving
+    )
+    bell.heard_by(pulling.wake)
     if wake_up is not None:
         bell.heard_by(wake_up.ring)
 
@@ -188,12 +209,19 @@ def bootstrap(
         cache_counters,
         forget_cache,
         telemetry,
+        subscribers,
+        pulling,
     )
 
 
 def memory_image(application: Application) -> MemoryImage:
     """The log of an application, loaded into memory: it answers without the database. Raises `Unavailable`."""
     return MemoryImage(application.history, application.clock, application.ids)
+
+
+def _reserved(worker: Worker) -> set[str]:
+    """Names of subscriptions that are built in, those included which these settings do not run."""
+    return {*worker.names(), *(handler.__name__ for named in EVENT_HANDLERS.values() for handler in named)}
 
 
 PAUSES_SECONDS = {"project_stock_levels": 0.05, "publish_stock_levels": 0.05, "count_movements": 0.25}
@@ -363,6 +391,7 @@ class _Store:
     books: Books
     audits: AuditStore
     history: History
+    definitions: Definitions
     close: Callable[[], None] = lambda: None
 
 
@@ -374,7 +403,8 @@ def _store(settings: Settings, clock: Clock, ids: Ids) -> _Store:
         views, stock = MemoryViews(store), MemoryStock(store)
         books, audits, history = MemoryBooks(store), MemoryAuditStore(), MemoryHistory(store)
         uow = partial(MemoryUnitOfWork, store)
-        return _Store(uow, views, stock, subscriptions, MemoryDeadLetters(), books, audits, history)
+        letters, definitions = MemoryDeadLetters(), MemoryDefinitions()
+        return _Store(uow, views, stock, subscriptions, letters, books, audits, history, definitions)
     engine = _engine(settings)
     migrate_database(engine, partitions)
     database = Database.of(engine, ids, clock, partitions, patience_seconds=settings.commit_patience_seconds)
@@ -387,6 +417,7 @@ def _store(settings: Settings, clock: Clock, ids: Ids) -> _Store:
         SqlBooks(engine, partitions),
         SqlAuditStore(engine, clock),
         SqlHistory(engine, partitions),
+        SqlDefinitions(engine),
         engine.dispose,
     )
 

@@ -7,7 +7,7 @@ from tests.contracts.harness import MakeStore, Opened, SharedStore, Store
 from tests.servers.redis import PrivateRedis
 
 # The contract is in modules that pytest does not take for tests: their asserts are to tell as much.
-for _module in ("transactions", "logs", "inboxes", "reading", "concurrency", "decisions", "broker_contract"):
+for _module in ("transactions", "logs", "inboxes", "reading", "concurrency", "decisions", "broker_contract", "pulls"):
     pytest.register_assert_rewrite(f"tests.contracts.{_module}")
 
 

@@ -67,6 +67,9 @@ class ConformingClient:
     def post(self, path: str, **request: Any) -> TestResponse:
         return self.open("POST", path, **request)
 
+    def put(self, path: str, **request: Any) -> TestResponse:
+        return self.open("PUT", path, **request)
+
     def patch(self, path: str, **request: Any) -> TestResponse:
         return self.open("PATCH", path, **request)
 

@@ -77,3 +77,60 @@ def test_what_cannot_go_back_is_told(shop: Application, command: CliRunner, argu
     went = command.invoke(main, ["subscriptions", "rewind", *arguments])
     assert went.exit_code != 0
     assert reason in went.output
+
+
+# Those that users define
+
+
+@pytest.fixture
+def chairs(shop: Application, command: CliRunner) -> str:
+    """A subscription to chairs, from the beginning."""
+    wanted = {"delivery": "pull", "start": "beginning", "rules": [{"name": "chairs", "filter": "sku LIKE '%CHAIR'"}]}
+    defined = command.invoke(main, ["subscriptions", "define", "chairs", "-"], input=json.dumps(wanted))
+    assert defined.output == "chairs is defined: pull.\n"
+    return "chairs"
+
+
+def test_a_definition_is_made_shown_and_removed(chairs: str, command: CliRunner) -> None:
+    told = json.loads(command.invoke(main, ["subscriptions", "show", chairs]).output)
+    assert told["rules"] == [{"name": "chairs", "filter": "sku LIKE '%CHAIR'"}]
+    assert command.invoke(main, ["subscriptions", "remove", chairs, "--yes"]).output == "chairs is gone.\n"
+    again = command.invoke(main, ["subscriptions", "remove", chairs, "--yes"])
+    assert (again.exit_code, again.output) == (1, "Error: There is no subscription chairs\n")
+
+
+def test_what_is_pulled_is_printed_and_acknowledged(shop: Application, chairs: str, command: CliRunner) -> None:
+    def pull(*options: str) -> list[str]:
+        lines = command.invoke(main, ["subscriptions", "pull", chairs, *options]).output.splitlines()
+        return [json.loads(line)["type"].removeprefix("allocation.") for line in lines]
+
+    assert pull("--most", "1") == ["BatchCreated"]
+    assert pull("--key", "SMALL-TABLE") == []
+    assert pull() == ["Backordered", "OutOfStock"]
+    assert pull() == []
+    assert shop.subscriptions.lanes(chairs) == []
+
+
+def test_the_secret_of_a_webhook_is_printed_once(shop: Application, command: CliRunner) -> None:
+    wanted = json.dumps({"delivery": "push", "sink": {"url": "https://shop.example.com/"}})
+    first, again = (
+        command.invoke(main, ["subscriptions", "define", "hook", "-", "--json"], input=wanted) for _ in range(2)
+    )
+    assert json.loads(first.output)["secret"].startswith("whsec_")
+    assert json.loads(again.output)["secret"] is None
+    refused = command.invoke(main, ["subscriptions", "pull", "hook"])
+    assert (refused.exit_code, refused.output) == (1, "Error: hook is pushed; nobody can pull from it.\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("{", "The body is not JSON"),
+        ('{"delivery": "pull", "rules": [{"name": "a", "filter": "qty >"}]}', "#/rules/0/filter: At character 6"),
+        ('{"delivery": "pull", "rules": [{"name": "a b"}]}', "#/rules/0/name: must be as"),
+    ],
+)
+def test_a_bad_definition_is_told_with_its_place(command: CliRunner, body: str, told: str) -> None:
+    refused = command.invoke(main, ["subscriptions", "define", "chairs", "-"], input=body)
+    assert refused.exit_code == 1
+    assert told in refused.output

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from threading import Lock
 
 from allocation.adapters.memory import MemoryStore
 from allocation.adapters.serialization import text_of
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
-from allocation.service_layer.errors import LeaseLost
+from allocation.service_layer.errors import LeaseLost, UnknownSubscription
 from allocation.service_layer.ports import DeadLetter, DeadLetters
 from allocation.service_layer.subscriptions import (
     Cursor,
@@ -19,6 +21,7 @@ from allocation.service_layer.subscriptions import (
     Lease,
     Settlement,
     SubscriptionStore,
+    Turn,
     heeding,
 )
 
@@ -69,8 +72,8 @@ class MemorySubscriptionStore(SubscriptionStore):
                 cursor.seq = seq
                 moved += 1
                 for place, lane in self._lanes.items():
-                    if lane.subscription == name and lane.partition == partition:
-                        self._lanes[place] = replace(lane, next_seq=min(lane.next_seq, seq + 1))
+                    if lane.subscription == name and lane.partition == partition and lane.next_seq > seq + 1:
+                        self._lanes[place] = replace(lane, next_seq=seq + 1, lock_token=None, locked_until=None)
         return moved
 
     def live(self, owner: str, seconds: float) -> int:
@@ -88,7 +91,9 @@ class MemorySubscriptionStore(SubscriptionStore):
     ) -> Lease | None:
         now = self._store.clock.now()
         with self._lock:
-            cursor = self._cursors[name, partition]
+            cursor = self._cursors.get((name, partition))
+            if cursor is None:
+                return None
             if cursor.owner != owner or cursor.leased_until <= now:
                 if cursor.leased_until > now - timedelta(seconds=patience_seconds):
                     return None
@@ -99,8 +104,8 @@ class MemorySubscriptionStore(SubscriptionStore):
 
     def release(self, lease: Lease) -> None:
         with self._lock:
-            cursor = self._cursors[lease.subscription, lease.partition]
-            if cursor.epoch == lease.epoch:
+            cursor = self._cursors.get((lease.subscription, lease.partition))
+            if cursor is not None and cursor.epoch == lease.epoch:
                 cursor.leased_until = self._store.clock.now()
 
     def read(self, partition: int, after: int, limit: int) -> list[EventEnvelope]:
@@ -130,8 +135,8 @@ class MemorySubscriptionStore(SubscriptionStore):
 
     def settle(self, lease: Lease, settlement: Settlement, seconds: float) -> Lease:
         with self._lock, self._store.lock:
-            cursor = self._cursors[lease.subscription, lease.partition]
-            if cursor.epoch != lease.epoch:
+            cursor = self._cursors.get((lease.subscription, lease.partition))
+            if cursor is None or cursor.epoch != lease.epoch:
                 raise LeaseLost(f"{lease.subscription} on partition {lease.partition} has another owner")
             cursor.seq = settlement.seq
             cursor.leased_until = self._store.clock.now() + timedelta(seconds=seconds)
@@ -146,6 +151,27 @@ class MemorySubscriptionStore(SubscriptionStore):
             behind = [x.next_seq - 1 for x in self._lanes.values() if (x.subscription, x.partition) == here]
             self._store.projected[lease.subscription, lease.partition] = min([settlement.seq, *behind])
             return replace(lease, seq=settlement.seq, until=cursor.leased_until)
+
+    @contextmanager
+    def turn(self, name: str, partition: int) -> Iterator[Turn]:
+        with self._lock:
+            cursor = self._cursors.get((name, partition))
+            if cursor is None:
+                raise UnknownSubscription(name)
+            lanes = {x.key: x for x in self._lanes.values() if (x.subscription, x.partition) == (name, partition)}
+            turn = Turn(name, partition, cursor.seq, lanes, partial(self.read, partition), self.read_key)
+            yield turn
+            if turn.settlement is not None:
+                cursor.seq = turn.settlement.seq
+                self._discarded += turn.settlement.discarded
+                for key in turn.settlement.closed:
+                    self._lanes.pop((name, key), None)
+                self._lanes |= {(name, key): lane for key, lane in turn.settlement.lanes.items()}
+
+    def forget(self, name: str) -> None:
+        with self._lock:
+            self._cursors = {place: cursor for place, cursor in self._cursors.items() if place[0] != name}
+            self._lanes = {place: lane for place, lane in self._lanes.items() if place[0] != name}
 
     def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None, seq: int | None = None) -> bool:
         with self._lock:

@@ -29,7 +29,7 @@ from allocation.entrypoints.settings_table import explain
 from allocation.entrypoints.subscriptions import subscriptions
 from allocation.entrypoints.topology import topology
 from allocation.entrypoints.verifying import rebuild, verify
-from allocation.service_layer.errors import SetupError, Unavailable, UnknownPosition
+from allocation.service_layer.errors import SetupError, Unavailable, UnknownPosition, UnknownSubscription
 
 if TYPE_CHECKING:  # `--help` does not wait for a database library
     from allocation.service_layer.history.ports import At
@@ -48,7 +48,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (SetupError, Unavailable, UnknownPosition, UnreadableFile) as failure:
+        except (SetupError, Unavailable, UnknownPosition, UnknownSubscription, UnreadableFile) as failure:
             raise click.ClickException(str(failure)) from failure
 
 

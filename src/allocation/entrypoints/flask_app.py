@@ -27,7 +27,9 @@ from allocation.entrypoints.http import (
     orders,
     past,
     products,
+    pull,
     stock,
+    subscriptions,
     traces,
     what_if,
 )
@@ -51,6 +53,8 @@ RESOURCES = (
     explanations,
     what_if,
     events,
+    subscriptions,
+    pull,
     lanes,
     audit,
     book,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import BinaryIO
+
 import click
 import msgspec
 
@@ -12,9 +15,9 @@ from allocation.service_layer.envelope import LogPosition
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
-@click.group(short_help="Who reads the log, and how far they have come: list, rewind.")
+@click.group(short_help="Who reads the log, and how far they have come; define one, pull from it.")
 def subscriptions() -> None:
-    """Named readers of the log, each with a cursor of its own: mail, brokers, read models."""
+    """Named readers of the log, each with a cursor of its own: mail, brokers, read models, and those you define."""
 
 
 @subscriptions.command("list")
@@ -69,6 +72,103 @@ def rewind(name: str, places: tuple[str, ...], yes: bool) -> None:
             click.confirm(f"Deliver again to {name}, from {', '.join(places) or 'the beginning'}?", abort=True)
         moved = application.subscriptions.rewind(name, after)
     click.echo(f"{name} goes back." if moved else f"{name} has not come so far yet; nothing changed.")
+
+
+@subscriptions.command()
+@click.argument("name")
+@click.argument("file", type=click.File("rb"))
+@as_json
+def define(name: str, file: BinaryIO, as_json: bool) -> None:
+    """Define a subscription, or define it anew, by a JSON file (- is stdin), as PUT /v1/subscriptions/<name> takes it.
+
+    The same again changes nothing. One that is there keeps its place in the log. The secret of a new webhook is printed
+    once, and never shown again.
+
+    \b
+    Example:
+      echo '{"delivery": "pull", "rules": [{"name": "chairs", "filter": "sku LIKE '\\''%-CHAIR'\\''"}]}' |
+          allocation subscriptions define chairs -
+    """
+    from allocation.entrypoints.http import subscriptions as resource
+    from allocation.entrypoints.http.errors import EdgeError, Invalid
+    from allocation.entrypoints.http.parsing import read_json, validated
+    from allocation.service_layer.definitions import DefinitionError
+
+    with opened.application() as application:
+        try:
+            wanted = validated(resource.SubscriptionRequest, read_json(file.read()))
+            defined = resource.define(application, name, wanted)
+        except Invalid as invalid:
+            raise click.ClickException(
+                "\n".join(f"{x.pointer or x.parameter}: {x.detail}" for x in invalid.faults)
+            ) from invalid
+        except (EdgeError, DefinitionError) as refused:
+            raise click.ClickException(f"{refused}.") from refused
+        told = resource.told_defined(application, defined)
+    if as_json:
+        print_json(msgspec.to_builtins(told))
+        return
+    click.echo(f"{name} is {'defined' if defined.is_new else 'there'}: {told.delivery}.")
+    if told.secret:
+        click.echo(f"Its secret, never shown again: {told.secret}")
+
+
+@subscriptions.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """One subscription as JSON: its rules, where it is pushed to, its place, and why it was stopped."""
+    from allocation.entrypoints.http.subscriptions import told
+
+    with opened.application() as application:
+        print_json(msgspec.to_builtins(told(application, name)))
+
+
+@subscriptions.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(name: str, yes: bool) -> None:
+    """Remove a subscription that was defined, with its place in the log."""
+    with opened.application() as application:
+        application.subscribers.get(name)
+        if not yes:
+            click.confirm(f"Remove {name}, and its place in the log?", abort=True)
+        application.subscribers.remove(name)
+    click.echo(f"{name} is gone.")
+
+
+@subscriptions.command()
+@click.argument("name")
+@click.option("--most", type=click.IntRange(1), help="Stop after so many.  [default: what there is now]")
+@click.option("--key", metavar="SKU", help="Only the events of this product.")
+def pull(name: str, most: int | None, key: str | None) -> None:
+    """Print events as lines of JSON, and acknowledge those that were printed.
+
+    A line is printed before its event is acknowledged: who is interrupted gets it again.
+
+    \b
+    Example:
+      allocation subscriptions pull chairs | while read -r event; do ...; done
+    """
+    from allocation.entrypoints.http.pull import MOST_EVENTS, delivery_read
+    from allocation.service_layer.definitions import DefinitionError
+    from allocation.service_layer.locking import Asked
+
+    with opened.application() as application:
+        left = most
+        while left is None or left > 0:
+            asked = Asked(min(left or MOST_EVENTS, MOST_EVENTS), MOST_EVENTS, key=key)
+            try:
+                held = application.pulling.receive(name, asked)
+            except DefinitionError as refused:
+                raise click.ClickException(f"{refused}.") from refused
+            if not held:
+                return
+            for one in held:
+                for event in delivery_read(one).events:
+                    click.echo(msgspec.json.encode(event))
+            sys.stdout.flush()
+            application.pulling.acknowledge(name, [one.token for one in held])
+            left = None if left is None else left - sum(len(one.messages) for one in held)
 
 
 def _position(text: str) -> LogPosition:

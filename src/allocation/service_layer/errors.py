@@ -3,6 +3,7 @@
 ServiceError
 ├── IdReused           another command came under an id that was already used
 ├── UnknownPosition    a place that the log does not have
+├── UnknownSubscription  a name that nobody reads the log under
 ├── Rejected           a destination looked at a message and will not have it
 │   └── RejectedForGood  and never will: it is not tried again by itself
 ├── LeaseLost          somebody else delivers by now
@@ -38,6 +39,13 @@ class UnknownPosition(ServiceError):
     def __init__(self, position: object) -> None:
         super().__init__(f"The log has no place {position}")
         self.position = str(position)
+
+
+class UnknownSubscription(ServiceError):
+    """Nobody has defined this, or it was removed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no subscription {name}")
 
 
 class Rejected(ServiceError):

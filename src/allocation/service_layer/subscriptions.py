@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -85,6 +86,7 @@ class Lane:
     """A key that lags behind its subscription's cursor, from the event at `next_seq` on.
 
     `due_at` None: parked, until somebody says retry or discard. `discard` holds who skips the next event, and why.
+    `lock_token`: somebody who pulls has events of this key in hand, until `locked_until`; after that, had.
     """
 
     subscription: str
@@ -95,6 +97,8 @@ class Lane:
     due_at: datetime | None
     reason: str
     discard: tuple[str, str] | None = None
+    lock_token: str | None = None
+    locked_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +163,20 @@ def heeding(lane: Lane, seen: Lane | None, current: Lane | None) -> Lane:
     return current
 
 
+@dataclass(slots=True)
+class Turn:
+    """A subscription's partition, for one caller alone: its cursor `seq` and its lanes by key. `read(after, limit)` and
+    `read_key(lane, until, limit)` are as the store's. What is put into `settlement` is written at the end."""
+
+    subscription: str
+    partition: int
+    seq: int
+    lanes: Mapping[str, Lane]
+    read: Callable[[int, int], Sequence[EventEnvelope]]
+    read_key: Callable[[Lane, int, int], Sequence[EventEnvelope]]
+    settlement: Settlement | None = None
+
+
 class SubscriptionStore(ABC):
     """Cursors, leases and lanes, beside the log. Callers may not assume that a lease outlives its time, nor that they
     still hold it: `settle` says, by the epoch; clocks only decide how soon another may take over. Raises `Unavailable`
@@ -175,7 +193,8 @@ class SubscriptionStore(ABC):
     @abstractmethod
     def rewind(self, name: str, after: Sequence[LogPosition]) -> int:
         """Deliver again what stands behind `after` (a position for each partition; missing: from its start). A cursor
-        only goes back, never on; whoever delivers loses the lease. Answers how many cursors went back."""
+        only goes back, never on; whoever delivers loses the lease, and who has pulled a key that goes back, its lock.
+        Answers how many cursors went back."""
 
     @abstractmethod
     def live(self, owner: str, seconds: float) -> int:
@@ -216,6 +235,15 @@ class SubscriptionStore(ABC):
     def settle(self, lease: Lease, settlement: Settlement, seconds: float) -> Lease:
         """Write the settlement, its read models included, and prolong the lease, in one transaction. Raises
         `LeaseLost`, having written nothing, if the epoch has passed to another owner."""
+
+    @abstractmethod
+    def turn(self, name: str, partition: int) -> AbstractContextManager[Turn]:
+        """Look and settle in one transaction, while nobody else can: for those who come and go, and hold no lease. An
+        exception inside leaves everything as it was. Raises `UnknownSubscription` if there is no such cursor."""
+
+    @abstractmethod
+    def forget(self, name: str) -> None:
+        """The subscription is no more: its cursors and lanes go. What was discarded stays recorded."""
 
     @abstractmethod
     def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None, seq: int | None = None) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Integer, and_, bindparam, delete, func, insert, or_, select, update
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, Engine, Integer, and_, bindparam, delete, fun
 from allocation.adapters.serialization import text_of
 from allocation.adapters.sql.engine import dialect_of, turn_to_write
 from allocation.adapters.sql.errors import translated
+from allocation.adapters.sql.lane_rows import behind, lane_from, record, row_of, seen_alone, write_turn
 from allocation.adapters.sql.read_models import write
 from allocation.adapters.sql.tables import (
     dead_letters,
@@ -35,6 +37,7 @@ from allocation.service_layer.subscriptions import (
     Lease,
     Settlement,
     SubscriptionStore,
+    Turn,
     heeding,
 )
 
@@ -99,9 +102,8 @@ class SqlSubscriptionStore(SubscriptionStore):
                     continue
                 moved += 1
                 ahead = and_(lanes.c.subscription == name, lanes.c.log_partition == partition)
-                connection.execute(
-                    update(lanes).where(ahead, lanes.c.next_position > seq + 1).values(next_position=seq + 1)
-                )
+                again = {"next_position": seq + 1, "lock_token": None, "locked_until": None}
+                connection.execute(update(lanes).where(ahead, lanes.c.next_position > seq + 1).values(again))
         return moved
 
     def live(self, owner: str, seconds: float) -> int:
@@ -140,9 +142,14 @@ class SqlSubscriptionStore(SubscriptionStore):
     def read(self, partition: int, after: int, limit: int) -> list[EventEnvelope]:
         if page := self._full_pages.get((partition, after, limit)):
             return page
-        place = {"partition": partition, "after": after, "most": limit}
         with translated(), self._engine.connect() as connection:
-            page = [logged_from(row) for row in connection.execute(_BEHIND, place).all()]
+            return self._read(connection, partition, after, limit)
+
+    def _read(self, connection: Connection, partition: int, after: int, limit: int) -> list[EventEnvelope]:
+        if page := self._full_pages.get((partition, after, limit)):
+            return page
+        place = {"partition": partition, "after": after, "most": limit}
+        page = [logged_from(row) for row in connection.execute(_BEHIND, place).all()]
         if len(page) == limit:
             while len(self._full_pages) >= PAGES_KEPT:
                 self._full_pages.pop(next(iter(self._full_pages), (0, 0, 0)), None)
@@ -150,15 +157,13 @@ class SqlSubscriptionStore(SubscriptionStore):
         return page
 
     def read_key(self, lane: Lane, until: int, limit: int) -> list[EventEnvelope]:
-        here = (
-            event_log.c.log_partition == lane.partition,
-            event_log.c.sku == lane.key,
-            event_log.c.position >= lane.next_seq,
-            event_log.c.position <= until,
-        )
         with translated(), self._engine.connect() as connection:
-            rows = connection.execute(select(event_log).where(*here).order_by(event_log.c.version).limit(limit))
-            return [logged_from(row) for row in rows.all()]
+            return self._read_key(connection, lane, until, limit)
+
+    def _read_key(self, connection: Connection, lane: Lane, until: int, limit: int) -> list[EventEnvelope]:
+        here = and_(behind(lane), event_log.c.position <= until)
+        rows = connection.execute(select(event_log).where(here).order_by(event_log.c.version).limit(limit))
+        return [logged_from(row) for row in rows.all()]
 
     def lanes(self, name: str | None = None, partition: int | None = None) -> list[Lane]:
         query = select(lanes).order_by(lanes.c.subscription, lanes.c.key)
@@ -167,7 +172,7 @@ class SqlSubscriptionStore(SubscriptionStore):
         if partition is not None:
             query = query.where(lanes.c.log_partition == partition)
         with translated(), self._engine.connect() as connection:
-            return [_lane(row) for row in connection.execute(query)]
+            return [lane_from(row) for row in connection.execute(query)]
 
     def discarded(self, partition: int, first: int, last: int) -> list[Discarded]:
         d = discards.c
@@ -188,34 +193,37 @@ class SqlSubscriptionStore(SubscriptionStore):
             )
             if moved.rowcount != 1:
                 raise LeaseLost(f"{lease.subscription} on partition {lease.partition} has another owner")
-            for lane, seq, who, why in settlement.discarded:
-                connection.execute(
-                    insert(discards).values(
-                        subscription=lane.subscription,
-                        log_partition=lane.partition,
-                        position=seq,
-                        key=lane.key,
-                        discarded_by=who,
-                        why=why,
-                        reason=lane.reason,
-                        at=now,
-                    )
-                )
+            record(connection, settlement.discarded, now)
             touched = sorted(settlement.closed | settlement.lanes.keys())
             if touched:
                 here = (lanes.c.subscription == lease.subscription) & lanes.c.key.in_(touched)
                 current = {
-                    row.key: _lane(row) for row in connection.execute(select(lanes).where(here).with_for_update())
+                    row.key: lane_from(row) for row in connection.execute(select(lanes).where(here).with_for_update())
                 }
                 connection.execute(delete(lanes).where(here))
             if settlement.lanes:
                 rows = [
-                    _row(heeding(lane, settlement.seen.get(key), current.get(key)))
+                    row_of(heeding(lane, settlement.seen.get(key), current.get(key)))
                     for key, lane in settlement.lanes.items()
                 ]
                 connection.execute(insert(lanes), rows)
             write(settlement.read_models, self._dialect, connection)
         return replace(lease, seq=settlement.seq, until=until)
+
+    @contextmanager
+    def turn(self, name: str, partition: int) -> Iterator[Turn]:
+        with self._writing() as connection:
+            seq, found = seen_alone(connection, name, partition)
+            read, read_key = partial(self._read, connection, partition), partial(self._read_key, connection)
+            turn = Turn(name, partition, seq, found, read, read_key)
+            yield turn
+            if turn.settlement is not None:
+                write_turn(connection, turn, turn.settlement, self._clock.now())
+
+    def forget(self, name: str) -> None:
+        with self._writing() as connection:
+            connection.execute(delete(subscriptions).where(subscriptions.c.name == name))
+            connection.execute(delete(lanes).where(lanes.c.subscription == name))
 
     def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None, seq: int | None = None) -> bool:
         who, why = discard or (None, None)
@@ -274,32 +282,3 @@ def _held(lease: Lease) -> tuple[Any, ...]:
         subscriptions.c.log_partition == lease.partition,
         subscriptions.c.epoch == lease.epoch,
     )
-
-
-def _lane(row: Any) -> Lane:
-    discard = None if row.discarded_by is None else (row.discarded_by, row.discarded_why)
-    return Lane(
-        row.subscription,
-        row.key,
-        row.log_partition,
-        row.next_position,
-        row.attempts,
-        row.due_at,
-        row.reason,
-        discard,
-    )
-
-
-def _row(lane: Lane) -> dict[str, Any]:
-    who, why = lane.discard or (None, None)
-    return {
-        "subscription": lane.subscription,
-        "key": lane.key,
-        "log_partition": lane.partition,
-        "next_position": lane.next_seq,
-        "attempts": lane.attempts,
-        "due_at": lane.due_at,
-        "reason": lane.reason,
-        "discarded_by": who,
-        "discarded_why": why,
-    }

@@ -37,7 +37,7 @@ from sqlalchemy.types import TypeEngine
 
 metadata = MetaData()
 
-REVISION = "0005"
+REVISION = "0006"
 """The migration that leads to these tables."""
 
 Bytewise = Text().with_variant(TEXT(collation="C"), "postgresql")
@@ -240,8 +240,19 @@ lanes = Table(
     Column("reason", Text, nullable=False),
     Column("discarded_by", Text),
     Column("discarded_why", Text),
+    Column("lock_token", Bytewise),
+    Column("locked_until", Moment),
 )
 """A row exists only while its key is behind its subscription's cursor."""
+
+definitions = Table(
+    "definitions",
+    metadata,
+    Column("name", Bytewise, primary_key=True),
+    Column("definition", Text, nullable=False),
+    Column("stopped", Text),
+)
+"""The subscriptions that users have defined, as JSON, and why one was stopped."""
 
 discards = Table(
     "discards",

@@ -136,7 +136,7 @@ def _kind(schema: Json) -> str:
     if "enum" in schema:
         return " or ".join(f"`{value}`" for value in schema["enum"])
     kinds = {"string": "text", "integer": "a whole number", "date": "a day as in `2031-05-01`"}
-    kind = str(schema.get("format") or schema["type"])
+    kind = str(schema.get("format") or schema.get("type") or schema["$ref"].rpartition("/")[2])
     return kinds.get(kind, kind)
 
 

@@ -29,7 +29,7 @@ class Discard(Body):
 
 
 class LaneRead(msgspec.Struct):
-    """A key that lags behind a subscription; `due_at` null: parked."""
+    """A key that lags behind a subscription; `due_at` null: parked. Until `locked_until` a puller has it in hand."""
 
     subscription: str
     key: str
@@ -37,6 +37,7 @@ class LaneRead(msgspec.Struct):
     attempts: int
     due_at: datetime | None
     reason: str
+    locked_until: datetime | None = None
 
 
 class LaneList(msgspec.Struct):
@@ -94,4 +95,4 @@ def _say(call: Call, subscription: str, key: str, skip: tuple[str, str] | None =
 
 def _read(lane: Lane) -> LaneRead:
     next_event = f"{lane.partition}-{lane.next_seq}"
-    return LaneRead(lane.subscription, lane.key, next_event, lane.attempts, lane.due_at, lane.reason)
+    return LaneRead(lane.subscription, lane.key, next_event, lane.attempts, lane.due_at, lane.reason, lane.locked_until)

@@ -15,6 +15,7 @@ from allocation.domain import errors as domain
 from allocation.domain.errors import Available
 from allocation.entrypoints.http import errors as edge
 from allocation.entrypoints.http.call import NO_STORE, Headers, Reply, json_reply
+from allocation.service_layer import definitions
 from allocation.service_layer import errors as service
 
 _log = logging.getLogger(__name__)
@@ -78,6 +79,9 @@ KINDS: dict[type[Exception], Kind] = {
     edge.UnknownCorrelation: Kind(
         404, "unknown-correlation", "Nothing under this correlation", "Ask for the `X-Correlation-Id` of an answer."
     ),
+    service.UnknownSubscription: Kind(
+        404, "unknown-subscription", "No such subscription", "GET /v1/subscriptions lists those there are."
+    ),
     NotFound: Kind(404, "no-such-path", "Nothing here", "The paths are listed on this page."),
     MethodNotAllowed: Kind(405, "no-such-method", "Not this method", "The header `Allow` lists those that work."),
     domain.NotEnoughStock: Kind(
@@ -95,6 +99,18 @@ KINDS: dict[type[Exception], Kind] = {
     ),
     domain.BatchExists: Kind(
         409, "batch-exists", "The batch exists", "The reference was created with other content; use another reference."
+    ),
+    definitions.NameTaken: Kind(
+        409, "name-taken", "The name is taken", "It is built in. GET /v1/subscriptions lists those there are."
+    ),
+    definitions.OtherDelivery: Kind(
+        409,
+        "other-delivery",
+        "It is delivered in the other way",
+        "Remove it and define it anew; its place in the log goes with it. Or take another name.",
+    ),
+    definitions.NotPulled: Kind(
+        409, "not-pulled", "Nobody can pull from it", "It is pushed to its sink. Define another one, to pull from."
     ),
     domain.StaleVersion: Kind(
         412, "stale-version", "Changed meanwhile", "Read it again, and send If-Match with its ETag as it came."
@@ -175,6 +191,8 @@ def _detail(error: Exception) -> str:
             | service.NotReached()
             | service.IdReused()
             | service.UnknownPosition()
+            | service.UnknownSubscription()
+            | definitions.DefinitionError()
             | edge.EdgeError()
         ):
             return str(error)

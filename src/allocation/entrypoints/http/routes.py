@@ -118,6 +118,9 @@ class Routes(list[Route]):
     def post(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
         return self._declare("POST", path, declared)
 
+    def put(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
+        return self._declare("PUT", path, declared)
+
     def patch(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
         return self._declare("PATCH", path, declared)
 

@@ -1,0 +1,197 @@
+"""Pull: receive from a subscription, and say what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from pydantic import ConfigDict, Field, StringConstraints
+
+from allocation.adapters import cloudevents
+from allocation.entrypoints.http.call import Call, Reply, json_reply
+from allocation.entrypoints.http.events import EXAMPLE as EVENTS
+from allocation.entrypoints.http.events import CloudEvent
+from allocation.entrypoints.http.parsing import Body, Id
+from allocation.entrypoints.http.routes import Given, Routes
+from allocation.service_layer.broker import Message
+from allocation.service_layer.definitions import NotPulled
+from allocation.service_layer.errors import UnknownSubscription
+from allocation.service_layer.locking import Asked, Held
+from allocation.service_layer.pulling import Outcome
+
+routes = Routes("Pull")
+
+MOST_EVENTS = 100
+LONGEST_WAIT_SECONDS, LONGEST_LOCK_SECONDS, LONGEST_DELAY_SECONDS = 20, 300, 3600
+
+LockSeconds = Annotated[int, Field(ge=1, le=LONGEST_LOCK_SECONDS)]
+Token = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
+
+class ReceiveRequest(Body):
+    """How much to receive, and for how long to have it in hand."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"most": 10, "wait_seconds": 20}})
+
+    most: Annotated[int, Field(ge=1, le=MOST_EVENTS)] = Field(default=10, description="Events, at most")
+    per_key: Annotated[int, Field(ge=1, le=MOST_EVENTS)] = Field(
+        default=1, description="Events of one sku under one lock, at most"
+    )
+    wait_seconds: Annotated[int, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = Field(
+        default=0, description="How long to wait for the first one, where there is none"
+    )
+    lock_seconds: LockSeconds = Field(default=60, description="How long nobody else gets these skus")
+    key: Id | None = Field(default=None, description="Only events of this sku")
+
+
+class TokensRequest(Body):
+    """What is meant, by lock tokens."""
+
+    lock_tokens: Annotated[list[Token], Field(min_length=1, max_length=MOST_EVENTS)]
+
+
+class ReleaseRequest(TokensRequest):
+    """What comes again, and when."""
+
+    delay_seconds: Annotated[int, Field(ge=0, le=LONGEST_DELAY_SECONDS)] = 0
+
+
+class RejectRequest(TokensRequest):
+    """What cannot be handled, and why."""
+
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=900)]
+
+
+class RenewRequest(TokensRequest):
+    """What takes longer."""
+
+    lock_seconds: LockSeconds = Field(default=60, description="From now on")
+
+
+class PulledEvent(CloudEvent, omit_defaults=True):
+    """An event as in the feed. On a copy that an action of a rule has changed, `data` is changed, and `id` ends in the
+    rule's name."""
+
+    data: Any
+    rulename: Annotated[str | None, msgspec.Meta(description="The rule that made this copy")] = None
+
+
+class DeliveryRead(msgspec.Struct):
+    """A sku in hand: its next event, or several, copies by rules included. All are done, or none, by one token."""
+
+    lock_token: str
+    key: Annotated[str, msgspec.Meta(description="The sku")]
+    delivery_count: Annotated[int, msgspec.Meta(description="1 the first time; above 10 it is parked")]
+    locked_until: datetime
+    events: Sequence[PulledEvent]
+
+
+class DeliveryList(msgspec.Struct):
+    """What is in hand now. Empty: there is nothing, or all of it is in other hands."""
+
+    deliveries: Sequence[DeliveryRead]
+
+
+class OutcomeRead(msgspec.Struct, omit_defaults=True):
+    """What became of a token. `lock_lost`: it ran out, or was used before; nothing was done, and the events come
+    again, if they were not acknowledged."""
+
+    lock_token: str
+    outcome: Literal["done", "lock_lost"]
+    locked_until: datetime | None = None
+
+
+class OutcomeList(msgspec.Struct):
+    """One outcome for each token, in order."""
+
+    outcomes: Sequence[OutcomeRead]
+
+
+TOKEN = "0-2-019f3c2b5d0a7c3e8f1b2a4d6c8e0f12"
+UNTIL = datetime(2031, 4, 1, 9, 31, tzinfo=UTC)
+REFUSES = [UnknownSubscription("chairs"), NotPulled("shop-webhook")]
+
+
+def _pulled(message: Message) -> PulledEvent:
+    return PulledEvent(**cloudevents.cloud_event(message))  # type: ignore[arg-type]  # a dict of all its fields
+
+
+_EVENT = EVENTS.events[0]
+RECEIVED = DeliveryList(
+    [
+        DeliveryRead(
+            TOKEN,
+            "RED-CHAIR",
+            1,
+            UNTIL,
+            [PulledEvent(**{name: getattr(_EVENT, name) for name in _EVENT.__struct_fields__})],
+        )
+    ]
+)
+DONE = OutcomeList([OutcomeRead(TOKEN, "done"), OutcomeRead(TOKEN.replace("f", "e"), "lock_lost")])
+TOLD = Given("what became of each token", DONE)
+
+
+@routes.post(
+    "/v1/subscriptions/<name>:receive",
+    takes=ReceiveRequest,
+    gives={200: Given("what is in hand now, or nothing", RECEIVED)},
+    refuses=REFUSES,
+)
+def receive(call: Call, asked: ReceiveRequest, name: str) -> Reply:
+    """Receive events, and lock their skus.
+
+    What is in hand nobody else gets, nor what comes behind it of the same sku; other skus go on. A lock that runs out
+    gives its events back. Several consumers may receive from one subscription.
+    """
+    wanted = Asked(asked.most, asked.per_key, asked.lock_seconds, asked.key, asked.wait_seconds)
+    held = call.application.pulling.receive(name, wanted)
+    return json_reply(200, DeliveryList([delivery_read(one) for one in held]))
+
+
+@routes.post("/v1/subscriptions/<name>:acknowledge", takes=TokensRequest, gives={200: TOLD}, refuses=REFUSES)
+def acknowledge(call: Call, told: TokensRequest, name: str) -> Reply:
+    """Say that events are done.
+
+    They do not come again, and their skus are free for what comes next.
+    """
+    return _outcomes(call.application.pulling.acknowledge(name, told.lock_tokens))
+
+
+@routes.post("/v1/subscriptions/<name>:release", takes=ReleaseRequest, gives={200: TOLD}, refuses=REFUSES)
+def release(call: Call, told: ReleaseRequest, name: str) -> Reply:
+    """Give events back.
+
+    They come again, after a delay if one is given. What was delivered 10 times is parked, as
+    `MaxDeliveryCountExceeded`; `GET /v1/lanes` shows it.
+    """
+    return _outcomes(call.application.pulling.release(name, told.lock_tokens, told.delay_seconds))
+
+
+@routes.post("/v1/subscriptions/<name>:reject", takes=RejectRequest, gives={200: TOLD}, refuses=REFUSES)
+def reject(call: Call, told: RejectRequest, name: str) -> Reply:
+    """Park events that cannot be handled.
+
+    The sku waits, with the reason, at the first of the token's events, until somebody has it tried again or discards
+    that event: `GET /v1/lanes` shows it. Nothing overtakes it.
+    """
+    return _outcomes(call.application.pulling.reject(name, told.lock_tokens, told.reason))
+
+
+@routes.post("/v1/subscriptions/<name>:renew", takes=RenewRequest, gives={200: TOLD}, refuses=REFUSES)
+def renew(call: Call, told: RenewRequest, name: str) -> Reply:
+    """Have events in hand for longer."""
+    return _outcomes(call.application.pulling.renew(name, told.lock_tokens, told.lock_seconds))
+
+
+def delivery_read(held: Held) -> DeliveryRead:
+    """What somebody has in hand, as it is told."""
+    events = [_pulled(message) for message in held.messages]
+    return DeliveryRead(held.token, held.key, held.delivery_count, held.locked_until, events)
+
+
+def _outcomes(outcomes: Sequence[Outcome]) -> Reply:
+    told = [OutcomeRead(o.token, "lock_lost" if o.is_lost else "done", o.locked_until) for o in outcomes]
+    return json_reply(200, OutcomeList(told))

@@ -1,0 +1,231 @@
+"""Subscriptions that users define, beside those that are built in: which events, changed how, pulled or pushed.
+
+DefinitionError
+├── NameTaken       the name is that of a subscription which is built in
+├── OtherDelivery   it is pulled and is to be pushed, or the other way round
+├── NotPulled       it is there, but not to be pulled from
+└── BadRuleIn       one of its rules cannot be used; says which, and which part of it
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from base64 import b64encode
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from allocation.service_layer.errors import ServiceError, UnknownSubscription
+from allocation.service_layer.rules.rule import EVERYTHING, Filter, Rule, RuleParser, correlation_filter
+from allocation.service_layer.rules.values import BadRule
+from allocation.service_layer.subscriptions import SubscriptionStore
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+RULE_NAME_PATTERN = r"[A-Za-z0-9$][A-Za-z0-9$_.-]{0,49}"
+"""Of what Service Bus allows, what can stand in the id of a CloudEvent."""
+
+MOST_RULES = 100
+SECRET_BYTES = 32
+
+Plain = bool | int | float | str
+Delivery = Literal["pull", "push"]
+
+
+class DefinitionError(ServiceError):
+    """Root of what definitions are refused for."""
+
+
+class NameTaken(DefinitionError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is a subscription of the service itself; take another name")
+
+
+class OtherDelivery(DefinitionError):
+    def __init__(self, name: str, delivery: str) -> None:
+        super().__init__(f"{name} is there already, for {delivery}; remove it first, or take another name")
+
+
+class NotPulled(DefinitionError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is pushed; nobody can pull from it")
+
+
+class BadRuleIn(DefinitionError):
+    """`number` counts the rules from 0; `part` is filter, correlation, action or name."""
+
+    def __init__(self, number: int, part: str, bad: BadRule) -> None:
+        super().__init__(str(bad))
+        self.number, self.part, self.bad = number, part, bad
+
+
+@dataclass(frozen=True, slots=True)
+class NamedRule:
+    """A rule as it was written: a filter's text, or what a correlation filter wants to be equal (`sys.NAME` for a
+    system property), or neither: all events. And the text of an action, if copies are to be changed."""
+
+    name: str = "$Default"
+    filter: str | None = None
+    correlation: tuple[tuple[str, Plain], ...] = ()
+    action: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where events are pushed. `secret`: what they are signed with, as Standard Webhooks has it (`whsec_` and Base64).
+    `handshake`: whether the receiver has to consent before the first (CloudEvents' webhooks do)."""
+
+    url: str
+    secret: str = field(default="", repr=False)
+    schema: Literal["cloudevents"] = "cloudevents"
+    handshake: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A subscription of a user. `sink` and `batch_size` (events in one request, at most) are of those that are pushed.
+    `stopped`: why nothing is pushed any more, until it is defined again."""
+
+    name: str
+    delivery: Delivery
+    rules: tuple[NamedRule, ...] = (NamedRule(),)
+    sink: Address | None = None
+    batch_size: int = 1
+    stopped: str | None = None
+
+
+class Definitions(ABC):
+    """Keeps definitions. Callers may not assume that one is still what they read a moment ago; all methods raise
+    `Unavailable` when the store cannot be reached."""
+
+    @abstractmethod
+    def put(self, definition: Definition) -> None:
+        """Keep it, in place of what was there under its name."""
+
+    @abstractmethod
+    def get(self, name: str) -> Definition | None:
+        """The one of this name."""
+
+    @abstractmethod
+    def all(self) -> list[Definition]:
+        """Every definition, by name."""
+
+    @abstractmethod
+    def delete(self, name: str) -> bool:
+        """Keep it no more; whether it was there."""
+
+    @abstractmethod
+    def stop(self, definition: Definition, reason: str) -> bool:
+        """Mark it as stopped; False, and nothing was done, if it is another by now: who met the reason met the old
+        one."""
+
+
+class RuleBook:
+    """Makes rules of what was written, once; they are the same until they are written anew."""
+
+    def __init__(self, parser: RuleParser) -> None:
+        self._parser = parser
+        self._made: dict[tuple[NamedRule, ...], tuple[Rule, ...]] = {}
+
+    def rules(self, definition: Definition) -> tuple[Rule, ...]:
+        """Ready to be used. Raises `BadRuleIn`."""
+        if (made := self._made.get(definition.rules)) is None:
+            made = tuple(self._rule(number, written) for number, written in enumerate(definition.rules))
+            if len(self._made) >= 1000:
+                self._made.clear()
+            self._made[definition.rules] = made
+        return made
+
+    def _rule(self, number: int, written: NamedRule) -> Rule:
+        part = "filter" if written.filter is not None else "correlation"
+        try:
+            made = self._filter(written)
+            part = "action"
+            action = None if written.action is None else self._parser.action(written.action)
+            part = "name"
+            return Rule(written.name, made, action)
+        except BadRule as bad:
+            raise BadRuleIn(number, part, bad) from bad
+
+    def _filter(self, written: NamedRule) -> Filter:
+        if written.filter is not None:
+            return self._parser.filter(written.filter)
+        if not written.correlation:
+            return EVERYTHING
+        user = {name: value for name, value in written.correlation if not name.lower().startswith("sys.")}
+        system = {name[4:]: str(value) for name, value in written.correlation if name.lower().startswith("sys.")}
+        return correlation_filter(user, system)
+
+
+@dataclass(frozen=True, slots=True)
+class Defined:
+    """What defining came to. `secret`: one that was made just now, to be told once."""
+
+    definition: Definition
+    is_new: bool
+    secret: str | None = None
+
+
+class Subscribers:
+    """Defines subscriptions and removes them. `reserved` are the names of those that are built in; `random_bytes` gives
+    what secrets are made of; `changed` is called after each change."""
+
+    def __init__(
+        self,
+        definitions: Definitions,
+        store: SubscriptionStore,
+        rules: RuleBook,
+        reserved: Collection[str],
+        random_bytes: Callable[[int], bytes],
+        changed: Callable[[], None] = lambda: None,
+        check: Callable[[Definition], None] = lambda _: None,
+    ) -> None:
+        self._definitions, self._store, self._rules = definitions, store, rules
+        self._reserved, self._random_bytes = frozenset(reserved), random_bytes
+        self._changed, self._check = changed, check
+
+    def define(self, wanted: Definition, from_the_beginning: bool) -> Defined:
+        """Keep a definition; the same again changes nothing. One that is there keeps its place in the log, and its
+        secret unless it brings another; a new one starts at the beginning of the log, or at its head.
+
+        Raises `NameTaken`, `OtherDelivery`, `BadRuleIn`, and what `check` raises of a sink.
+        """
+        if wanted.name in self._reserved:
+            raise NameTaken(wanted.name)
+        self._rules.rules(wanted)
+        known = self._definitions.get(wanted.name)
+        if known is not None and known.delivery != wanted.delivery:
+            raise OtherDelivery(known.name, known.delivery)
+        wanted, minted = self._with_secret(wanted, known)
+        self._check(wanted)
+        if wanted != known:
+            self._definitions.put(wanted)
+        self._store.join(wanted.name, from_the_beginning)
+        self._changed()
+        return Defined(wanted, known is None, minted)
+
+    def remove(self, name: str) -> None:
+        """It goes, with its cursors and lanes. Raises `UnknownSubscription`."""
+        if self._definitions.get(name) is None:
+            raise UnknownSubscription(name)
+        self._store.forget(name)
+        self._definitions.delete(name)
+        self._changed()
+
+    def get(self, name: str) -> Definition:
+        """Raises `UnknownSubscription`."""
+        found = self._definitions.get(name)
+        if found is None:
+            raise UnknownSubscription(name)
+        return found
+
+    def by_name(self) -> Mapping[str, Definition]:
+        """Every definition."""
+        return {definition.name: definition for definition in self._definitions.all()}
+
+    def _with_secret(self, wanted: Definition, known: Definition | None) -> tuple[Definition, str | None]:
+        """The definition, and its secret if that was made just now."""
+        if wanted.sink is None or wanted.sink.secret:
+            return wanted, None
+        kept = known.sink.secret if known is not None and known.sink is not None else ""
+        secret = kept or "whsec_" + b64encode(self._random_bytes(SECRET_BYTES)).decode()
+        return replace(wanted, sink=replace(wanted.sink, secret=secret)), None if kept else secret

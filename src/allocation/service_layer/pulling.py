@@ -1,0 +1,201 @@
+"""Pull: receive, acknowledge, release, reject and renew, for as many competing consumers as like to come.
+
+What one has in hand nobody else gets, nor what stands behind it of the same key; a lock that runs out gives it back.
+Deliveries are at least once: a consumer that dies after its work and before it acknowledged has it delivered again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import count
+from threading import BoundedSemaphore, Condition
+
+from allocation.service_layer.definitions import Definition, Definitions, NotPulled, RuleBook
+from allocation.service_layer.envelope import Clock, Ids, partition_of
+from allocation.service_layer.errors import UnknownSubscription
+from allocation.service_layer.facts import fact_of
+from allocation.service_layer.locking import Asked, Copies, Held, Receiving, acknowledge, given_back, held_by, is_free
+from allocation.service_layer.rules.copies import copies_of
+from allocation.service_layer.subscriptions import Lane, Settlement, SubscriptionStore, Turn
+from allocation.service_layer.waiting import Timer
+
+LOOK_AGAIN_SECONDS = 0.5
+"""While somebody waits: for what other processes commit, and for locks and delays that run out."""
+
+LONGEST_SEARCH_SECONDS = 1.0
+"""How long a receive goes on past events that no rule wants, before it answers that there is nothing yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a token: done, or its lock was lost; `locked_until` if it was renewed."""
+
+    token: str
+    is_lost: bool
+    locked_until: datetime | None = None
+
+
+class Chime:
+    """Lets those who wait know that the log grew. What is rung between looking and waiting is not missed."""
+
+    def __init__(self) -> None:
+        self._rung = 0
+        self._changed = Condition()
+
+    def ring(self) -> None:
+        with self._changed:
+            self._rung += 1
+            self._changed.notify_all()
+
+    def count(self) -> int:
+        return self._rung
+
+    def wait(self, since: int, seconds: float) -> None:
+        """Until it was rung after `since` (a `count`), or so much time has passed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._rung != since, seconds)
+
+
+class Pulling:
+    """The consumers' side of subscriptions that are pulled. Threads share it; processes meet in the store.
+
+    All methods raise `UnknownSubscription`, `NotPulled` and `Unavailable`. `most_waiting` callers at a time may wait;
+    who comes beyond that is answered at once.
+    """
+
+    def __init__(
+        self,
+        definitions: Definitions,
+        store: SubscriptionStore,
+        rules: RuleBook,
+        clock: Clock,
+        ids: Ids,
+        timer: Timer,
+        partitions: int = 1,
+        most_waiting: int = 4,
+        chime: Chime | None = None,
+    ) -> None:
+        self._definitions, self._store, self._rules = definitions, store, rules
+        self._clock, self._ids, self._timer, self._partitions = clock, ids, timer, partitions
+        self._waiting, self._chime = BoundedSemaphore(most_waiting), chime or Chime()
+        self._turns = count()
+
+    def wake(self) -> None:
+        """There may be something to receive. Costs next to nothing, and may be called from any thread."""
+        self._chime.ring()
+
+    def receive(self, name: str, asked: Asked) -> list[Held]:
+        """What is next, in order of the log for each key. Nothing: there is nothing now, or all of it is in hand."""
+        copies = self._copies(self._definition(name))
+        if not asked.wait_seconds or not self._waiting.acquire(blocking=False):
+            return self._look(name, asked, copies)
+        try:
+            end = self._timer.seconds() + asked.wait_seconds
+            while True:
+                rung = self._chime.count()
+                held = self._look(name, asked, copies)
+                left_seconds = end - self._timer.seconds()
+                if held or left_seconds <= 0:
+                    return held
+                self._chime.wait(rung, min(left_seconds, LOOK_AGAIN_SECONDS))
+        finally:
+            self._waiting.release()
+
+    def acknowledge(self, name: str, tokens: Sequence[str]) -> list[Outcome]:
+        """What was in hand is done: not to come again. The keys are free for what comes next."""
+
+        def settle(turn: Turn, held: Mapping[str, Lane]) -> Settlement:
+            return acknowledge(turn, held.items(), self._clock.now())
+
+        return self._settle(name, tokens, settle)
+
+    def release(self, name: str, tokens: Sequence[str], delay_seconds: float = 0.0) -> list[Outcome]:
+        """Not done: to come again after `delay_seconds`. After `MOST_DELIVERIES` it is parked."""
+        due = self._clock.now() + timedelta(seconds=delay_seconds)
+        return self._change(name, tokens, lambda lane: given_back(lane, due, "released by its consumer"))
+
+    def reject(self, name: str, tokens: Sequence[str], reason: str) -> list[Outcome]:
+        """It cannot be handled: the key is parked with the reason, until somebody says retry or discard."""
+        told = f"Rejected: {reason}"
+        return self._change(
+            name,
+            tokens,
+            lambda lane: replace(
+                lane, attempts=lane.attempts + 1, due_at=None, reason=told, lock_token=None, locked_until=None
+            ),
+        )
+
+    def renew(self, name: str, tokens: Sequence[str], lock_seconds: float = 60.0) -> list[Outcome]:
+        """It takes longer: locked for `lock_seconds` from now."""
+        until = self._clock.now() + timedelta(seconds=lock_seconds)
+        outcomes = self._change(name, tokens, lambda lane: replace(lane, locked_until=until))
+        return [outcome if outcome.is_lost else replace(outcome, locked_until=until) for outcome in outcomes]
+
+    def _definition(self, name: str) -> Definition:
+        found = self._definitions.get(name)
+        if found is None:
+            raise UnknownSubscription(name)
+        if found.delivery != "pull":
+            raise NotPulled(name)
+        return found
+
+    def _copies(self, definition: Definition) -> Copies:
+        rules = self._rules.rules(definition)
+
+        return lambda logged: copies_of(rules, fact_of(logged))
+
+    def _look(self, name: str, asked: Asked, copies: Copies) -> list[Held]:
+        """One look at every partition that may have something, beginning with another one each time."""
+        first = next(self._turns)
+        held: list[Held] = []
+        partitions = [(first + n) % self._partitions for n in range(self._partitions)]
+        if asked.key is not None:
+            partitions = [partition_of(asked.key, self._partitions)]
+        behind = self._behind(name)
+        for partition in partitions:
+            if partition in behind and len(held) < asked.most:
+                held += self._receive(name, partition, replace(asked, most=asked.most - len(held)), copies)
+        return held
+
+    def _behind(self, name: str) -> set[int]:
+        """The partitions that may have something, found without holding up anybody."""
+        now = self._clock.now()
+        lagging = {c.partition for c in self._store.cursors() if c.subscription == name and c.lag_events}
+        return lagging | {lane.partition for lane in self._store.lanes(name) if is_free(lane, now)}
+
+    def _receive(self, name: str, partition: int, asked: Asked, copies: Copies) -> list[Held]:
+        end = self._timer.seconds() + LONGEST_SEARCH_SECONDS
+        while True:
+            with self._store.turn(name, partition) as turn:
+                receiving = Receiving(turn, asked, copies, self._clock.now(), self._ids.new)
+                held = receiving.run()
+            if held or receiving.reached_the_head or self._timer.seconds() >= end:
+                return held
+
+    def _change(self, name: str, tokens: Sequence[str], change: Callable[[Lane], Lane]) -> list[Outcome]:
+        def settle(turn: Turn, held: Mapping[str, Lane]) -> Settlement:
+            return Settlement(turn.seq, lanes={lane.key: change(lane) for lane in held.values()})
+
+        return self._settle(name, tokens, settle)
+
+    def _settle(
+        self, name: str, tokens: Sequence[str], settle: Callable[[Turn, Mapping[str, Lane]], Settlement]
+    ) -> list[Outcome]:
+        self._definition(name)
+        good: set[str] = set()
+        for partition in sorted(self._partitions_of(tokens)):
+            with self._store.turn(name, partition) as turn:
+                held = held_by(turn, tokens, self._clock.now())
+                if held:
+                    turn.settlement = settle(turn, held)
+            good |= held.keys()
+        if good:
+            self.wake()
+        return [Outcome(token, token not in good) for token in tokens]
+
+    def _partitions_of(self, tokens: Iterable[str]) -> set[int]:
+        """Where the locks are, as the tokens themselves say; none, for what is no token."""
+        named = {token.partition("-")[0] for token in tokens}
+        return {n for n in range(self._partitions) if str(n) in named}

@@ -1,0 +1,59 @@
+"""The copies of a message that a subscription's rules make, as messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from allocation.service_layer.broker import Message
+from allocation.service_layer.rules.of_messages import properties_of
+from allocation.service_layer.rules.rule import EVERYTHING, RULE_NAME, Rule, apply_rules
+from allocation.service_layer.rules.values import Properties, Value
+
+RULE_EXTENSION = "rulename"
+
+
+def copies_of(rules: Sequence[Rule], message: Message) -> list[Message]:
+    """What a subscriber gets of a message: nothing, itself, and a copy for each rule with an action that matches.
+
+    What an action changed is changed in the copy's `data`: set, or taken away, under the property's name (`sys.NAME`
+    for a system property). Identity and place in the log stay, but for the id: a copy is a message of its own, and
+    consumers drop what they have seen; so it ends in `:` and the rule's name, which stands in `rulename`, too.
+
+    Raises `RuleFailed` as `apply_rules` does.
+    """
+    if len(rules) == 1 and rules[0].filter is EVERYTHING and rules[0].action is None:
+        return [message]
+    before = properties_of(message)
+    return [
+        message if copy is before else _changed(message, before.copy(), copy) for copy in apply_rules(rules, before)
+    ]
+
+
+def _changed(message: Message, before: Properties, copy: Properties) -> Message:
+    rule = str(copy.user[RULE_NAME.lower()])
+    copy.remove(RULE_NAME)
+    was, now = _shown(before), _shown(copy)
+    data = {name: value for name, value in _fields(message.data).items() if name not in was or name in now}
+    data |= {name: value for name, value in now.items() if name not in was or not _same(was[name], value)}
+    extensions = {**message.extensions, RULE_EXTENSION: rule}
+    return replace(message, id=f"{message.id}:{rule}", data=data, extensions=extensions)
+
+
+def _shown(properties: Properties) -> dict[str, Value]:
+    """User properties, and the system properties that are set, as rules name them."""
+    system = {f"sys.{name}": value for name, value in properties.system.items() if value is not None}
+    return {**properties.named(), **system}
+
+
+def _same(a: Value, b: Value) -> bool:
+    return type(a) is type(b) and a == b
+
+
+def _fields(data: Any) -> dict[str, object]:
+    """An event is a dataclass; what has been on a wire is a mapping."""
+    found: Mapping[str, object] = (
+        data if isinstance(data, Mapping) else {name: getattr(data, name) for name in data.__dataclass_fields__}
+    )
+    return dict(found)

@@ -1,0 +1,137 @@
+"""Pull on every kind of store: nothing is lost, nothing overtakes its key, nobody holds what another has in hand."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from random import Random
+from threading import Lock
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allocation.domain.events import Allocated
+from allocation.service_layer import locking
+from allocation.service_layer.envelope import LogPosition, partition_of
+from allocation.service_layer.errors import UnknownSubscription
+from allocation.service_layer.locking import Asked
+from allocation.service_layer.subscriptions import Settlement
+from tests.contracts.pulls import PARTITIONS, WANTED, Pulled, PullModel, pulled
+from tests.thoroughness import examples
+
+KINDS = ["memory", "sqlite", "postgres"]
+NAMES = count(1)
+
+keys = st.integers(0, 2)
+steps = st.one_of(
+    st.tuples(st.just("commit"), keys, st.integers(1, 9)),
+    st.tuples(st.just("commit"), keys, st.integers(5, 9)),
+    st.tuples(st.just("receive"), st.integers(1, 4), st.integers(1, 3), st.none() | keys, st.integers(5, 60)),
+    st.tuples(st.just("say"), st.sampled_from(["acknowledge", "acknowledge", "release", "reject", "renew"]),
+              st.integers(0, 20), st.integers(0, 30)),
+    st.tuples(st.just("step"), st.integers(1, 40)),
+    st.tuples(st.sampled_from(["retry", "discard"]), keys),
+)  # fmt: skip
+
+
+@pytest.fixture(params=KINDS)
+def shop(request: pytest.FixtureRequest) -> Iterator[Pulled]:
+    with pulled(request.param, request.getfixturevalue) as made:
+        yield made
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_pullers_do_each_wanted_event_is_done_once_in_order(kind: str, request: pytest.FixtureRequest) -> None:
+    with pulled(kind, request.getfixturevalue) as shop:
+
+        @examples(100 if kind == "memory" else 10)
+        @given(st.lists(steps, max_size=60), st.sampled_from([2, 3, 200]))
+        def check(done: list[tuple[object, ...]], page: int) -> None:
+            number = next(NAMES)
+            skus = [f"SKU-{number}-{n}" for n in range(3)]
+            with patch.object(locking, "PAGE", page):
+                model = PullModel(shop, f"all-{number}", skus)
+                for what, *with_these in done:
+                    perform(model, skus, str(what), with_these)
+                model.drain()
+            shop.subscribers.remove(model.name)
+
+        check()
+
+
+def perform(model: PullModel, skus: list[str], what: str, given: list[object]) -> None:
+    if what in ("commit", "retry", "discard"):
+        given[0] = skus[given[0]]  # type: ignore[index]  # these three begin with the number of a key
+    elif what == "receive" and given[2] is not None:
+        given[2] = skus[given[2]]  # type: ignore[index]  # here the third is one
+    getattr(model, what)(*given)
+
+
+def test_many_who_pull_at_once_share_the_work_and_never_a_key(shop: Pulled) -> None:
+    skus = [f"SKU-{n}" for n in range(6)]
+    shop.stock(*skus)
+    shop.define("all", WANTED)
+    for n in range(60):
+        shop.order(skus[n % 6], 5 + n % 5)
+    in_hand: set[str] = set()
+    done: dict[str, list[str]] = {sku: [] for sku in skus}
+    lock = Lock()
+
+    def pull(seed: int) -> None:
+        chance, idle = Random(seed), 0
+        while sum(map(len, done.values())) < 60 and idle < 300:
+            got = shop.pulling.receive("all", Asked(most=chance.randint(1, 4), per_key=chance.randint(1, 3)))
+            idle = 0 if got else idle + 1
+            for one in got:
+                with lock:
+                    assert one.key not in in_hand
+                    in_hand.add(one.key)
+                does = chance.random() < 0.8 or one.delivery_count > 5
+                with lock:
+                    in_hand.discard(one.key)
+                    if does:
+                        done[one.key] += [message.id for message in one.messages]
+                said = shop.pulling.acknowledge if does else shop.pulling.release
+                assert [outcome.is_lost for outcome in said("all", [one.token])] == [False]
+
+    with ThreadPoolExecutor(4) as pullers:
+        for ran in [pullers.submit(pull, seed) for seed in range(4)]:
+            ran.result(timeout=60)
+    assert done == {sku: [e.id for e in shop.log_of(sku) if isinstance(e.event, Allocated)] for sku in skus}
+
+
+def test_a_subscription_that_goes_back_takes_the_locks_along(shop: Pulled) -> None:
+    shop.stock("RED-CHAIR")
+    shop.define("all", WANTED, from_the_beginning=True)
+    shop.order("RED-CHAIR", 5)
+    shop.order("RED-CHAIR", 6)
+    [first] = shop.pulling.receive("all", Asked())
+    shop.pulling.acknowledge("all", [first.token])
+    [second] = shop.pulling.receive("all", Asked())
+    assert shop.store.rewind("all", [LogPosition(n, 0) for n in range(PARTITIONS)]) == 1
+    assert shop.pulling.acknowledge("all", [second.token])[0].is_lost
+    [again] = shop.pulling.receive("all", Asked())
+    assert [m.id for m in again.messages] == [m.id for m in first.messages]
+
+
+def test_whoever_fails_within_a_turn_changes_nothing(shop: Pulled) -> None:
+    shop.stock("RED-CHAIR")
+    shop.define("all", from_the_beginning=True)
+    partition = partition_of("RED-CHAIR", PARTITIONS)
+
+    def fail() -> None:
+        with shop.store.turn("all", partition) as turn:
+            turn.settlement = Settlement(1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert shop.lag("all") == 1
+
+
+def test_nobody_pulls_from_what_is_not_there(shop: Pulled) -> None:
+    with pytest.raises(UnknownSubscription):
+        shop.pulling.receive("all", Asked())
+    with pytest.raises(UnknownSubscription), shop.store.turn("all", 0):
+        pass

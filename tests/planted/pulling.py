@@ -1,0 +1,179 @@
+"""Bugs in pull, and in the subscriptions that users define."""
+
+from tests.planted import Edit, Plant, plant
+
+LOCKING, PULLING = "service_layer/locking.py", "service_layer/pulling.py"
+ROWS, STORE = "adapters/sql/lane_rows.py", "adapters/sql/subscriptions.py"
+COPIES, DEFINITIONS = "service_layer/rules/copies.py", "service_layer/definitions.py"
+ANYTHING = "contracts/test_pulling.py::test_whatever_pullers_do_each_wanted_event_is_done_once_in_order"
+AT_ONCE = "contracts/test_pulling.py::test_many_who_pull_at_once_share_the_work_and_never_a_key"
+HTTP, OWN = "e2e/test_http_pull.py::", "e2e/test_http_subscriptions.py::"
+
+PLANTS: list[Plant] = [
+    plant(
+        "a lock is ignored: two hold one key",
+        ANYTHING,
+        LOCKING,
+        "    return not in_hand and lane.due_at is not None and lane.due_at <= now\n",
+        "    return lane.due_at is not None and lane.due_at <= now\n",
+    ),
+    plant(
+        "the next event of a key overtakes the one in hand",
+        HTTP + "test_nothing_overtakes_what_is_in_hand",
+        LOCKING,
+        "        if key in self._turn.lanes and key not in self._settlement.closed:\n            return True\n",
+        "",
+    ),
+    plant(
+        "the cursor goes past what found no room",
+        ANYTHING,
+        LOCKING,
+        "                if not self._pass(logged):\n                    return\n",
+        "                self._pass(logged)\n",
+    ),
+    plant(
+        "the cursor moves, the lanes are not written",
+        ANYTHING,
+        ROWS,
+        "    if settlement.lanes:\n        inserting",
+        "    if settlement.lanes and not settlement.seq:\n        inserting",
+    ),
+    plant(
+        "a lane that is ahead of the cursor closes, and its events come twice",
+        HTTP + "test_a_session_gets_only_its_sku_and_others_miss_nothing",
+        LOCKING,
+        "        if lane.next_seq <= turn.seq + 1 and turn.seq <= looked_at",
+        "        if turn.seq <= looked_at",
+    ),
+    plant(
+        "a session loses the events of the others",
+        HTTP + "test_a_session_gets_only_its_sku_and_others_miss_nothing",
+        LOCKING,
+        "            self._begin_with(self._asked.key)\n",
+        "            self._begin_with(self._asked.key)\n            self._settlement.seq = HEAD\n",
+    ),
+    plant(
+        "acknowledging closes a lane whose key has more",
+        ANYTHING,
+        LOCKING,
+        " and last.get(lane.key, 0) < lane.next_seq:",
+        ":",
+    ),
+    plant(
+        "a page that does not reach the cursor closes lanes",
+        ANYTHING,
+        LOCKING,
+        "    looked_at = page[-1].position.seq if len(page) == PAGE else HEAD\n",
+        "    looked_at = HEAD\n",
+    ),
+    plant(
+        "a token whose time ran out still acknowledges",
+        HTTP + "test_a_lock_that_ran_out_is_lost_before_another_has_it",
+        LOCKING,
+        "        if lane.lock_token in wanted and lane.locked_until is not None and lane.locked_until > now\n",
+        "        if lane.lock_token in wanted and lane.lock_token is not None\n",
+    ),
+    plant(
+        "a lock that ran out counts no delivery",
+        ANYTHING,
+        LOCKING,
+        "        if lane.lock_token is not None:\n            lane = given_back",
+        "        if lane.lock_token is not None and lane.reason:\n            lane = given_back",
+    ),
+    plant(
+        "nothing is ever parked for being delivered too often",
+        HTTP + "test_after_ten_deliveries_it_is_parked",
+        LOCKING,
+        "    if attempts < MOST_DELIVERIES:\n",
+        "    if attempts >= 0:\n",
+    ),
+    plant(
+        "after a failure several come at once again",
+        HTTP + "test_after_a_failure_events_come_one_at_a_time",
+        LOCKING,
+        "        most = 1 if hand.lane.attempts and hand.lane.next_seq == logged.position.seq else",
+        "        most =",
+    ),
+    plant(
+        "a delay is forgotten",
+        HTTP + "test_what_is_released_comes_again_after_its_delay",
+        PULLING,
+        "        due = self._clock.now() + timedelta(seconds=delay_seconds)\n",
+        "        due = self._clock.now()\n",
+    ),
+    plant(
+        "what is rejected comes again",
+        HTTP + "test_what_is_rejected_waits_with_its_reason_until_it_is_discarded",
+        PULLING,
+        "lane, attempts=lane.attempts + 1, due_at=None, reason=told",
+        "lane, attempts=lane.attempts + 1, reason=told",
+    ),
+    plant(
+        "an event whose rule fails is passed over",
+        HTTP + "test_an_event_whose_rule_cannot_be_worked_out_is_parked_and_not_lost",
+        LOCKING,
+        "                self._settlement.lanes[lane.key] = replace(lane, due_at=None, reason=reason)\n",
+        "                self._settlement.closed.add(lane.key)\n                return True\n",
+    ),
+    plant(
+        "two take the same turn",
+        AT_ONCE,
+        STORE,
+        "            seq, found = seen_alone(connection, name, partition)\n",
+        "            with self._engine.connect() as aside:\n"
+        "                seq, found = seen_alone(aside, name, partition)\n",
+    ),
+    plant(
+        "going back leaves the locks",
+        "contracts/test_pulling.py::test_a_subscription_that_goes_back_takes_the_locks_along",
+        STORE,
+        '{"next_position": seq + 1, "lock_token": None, "locked_until": None}',
+        '{"next_position": seq + 1}',
+    ),
+    plant(
+        "copies of an event share its id, and all but one are dropped as duplicates",
+        HTTP + "test_copies_of_an_event_travel_under_one_token",
+        COPIES,
+        'id=f"{message.id}:{rule}"',
+        "id=message.id",
+    ),
+    plant(
+        "an action changes nothing in the copy",
+        HTTP + "test_copies_of_an_event_travel_under_one_token",
+        COPIES,
+        "    data |= {name: value for name, value in now.items() if name not in was or not _same(was[name], value)}\n",
+        "",
+    ),
+    plant(
+        "a definition takes the name of a built-in subscription",
+        OWN + "test_names_of_built_in_subscriptions_are_taken",
+        DEFINITIONS,
+        "        if wanted.name in self._reserved:\n            raise NameTaken(wanted.name)\n",
+        "",
+    ),
+    plant(
+        "each definition makes a new secret",
+        OWN + "test_a_secret_is_told_once_and_never_again",
+        DEFINITIONS,
+        '        kept = known.sink.secret if known is not None and known.sink is not None else ""\n',
+        '        kept = ""\n',
+    ),
+    plant(
+        "what is removed leaves its lanes",
+        OWN + "test_what_is_removed_is_gone_with_its_place_and_its_lanes",
+        STORE,
+        "            connection.execute(delete(lanes).where(lanes.c.subscription == name))\n",
+        "",
+    ),
+    Plant(
+        "a definition is stopped although it was changed meanwhile",
+        "contracts/test_definitions.py::test_one_is_stopped_only_as_long_as_it_is_the_same",
+        (
+            Edit(
+                "adapters/sql/definitions.py",
+                "(d.name == definition.name) & (d.definition == _text(definition)) & d.stopped.is_(None)",
+                "d.name == definition.name",
+            ),
+        ),
+    ),
+]
