@@ -64,6 +64,18 @@ class Settings(BaseSettings):
         description="Brokers that `allocation consumer` takes commands from, separated by spaces; empty: none",
         json_schema_extra={"secret": True},
     )
+    event_grid_key: str = Field(
+        "",
+        pattern=r"^([!-~]{16,200}( [!-~]{16,200})*)?$",
+        description="Secret that Azure Event Grid brings when it pushes to /v1/event-grid, of 16 characters or more; "
+        "several, separated by spaces, while one takes the place of another; empty: nobody is let in",
+        json_schema_extra={"secret": True},
+    )
+    event_grid_from: str = Field(
+        "",
+        description="Topics (resource ids) and origins whose handshake is answered, separated by spaces, as in "
+        "/subscriptions/.../topics/orders eventgrid.azure.net; empty: none",
+    )
     push_origin: str = Field(
         "allocation",
         pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?$",
@@ -107,6 +119,10 @@ class Settings(BaseSettings):
     traces_to: str = Field(
         "", description="Collector of OpenTelemetry traces (OTLP over HTTP), as http://HOST:4318/v1/traces; empty: none"
     )
+
+    def expects_event_grid(self, sender: str) -> bool:
+        """Whether a topic or an origin is named in `event_grid_from`; Azure writes ids in either case."""
+        return sender.lower() in self.event_grid_from.lower().split()
 
     @field_validator("push_to_private")
     @classmethod

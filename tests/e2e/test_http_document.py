@@ -32,7 +32,7 @@ def test_the_document_has_the_routes_of_the_application_and_no_others() -> None:
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     described = {(path, method) for path, operations in DOCUMENT["paths"].items() for method in operations}
-    assert described == served
+    assert described - {("/v1/event-grid", "options")} == served  # elsewhere Flask answers OPTIONS
 
 
 def test_the_document_has_the_routes_that_were_asked_for() -> None:

@@ -2,7 +2,7 @@
 
 from tests.planted import Plant, plant
 
-BUS, ROUTES, CONSUMER = "service_layer/messagebus.py", "entrypoints/http/routes.py", "entrypoints/consumer.py"
+BUS, ROUTES, HANDLING = "service_layer/messagebus.py", "entrypoints/http/routes.py", "entrypoints/handling.py"
 METRICS, LOGS, WATCHING = "adapters/telemetry/metrics.py", "adapters/telemetry/logs.py", "entrypoints/watching.py"
 TRACES, COUNTS, LINES = "integration/test_traces.py::", "e2e/test_metrics.py::", "unit/test_logs.py::"
 ONE_TRACE = TRACES + "test_one_trace_from_the_request_through_log_and_broker_into_the_consumer"
@@ -25,9 +25,9 @@ PLANTS: list[Plant] = [
     plant(
         "the trace ends at the consumer",
         ONE_TRACE,
-        CONSUMER,
-        "                replace(envelope, traceparent=span.traceparent)\n",
-        "                replace(envelope, traceparent=None)\n",
+        HANDLING,
+        "            replace(envelope, traceparent=span.traceparent)\n",
+        "            replace(envelope, traceparent=None)\n",
     ),
     plant(
         "a refused delivery looks well in its trace",

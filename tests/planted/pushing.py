@@ -8,6 +8,7 @@ WEBHOOKS, GUARDED, ADDRESSES, BATCHES = (
 )
 MEANING, HOOKS = "unit/test_pushing.py::", "integration/test_webhooks.py::"
 EVENT_GRID, GRID = "adapters/brokers/event_grid.py", "integration/test_event_grid.py::"
+ROUTE, COMES_IN = "entrypoints/http/event_grid.py", "e2e/test_http_event_grid.py::"
 REACHED = "unit/test_addresses.py::"
 
 PLANTS: list[Plant] = [
@@ -169,5 +170,79 @@ PLANTS: list[Plant] = [
         EVENT_GRID,
         'f"{self._namespace}.{topic}"',
         '"allocation.commands"',
+    ),
+    plant(
+        "the validation of Event Grid is answered with 202",
+        COMES_IN + "test_the_validation_of_a_topic_that_was_asked_for_gets_its_code_back_with_200",
+        ROUTE,
+        "    return json_reply(200, EventGridAnswer(validation_response=code))\n",
+        "    return json_reply(202, EventGridAnswer(validation_response=code))\n",
+    ),
+    plant(
+        "any topic is validated",
+        COMES_IN + "test_the_validation_of_a_topic_that_nobody_asked_for_is_refused_without_its_code",
+        ROUTE,
+        "    if not settings.expects_event_grid(topic):\n",
+        "    if False:\n",
+    ),
+    plant(
+        "any origin gets consent",
+        COMES_IN + "test_consent_goes_to_nobody_else",
+        ROUTE,
+        "    if not settings.expects_event_grid(origin):\n",
+        "    if False:\n",
+    ),
+    plant(
+        "Event Grid needs no secret",
+        COMES_IN + "test_nobody_is_let_in_without_the_secret",
+        ROUTE,
+        "    if not any(matches):\n",
+        "    if False:\n",
+    ),
+    plant(
+        "where no secret is set everybody has it",
+        COMES_IN + "test_where_no_secret_is_set_nobody_is_let_in",
+        ROUTE,
+        "for secret in settings.event_grid_key.split()]\n",
+        'for secret in settings.event_grid_key.split() or [""]]\n',
+    ),
+    plant(
+        "a secret is told back",
+        COMES_IN + "test_the_secret_is_in_no_log_and_in_no_answer",
+        "entrypoints/http/parsing.py",
+        "parameter=shown(twice))",
+        "parameter=shown(query))",
+    ),
+    plant(
+        "poison from Event Grid is answered as if it were to come again",
+        COMES_IN + "test_what_cannot_be_done_is_parked_as_it_came_and_the_others_are_done",
+        ROUTE,
+        "            if isinstance(answer.error, Unavailable):\n",
+        "            if answer.error is not None:\n",
+    ),
+    plant(
+        "poison from Event Grid is dropped",
+        COMES_IN + "test_what_cannot_be_done_is_parked_as_it_came_and_the_others_are_done",
+        ROUTE,
+        "                    park(application, as_it_came(delivery), reason_for(answer.error))\n",
+        "                    pass\n",
+    ),
+    plant(
+        "a passing fault is parked, and Event Grid forgets the event",
+        COMES_IN + "test_a_passing_fault_is_503_and_the_event_comes_again",
+        "entrypoints/handling.py",
+        "        yield from zip(envelopes, _handled(application, envelopes), strict=True)\n",
+        "        try:\n"
+        "            yield from zip(envelopes, _handled(application, envelopes), strict=True)\n"
+        "        except Exception as away:\n"
+        "            for delivery in envelopes:\n"
+        "                yield delivery, Answer(error=ValueError(str(away)))\n",
+    ),
+    plant(
+        "an event of Event Grid's schema has a new id each time",
+        COMES_IN + "test_the_same_event_twice_has_one_effect",
+        "entrypoints/grid_events.py",
+        '        "id": names.get("id", nothing),\n',
+        '        "id": __import__("os").urandom(4).hex(),\n',
     ),
 ]

@@ -3,7 +3,7 @@
 from tests.planted import Plant, plant
 
 LANES, MEMORY = "service_layer/subscriptions.py", "adapters/memory_subscriptions.py"
-SQL, CONSUMER = "adapters/sql/subscriptions.py", "entrypoints/consumer.py"
+SQL, HANDLING = "adapters/sql/subscriptions.py", "entrypoints/handling.py"
 LINE_TESTS, STORE_TESTS = "unit/test_subscriptions.py::", "contracts/test_subscription_stores.py::"
 REACTIONS = "integration/test_reactions.py::"
 
@@ -60,15 +60,15 @@ PLANTS: list[Plant] = [
     plant(
         "a bad message ends the consumer",
         REACTIONS + "test_a_message_that_cannot_be_handled_is_parked_and_the_next_is_served",
-        CONSUMER,
-        "            except BadMessage as bad:\n",
-        "            except KeyError as bad:\n",
+        HANDLING,
+        "        except BadMessage as bad:\n",
+        "        except KeyError as bad:\n",
     ),
     plant(
         "a bad message is dropped",
         REACTIONS + "test_a_message_that_cannot_be_handled_is_parked_and_the_next_is_served",
-        CONSUMER,
-        "        self._application.dead_letters.park(delivery.source, body, reason)\n",
+        HANDLING,
+        "    application.dead_letters.park(delivery.source, body, reason)\n",
         "",
     ),
 ]

@@ -10,30 +10,23 @@ import logging
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import replace
 from itertools import groupby
 from threading import Event as Flag
 from types import FrameType
 
-from allocation.adapters.serialization import BadMessage
 from allocation.bootstrap import Application, receivers_of
 from allocation.config import Settings
-from allocation.domain.errors import Refused
 from allocation.entrypoints.garbage import collect_rarely
-from allocation.entrypoints.receiving import command_in
+from allocation.entrypoints.handling import MOST_AT_ONCE, answers_of, park, reason_for
 from allocation.entrypoints.watching import watched
 from allocation.service_layer.answers import Answer
 from allocation.service_layer.broker import Delivery, Receiver
-from allocation.service_layer.envelope import CommandEnvelope
-from allocation.service_layer.errors import IdReused, SetupError, Unavailable
+from allocation.service_layer.errors import SetupError, Unavailable
 from allocation.service_layer.observing import correlated
 
-MOST_AT_ONCE = 200
 WAIT_SECONDS = 1.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 5.0
 MOST_DELIVERIES = 10
-PARKED_BYTES = 65_536
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +36,6 @@ class Consumer:
 
     def __init__(self, application: Application, receiver: Receiver, stopping: Flag) -> None:
         self._application, self._receiver, self._stopping = application, receiver, stopping
-        self._limit_bytes = application.settings.body_limit_bytes
         self._failures = 0
 
     def run(self) -> None:
@@ -78,7 +70,7 @@ class Consumer:
                 raise answer.error
             if answer.error is not None:
                 with correlated(correlations.get(delivery, delivery.id)):
-                    bad[delivery] = _reason(answer.error)
+                    bad[delivery] = reason_for(answer.error)
         for delivery, reason in bad.items():
             with correlated(correlations.get(delivery, delivery.id)):
                 self._park(delivery, reason)
@@ -92,44 +84,10 @@ class Consumer:
     def _answers(
         self, deliveries: Sequence[Delivery], correlations: dict[Delivery, str]
     ) -> Iterator[tuple[Delivery, Answer]]:
-        """The answers; notes down the correlation of each that can be read."""
-        envelopes: dict[Delivery, CommandEnvelope] = {}
-        for delivery in deliveries:
-            try:
-                envelopes[delivery] = command_in(delivery, self._application.bus, self._limit_bytes)
-            except BadMessage as bad:
-                yield delivery, Answer(error=bad)
-        correlations.update((delivery, envelope.correlation_id) for delivery, envelope in envelopes.items())
-        if envelopes:
-            yield from zip(envelopes, self._handled(envelopes), strict=True)
-
-    def _handled(self, envelopes: Mapping[Delivery, CommandEnvelope]) -> list[Answer]:
-        """As one group. Where traces are made, each in a span below its sender's, which its events carry on."""
-        bus, tracer = self._application.bus, self._application.telemetry.tracer
-        if not tracer.is_on:
-            return bus.handle_many(list(envelopes.values()))
-        with ExitStack() as stack:
-            spans = []
-            for delivery, envelope in envelopes.items():
-                about = {"messaging.destination.name": delivery.source, "messaging.message.id": envelope.id}
-                about["allocation.correlation_id"] = envelope.correlation_id
-                name = f"receive {type(envelope.command).__name__}"
-                spans.append(stack.enter_context(tracer.span("consumer", name, envelope.traceparent, about)))
-            traced = [
-                replace(envelope, traceparent=span.traceparent)
-                for envelope, span in zip(envelopes.values(), spans, strict=True)
-            ]
-            answers = bus.handle_many(traced)
-            for span, answer in zip(spans, answers, strict=True):
-                if answer.error is not None:
-                    span.failed(answer.error)
-        return answers
+        return answers_of(self._application, deliveries, correlations)
 
     def _park(self, delivery: Delivery, reason: str) -> None:
-        _log.warning("parked a message from %s: %s", delivery.source, reason)
-        is_too_large = len(delivery.body) > self._limit_bytes
-        body = delivery.body[:PARKED_BYTES] if is_too_large else delivery.body
-        self._application.dead_letters.park(delivery.source, body, reason)
+        park(self._application, delivery, reason)
 
     def _release(self, left: list[Delivery]) -> None:
         if left:
@@ -175,13 +133,6 @@ def _groups(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
             yield from ([delivery] for delivery in group)
         else:
             yield list(group)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, BadMessage | Refused | IdReused):
-        return str(error)
-    _log.error("a command failed", exc_info=error)
-    return f"{type(error).__name__}: {error}"
 
 
 def serve_all(application: Application, receivers: Mapping[str, Receiver], stopping: Flag) -> None:

@@ -141,9 +141,10 @@ def _kind(schema: Json) -> str:
 
 
 def _body_schema(document: Json, operation: Json) -> Json:
-    reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
-    schema: Json = document["components"]["schemas"][reference.rpartition("/")[2]]
-    return schema
+    schema: Json = operation["requestBody"]["content"]["application/json"]["schema"]
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return {"properties": {}, **schema}
 
 
 def _form(document: Json, operation: Json) -> str:

@@ -1,6 +1,8 @@
 """Requests that no command can be made of.
 
 EdgeError
+├── NotLetIn           whoever asks brought no secret of ours
+├── NotExpected        a handshake by somebody whom no setting names
 ├── Malformed          the body is no JSON as RFC 8259 has it
 ├── BadHeader          a header that cannot be meant like that
 ├── Invalid            JSON, parameters or ids that do not fit; lists every fault
@@ -41,6 +43,18 @@ class Malformed(EdgeError):
         if offset is not None and text:
             self.line = text.count("\n", 0, offset) + 1
             self.column = offset - text.rfind("\n", 0, offset)
+
+
+class NotLetIn(EdgeError):
+    def __init__(self) -> None:
+        super().__init__("This is for whoever has the secret of ALLOCATION_EVENT_GRID_KEY")
+
+
+class NotExpected(EdgeError):
+    """`what` asks: a topic, an origin. Which one is not said again."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"This is {what} that ALLOCATION_EVENT_GRID_FROM does not name")
 
 
 class BadHeader(EdgeError):

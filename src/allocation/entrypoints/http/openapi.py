@@ -39,6 +39,12 @@ HEADERS_HEEDED: dict[str, Json] = {
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
     },
     "X-Correlation-Id": {"description": "Comes back, and stands in the log and on events", "schema": _ID},
+    "X-Event-Grid-Key": {"description": "The secret of `ALLOCATION_EVENT_GRID_KEY`", "schema": {"type": "string"}},
+    "aeg-event-type": {
+        "description": "`SubscriptionValidation` for a handshake, else `Notification`",
+        "schema": {"type": "string"},
+    },
+    "WebHook-Request-Origin": {"description": "Who asks for consent", "schema": {"type": "string"}},
     "If-Match": {"description": "Only if it still has this ETag", "schema": {"type": "string"}},
     "If-None-Match": {"description": "Only if it has another ETag by now", "schema": {"type": "string"}},
 }
@@ -47,6 +53,8 @@ HEADERS_GIVEN: dict[str, Json] = {
     "ETag": {"description": "The product's version, quoted", "schema": {"type": "string", "pattern": '^"[0-9]+"$'}},
     "Location": {"description": "Where to read it", "schema": {"type": "string", "format": "uri-reference"}},
     "Log-Position": {"description": "Where the log has it", "schema": {"type": "string"}},
+    "WebHook-Allowed-Origin": {"description": "Who may push: the one that asked", "schema": {"type": "string"}},
+    "WebHook-Allowed-Rate": {"description": "Requests a minute: `*`, any number", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds until it makes sense to try again", "schema": {"type": "integer"}},
 }
 
@@ -102,6 +110,9 @@ def _operation(route: Route) -> Json:
     if route.takes is not None:
         content = {"schema": {"$ref": SCHEMAS + route.takes.__name__}}
         operation["requestBody"] = {"required": True, "content": {JSON: content}}
+    elif route.reads:
+        contents = {media_type: {"schema": schema} for media_type, schema in route.reads.items()}
+        operation["requestBody"] = {"required": True, "content": contents}
     return operation
 
 
@@ -126,7 +137,7 @@ def _query_parameters(route: Route) -> list[Json]:
 
 
 def _header_parameters(route: Route) -> list[Json]:
-    names = [*route.heeds, *(["Idempotency-Key"] if route.changes_something else []), "X-Correlation-Id"]
+    names = [*route.heeds, *(["Idempotency-Key"] if route.takes_a_key else []), "X-Correlation-Id"]
     return [{"$ref": f"#/components/parameters/{name}"} for name in names]
 
 
@@ -170,7 +181,7 @@ def _headers_of(names: Iterable[str]) -> Json:
 
 def _anywhere(route: Route) -> Iterable[Exception]:
     """What any route of this shape may refuse, or fail with."""
-    if route.takes is not None:
+    if route.takes is not None or route.reads:
         yield edge.Malformed("The body is not JSON: expecting value", 8, '{"qty": }')
         yield edge.TooLarge(1_048_576)
         yield edge.NotJson("Send the body as JSON, with Content-Type: application/json")
@@ -178,9 +189,10 @@ def _anywhere(route: Route) -> Iterable[Exception]:
         yield edge.Invalid([edge.Fault("must be 1 or more", pointer="#/qty")])
     elif route.asks is not None or "<" in route.path:
         yield edge.Invalid([edge.Fault("must be 1 to 255 printable ASCII characters", parameter="sku")])
-    if route.changes_something:
+    if route.takes_a_key:
         yield edge.BadHeader("Idempotency-Key", "An Idempotency-Key has 1 to 255 printable ASCII characters")
         yield IdReused("key-1")
+    if route.changes_something:
         yield OutcomeUnknown()
     yield Unavailable()
     yield RuntimeError()

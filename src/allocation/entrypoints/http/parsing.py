@@ -235,7 +235,8 @@ def parse_query(model: type[Model], query: str) -> Model:
         raise Invalid([Fault("must be name=value pairs, joined by &", parameter=shown(query))]) from None
     parameters = dict(pairs)
     if len(parameters) < len(pairs):
-        raise Invalid([Fault("each parameter may stand once", parameter=shown(query))])
+        twice = next(name for number, (name, _) in enumerate(pairs) if name in dict(pairs[:number]))
+        raise Invalid([Fault("may stand once", parameter=shown(twice))])  # its value may be a secret
     try:
         return model.model_validate(parameters)
     except ValidationError as wrong:

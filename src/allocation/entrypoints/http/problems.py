@@ -71,6 +71,12 @@ class Kind:
 KINDS: dict[type[Exception], Kind] = {
     edge.Malformed: Kind(400, "malformed", "No JSON", "Send one JSON object in UTF-8; `line` and `column` say where."),
     edge.BadHeader: Kind(400, "bad-header", "Bad header", "`header` names it."),
+    edge.NotLetIn: Kind(
+        401, "not-let-in", "Not let in", "Send the secret in the header `X-Event-Grid-Key`, or as `?code=`."
+    ),
+    edge.NotExpected: Kind(
+        403, "not-expected", "Nobody asked for this", "Name the topic or the origin in `ALLOCATION_EVENT_GRID_FROM`."
+    ),
     domain.InvalidSku: Kind(404, "unknown-sku", "Unknown sku", "No batch of this sku was ever bought."),
     domain.UnknownBatch: Kind(404, "unknown-batch", "Unknown batch", "Create it with POST /v1/batches."),
     domain.UnknownOrderLine: Kind(404, "unknown-line", "Unknown order line", "The order does not have this sku."),
@@ -240,6 +246,8 @@ def _headers(error: Exception) -> Headers:
     match error:
         case service.Unavailable():
             return (*NO_STORE, ("Retry-After", str(RETRY_AFTER_SECONDS)))
+        case edge.NotLetIn():
+            return (*NO_STORE, ("WWW-Authenticate", 'ApiKey realm="event-grid"'))
         case MethodNotAllowed():
             return (*NO_STORE, ("Allow", ", ".join(sorted(error.valid_methods or []))))
         case edge.NotJson():

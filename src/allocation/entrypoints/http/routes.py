@@ -34,8 +34,9 @@ class Given:
 
 @dataclass(frozen=True)
 class Route:
-    """`takes` is the model of the body, `asks` that of the query; `refuses` holds an example of each refusal that is
-    this route's own (those that any route may give are not listed)."""
+    """`takes` is the model of the body, `asks` that of the query; `reads` holds media types and schemas of a body that
+    the handler reads itself, as messages with ids of their own; `refuses` holds an example of each refusal that is this
+    route's own (those that any route may give are not listed)."""
 
     tag: str
     method: str
@@ -45,6 +46,7 @@ class Route:
     takes: type[BaseModel] | None = None
     asks: type[BaseModel] | None = None
     refuses: Sequence[Exception] = ()
+    reads: Mapping[str, Any] = field(default_factory=dict)
     heeds: Sequence[str] = ()  # headers beyond those that every route heeds
     source: str = field(init=False)
 
@@ -57,7 +59,12 @@ class Route:
 
     @property
     def changes_something(self) -> bool:
-        return self.method != "GET"
+        return self.method not in ("GET", "OPTIONS")
+
+    @property
+    def takes_a_key(self) -> bool:
+        """Whether an Idempotency-Key makes it safe to send this again."""
+        return self.changes_something and not self.reads
 
     def answer(self, application: Application, environ: Mapping[str, Any], ids: Mapping[str, str]) -> tuple[Reply, str]:
         """The reply and its correlation id. Raises nothing: what goes wrong becomes a problem (RFC 9457)."""
@@ -126,6 +133,9 @@ class Routes(list[Route]):
 
     def delete(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
         return self._declare("DELETE", path, declared)
+
+    def options(self, path: str, **declared: Any) -> Callable[[Handler], Handler]:
+        return self._declare("OPTIONS", path, declared)
 
     def _declare(self, method: str, path: str, declared: Mapping[str, Any]) -> Callable[[Handler], Handler]:
         def declare(handler: Handler) -> Handler:

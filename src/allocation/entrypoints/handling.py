@@ -1,0 +1,77 @@
+"""From deliveries to the bus, whoever took them in: what became of each, and where those go that cannot be handled."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+from allocation.adapters.serialization import BadMessage
+from allocation.bootstrap import Application
+from allocation.domain.errors import Refused
+from allocation.entrypoints.receiving import command_in
+from allocation.service_layer.answers import Answer
+from allocation.service_layer.broker import Delivery
+from allocation.service_layer.envelope import CommandEnvelope
+from allocation.service_layer.errors import IdReused
+
+MOST_AT_ONCE = 200
+PARKED_BYTES = 65_536
+
+_log = logging.getLogger(__name__)
+
+
+def answers_of(
+    application: Application, deliveries: Sequence[Delivery], correlations: dict[Delivery, str]
+) -> Iterator[tuple[Delivery, Answer]]:
+    """What became of each delivery; the commands among them are one group. Notes down the correlation of each that can
+    be read. Raises `Unavailable`."""
+    envelopes: dict[Delivery, CommandEnvelope] = {}
+    for delivery in deliveries:
+        try:
+            envelopes[delivery] = command_in(delivery, application.bus, application.settings.body_limit_bytes)
+        except BadMessage as bad:
+            yield delivery, Answer(error=bad)
+    correlations.update((delivery, envelope.correlation_id) for delivery, envelope in envelopes.items())
+    if envelopes:
+        yield from zip(envelopes, _handled(application, envelopes), strict=True)
+
+
+def park(application: Application, delivery: Delivery, reason: str) -> None:
+    """Put a delivery among the dead letters; of a very long one the beginning. Raises `Unavailable`."""
+    _log.warning("parked a message from %s: %s", delivery.source, reason)
+    is_too_large = len(delivery.body) > application.settings.body_limit_bytes
+    body = delivery.body[:PARKED_BYTES] if is_too_large else delivery.body
+    application.dead_letters.park(delivery.source, body, reason)
+
+
+def reason_for(error: Exception) -> str:
+    """Why a delivery is parked, in words. Logs what is no refusal."""
+    if isinstance(error, BadMessage | Refused | IdReused):
+        return str(error)
+    _log.error("a command failed", exc_info=error)
+    return f"{type(error).__name__}: {error}"
+
+
+def _handled(application: Application, envelopes: Mapping[Delivery, CommandEnvelope]) -> list[Answer]:
+    """As one group. Where traces are made, each in a span below its sender's, which its events carry on."""
+    bus, tracer = application.bus, application.telemetry.tracer
+    if not tracer.is_on:
+        return bus.handle_many(list(envelopes.values()))
+    with ExitStack() as stack:
+        spans = []
+        for delivery, envelope in envelopes.items():
+            about = {"messaging.destination.name": delivery.source, "messaging.message.id": envelope.id}
+            about["allocation.correlation_id"] = envelope.correlation_id
+            name = f"receive {type(envelope.command).__name__}"
+            spans.append(stack.enter_context(tracer.span("consumer", name, envelope.traceparent, about)))
+        traced = [
+            replace(envelope, traceparent=span.traceparent)
+            for envelope, span in zip(envelopes.values(), spans, strict=True)
+        ]
+        answers = bus.handle_many(traced)
+        for span, answer in zip(spans, answers, strict=True):
+            if answer.error is not None:
+                span.failed(answer.error)
+    return answers

@@ -1,0 +1,148 @@
+"""Azure Event Grid, in: commands that it pushes to us, and the handshakes by which it asks whether it may.
+
+Event Grid signs nothing, so it has to bring a secret of ours. What it brings goes the way of all messages: the same
+event twice has one effect, and what cannot be handled is parked. An answer of 200 says that it need not come again,
+503 that it has to. It never tries again after 400, 401, 403 or 413.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hmac import compare_digest
+from typing import Annotated, Any
+
+import msgspec
+from pydantic import Field
+
+from allocation.adapters.cloudevents import BATCH, STRUCTURED
+from allocation.adapters.serialization import BadMessage
+from allocation.config import Settings
+from allocation.entrypoints.grid_events import SOURCE, as_it_came, deliveries_in, validation_in
+from allocation.entrypoints.handling import MOST_AT_ONCE, answers_of, park, reason_for
+from allocation.entrypoints.http.call import JSON, NO_STORE, Call, Reply, json_reply
+from allocation.entrypoints.http.errors import BadHeader, NotExpected, NotLetIn
+from allocation.entrypoints.http.parsing import Body, read_body
+from allocation.entrypoints.http.routes import Given, Routes
+from allocation.service_layer.broker import Delivery
+from allocation.service_layer.errors import Unavailable
+from allocation.service_layer.observing import correlated
+
+routes = Routes("Event Grid")
+
+PATH = "/v1/event-grid"
+VALIDATION = "SubscriptionValidation"
+
+_EVENT = {"type": "object", "required": ["id", "eventType", "data"]}
+_CLOUD_EVENT = {"type": "object", "required": ["id", "source", "specversion", "type"]}
+READS: Mapping[str, Any] = {
+    JSON: {"type": "array", "items": _EVENT, "description": "Event Grid schema"},
+    STRUCTURED: _CLOUD_EVENT,
+    BATCH: {"type": "array", "items": _CLOUD_EVENT},
+}
+
+
+class Brought(Body):
+    """The secret, where it does not come in a header."""
+
+    code: Annotated[str | None, Field(max_length=1000, description="The secret, unless X-Event-Grid-Key has it")] = None
+
+
+class EventGridAnswer(msgspec.Struct, omit_defaults=True, rename={"validation_response": "validationResponse"}):
+    """How many events were done, and how many are parked among the dead letters; or the code of a handshake."""
+
+    done: int | None = None
+    parked: int | None = None
+    validation_response: str | None = None
+
+
+@routes.post(
+    PATH,
+    asks=Brought,
+    reads=READS,
+    heeds=["X-Event-Grid-Key", "aeg-event-type"],
+    gives={200: Given("all is done or parked, or the code of a handshake comes back", EventGridAnswer(2, 0))},
+    refuses=[NotLetIn(), NotExpected("a topic"), BadHeader("Content-Length", "Content-Length is a number of bytes")],
+)
+def take_from_event_grid(call: Call, brought: Brought) -> Reply:
+    """Commands pushed by Azure Event Grid.
+
+    Events of the types `allocation.ChangeBatchQuantity` and so on, as CloudEvents or in Event Grid's own schema, one or
+    many. The same event is done once, however often it comes. What cannot be done is parked with its reason, and need
+    not come again. The validation event of a topic named in `ALLOCATION_EVENT_GRID_FROM` is answered with its code.
+    """
+    settings = call.application.settings
+    _let_in(call, brought, settings)
+    body = read_body(call.environ, settings.body_limit_bytes)
+    if call.environ.get("HTTP_AEG_EVENT_TYPE") == VALIDATION:
+        return _validated(body, settings)
+    done, parked = _handle(call, body)
+    return json_reply(200, EventGridAnswer(done, parked))
+
+
+@routes.options(
+    PATH,
+    asks=Brought,
+    heeds=["X-Event-Grid-Key", "WebHook-Request-Origin"],
+    gives={
+        200: Given("it may", headers=["WebHook-Allowed-Origin", "WebHook-Allowed-Rate"]),
+    },
+    refuses=[NotLetIn(), NotExpected("an origin"), BadHeader("WebHook-Request-Origin", "It says who asks")],
+)
+def consent_to_event_grid(call: Call, brought: Brought) -> Reply:
+    """Whether Event Grid may push: the handshake of CloudEvents.
+
+    Consent goes to the origins named in `ALLOCATION_EVENT_GRID_FROM`.
+    """
+    settings = call.application.settings
+    _let_in(call, brought, settings)
+    origin = call.environ.get("HTTP_WEBHOOK_REQUEST_ORIGIN", "").strip()
+    if not origin:
+        raise BadHeader("WebHook-Request-Origin", "WebHook-Request-Origin says who asks")
+    if not settings.expects_event_grid(origin):
+        raise NotExpected("an origin")
+    allowed = (("WebHook-Allowed-Origin", origin), ("WebHook-Allowed-Rate", "*"))
+    return Reply(200, headers=(*NO_STORE, *allowed))
+
+
+def _let_in(call: Call, brought: Brought, settings: Settings) -> None:
+    """Raises `NotLetIn`. Every secret is compared, so that the time tells nothing."""
+    given = (call.environ.get("HTTP_X_EVENT_GRID_KEY") or brought.code or "").encode("utf-8", "surrogateescape")
+    matches = [compare_digest(given, secret.encode()) for secret in settings.event_grid_key.split()]
+    if not any(matches):
+        raise NotLetIn
+
+
+def _validated(body: bytes, settings: Settings) -> Reply:
+    topic, code = validation_in(body)
+    if not settings.expects_event_grid(topic):
+        raise NotExpected("a topic")
+    return json_reply(200, EventGridAnswer(validation_response=code))
+
+
+def _handle(call: Call, body: bytes) -> tuple[int, int]:
+    """How many were done, and how many parked. Raises `Unavailable` if any has to come again; then all may."""
+    application, parked = call.application, 0
+    try:
+        deliveries = deliveries_in(body, _binary_headers(call.environ))
+    except BadMessage as bad:
+        park(application, Delivery(body, SOURCE, ""), str(bad))
+        return 0, 1
+    for begin in range(0, len(deliveries), MOST_AT_ONCE):
+        correlations: dict[Delivery, str] = {}
+        for delivery, answer in answers_of(application, deliveries[begin : begin + MOST_AT_ONCE], correlations):
+            if isinstance(answer.error, Unavailable):
+                raise answer.error
+            if answer.error is not None:
+                with correlated(correlations.get(delivery, call.correlation_id)):
+                    park(application, as_it_came(delivery), reason_for(answer.error))
+                parked += 1
+    return len(deliveries) - parked, parked
+
+
+def _binary_headers(environ: Mapping[str, Any]) -> dict[str, str]:
+    """The attributes of a CloudEvent in binary mode."""
+    return {
+        name.removeprefix("HTTP_").lower().replace("_", "-"): value
+        for name, value in environ.items()
+        if name.startswith("HTTP_CE_")
+    }
