@@ -6,20 +6,34 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from random import Random
 from shutil import copyfile
 
 import pytest
 from sqlalchemy.engine import make_url
 
+from allocation.adapters.serialization import encode_snapshot
 from allocation.adapters.sql.tables import metadata
 from allocation.bootstrap import Application, bootstrap
 from allocation.config import Settings
-from allocation.domain.commands import Allocate, ChangeBatchEta, ChangeBatchQuantity, CreateBatch, Deallocate, IfShort
+from allocation.domain.commands import (
+    Allocate,
+    ChangeBatchEta,
+    ChangeBatchQuantity,
+    Command,
+    CreateBatch,
+    Deallocate,
+    IfShort,
+)
 from allocation.service_layer.comparing import Difference
+from allocation.service_layer.envelope import LogPosition, partition_of
 from allocation.service_layer.errors import Conflict
+from allocation.service_layer.history.as_of import snapshot_at
+from allocation.service_layer.history.snapshots import EVERY
 from allocation.service_layer.verify import Place, Steps, Walk
 from tests.e2e.truth import faults_of, read_tables
 from tests.integration.damage import execute, rows_of
+from tests.patience import wait_until
 from tests.servers.postgres import Postgres
 
 CHAIR, TABLE, LAMP = "RED-CHAIR", "SMALL-TABLE", "TALL-LAMP"
@@ -30,7 +44,8 @@ TINY = Steps(products=1, events=3, rows=2)
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A database to copy: o1 and o2 fill b1, o3 waits; o4 was cancelled; b3 arrives late. 14 events of 11 commands."""
+    """A database to copy: o1 and o2 fill b1, o3 waits; o4 was cancelled; b3 arrives late. 14 events of 11 commands, and
+    two snapshots of the chairs, before o3 came and when it waited."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('template') / 'allocation.db'}"
     else:
@@ -54,7 +69,10 @@ def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     application.worker.start()
     while not projected(application):
         application.worker.wake()
+    kept = [snapshot_at(application.history, CHAIR, LogPosition(0, seq)) for seq in (5, 6)]
     application.close()
+    values = ", ".join(f"('{x.sku}', {x.position.seq}, {x.version}, '{encode_snapshot(x)}')" for x in kept)
+    execute(url, f"INSERT INTO snapshots (sku, position, version, state) VALUES {values}")
     if request.param == "postgres":
         execute(url, "CREATE SCHEMA saved", *(f"CREATE TABLE saved.{t.name} AS TABLE {t.name}" for t in TABLES))
     yield url
@@ -294,6 +312,61 @@ DAMAGES = [
         ("movements GHOST 20",),
     ),
     Damage(
+        "a snapshot of another past",
+        ("UPDATE snapshots SET state = replace(state, '3,\"since\":4', '2,\"since\":4')",),
+        (
+            f"snapshots {CHAIR} 0-6: the log says WaitingThen(orderid='o3', qty=3, since=4); "
+            "the table has WaitingThen(orderid='o3', qty=2, since=4)",
+        ),
+    ),
+    Damage(
+        "a snapshot whose batch was fuller than it is told",
+        ("UPDATE snapshots SET state = replace(state, '\"allocated\":10', '\"allocated\":1')",),
+        (f"snapshots {CHAIR} 0-5: the log says BatchThen(ref='b1'", f"snapshots {CHAIR} 0-6: the log says BatchThen"),
+    ),
+    Damage(
+        "a snapshot that says everything twice",
+        (
+            'UPDATE snapshots SET state = replace(state, \'[{"orderid":"o3","qty":3,"since":4}]\', '
+            '\'[{"orderid":"o3","qty":3,"since":4},{"orderid":"o3","qty":3,"since":4}]\')',
+        ),
+        (f"snapshots {CHAIR} 0-6: something stands in it twice",),
+    ),
+    Damage(
+        "a snapshot under another version",
+        ("UPDATE snapshots SET version = 2 WHERE position = 6",),
+        (f"snapshots {CHAIR} 0-6: it is of version 2, the event there made 4",),
+    ),
+    Damage(
+        "a snapshot where nothing happened to the product",
+        ("INSERT INTO snapshots SELECT sku, 2, 2, state FROM snapshots WHERE position = 6",),
+        (f"snapshots {CHAIR} 0-2: the log has no event of this sku there",),
+    ),
+    Damage(
+        "a snapshot of a future",
+        ("INSERT INTO snapshots SELECT sku, 99, 9, state FROM snapshots WHERE position = 6",),
+        (f"snapshots {CHAIR} 0-99: the log has no event of this sku there",),
+    ),
+    Damage(
+        "a snapshot that nobody can read",
+        ("UPDATE snapshots SET state = '[[' WHERE position = 6",),
+        (f"snapshots {CHAIR} 0-6: it cannot be read",),
+    ),
+    Damage(
+        "a snapshot of a sku that nobody knows",
+        ("INSERT INTO snapshots (sku, position, version, state) VALUES ('GHOST', 3, 1, '[[],[]]')",),
+        ("snapshots GHOST 0-3: the log has no event of this sku there",),
+    ),
+    Damage(
+        "more lines on a batch than it holds",
+        (LINE + f"('o9', '{CHAIR}', 1, 'b1', 9)",),
+        (
+            "batches b1: it is oversold: 11 of 10",
+            "batches b1: it says 10 allocated, its lines have 11",
+            f"order_lines o9 {CHAIR}: the log knows no such line",
+        ),
+    ),
+    Damage(
         "a lost event",
         ("DELETE FROM event_log WHERE position = 4",),
         (
@@ -420,6 +493,66 @@ def test_damage_is_found_named_and_mended(shop: Application, database_url: str, 
     assert any(difference.repaired for difference in rebuilt) == damage.mended
     assert rows_of(database_url, TABLES) == (sound if damage.mended else damaged)
     assert (found_in(shop) == []) == damage.mended
+
+
+def test_every_table_that_follows_from_the_log_has_its_damage() -> None:
+    """Whoever adds a table says here what may be wrong with it, or why nothing can."""
+    damaged = {words.partition(" ")[0] for damage in DAMAGES for words in damage.named}
+    for themselves in ("subscriptions", "workers", "lanes", "discards", "dead_letters", "self_audit"):
+        assert themselves not in damaged  # they follow from nothing else
+        damaged.add(themselves)
+    damaged.add("inbox")  # named by its command's id, which differs each time
+    assert {table.name for table in TABLES} <= damaged
+
+
+def test_a_lost_snapshot_is_no_difference(shop: Application, database_url: str) -> None:
+    """It costs those who ask the past some time (decision 30)."""
+    execute(database_url, "DELETE FROM snapshots")
+    assert found_in(shop) == []
+
+
+def test_a_wrong_snapshot_among_many_is_found(shop: Application, database_url: str) -> None:
+    """They are read a few at a time."""
+    many = ", ".join(f"('{CHAIR}', {seq}, 9, '[[],[]]')" for seq in range(100, 150))
+    execute(database_url, f"INSERT INTO snapshots (sku, position, version, state) VALUES {many}")
+    assert len([x for x in found_in(shop) if x.table == "snapshots"]) == 50
+    assert len([x for x in found_in(shop, repair=True) if x.repaired]) == 50
+    assert found_in(shop) == []
+
+
+def test_an_event_in_a_partition_that_is_not_its_skus_is_found(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'two.db'}"
+    shop = bootstrap(Settings(database_url=url, log_partitions=2))
+    shop.bus.handle(CreateBatch("b1", CHAIR, 10))
+    here = partition_of(CHAIR, 2)
+    execute(url, f"UPDATE event_log SET log_partition = {1 - here}")
+    told = [str(difference) for difference in found_in(shop)]
+    assert f"event_log {1 - here}-1: {CHAIR} belongs into partition {here}" in told
+    assert f"log_head {here}: it says 1, the log ends at 0" in told
+    shop.close()
+
+
+def test_snapshots_of_a_long_past_agree_with_it(database_url: str) -> None:
+    """Lines that wait, are placed, give way and are cancelled, between one snapshot and the next."""
+    shop = bootstrap(Settings(database_url=database_url))
+    rng = Random(7)
+    commands: list[Command] = [CreateBatch("s0", "SOFA", 30)]
+    for n in range(2 * EVERY):
+        kind = rng.randrange(5)
+        if kind < 3:
+            commands.append(Allocate(f"s{n}", "SOFA", rng.randint(1, 4)))
+        elif kind == 3:
+            commands.append(ChangeBatchQuantity("s0", rng.randint(0, 60)))
+        else:
+            commands.append(Deallocate(f"s{rng.randrange(n + 1)}", "SOFA"))
+    shop.bus.handle_many([shop.bus.envelope(command) for command in commands])
+    shop.worker.start()
+    wait_until(lambda: not any(c.lag_events for c in shop.subscriptions.cursors()))
+    kept = [row for row in rows_of(database_url, [metadata.tables["snapshots"]])["snapshots"] if row[0] == "SOFA"]
+    assert len(kept) >= 2
+    assert any('"since"' in row[3] for row in kept)
+    assert found_in(shop) == []
+    shop.close()
 
 
 def test_what_a_projection_has_not_seen_yet_is_not_missed(shop: Application, database_url: str) -> None:

@@ -54,8 +54,8 @@ PLANTS: list[Plant] = [
         "a snapshot forgets who waits",
         LEDGER,
         SNAPSHOTS,
-        "for x in product.lines.values() if x.batchref is None),\n",
-        "for x in product.lines.values() if x.batchref is None and x.qty < 5),\n",
+        "for x in waiting),\n",
+        "for x in waiting if x.qty < 5),\n",
     ),
     plant(
         "a moment leaves out what happened just then",

@@ -12,6 +12,8 @@ from typing import Any
 from allocation.domain.errors import Available
 from allocation.domain.events import Event
 from allocation.domain.model import Batch, OrderLine
+from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.history.snapshots import Snapshot
 from allocation.service_layer.read_models import Movements, StockLevel
 
 BatchFields = tuple[str, str, int, int, date | None, int, date | None]
@@ -32,15 +34,21 @@ Logged = tuple[int, Event | Unreadable, int, str]
 """version, event, its position in the partition, and its day (UTC, ISO 8601)."""
 
 
+KeptSnapshot = tuple[LogPosition, Snapshot | Unreadable]
+"""A snapshot, and where it says that its event is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Projected:
     """What the read models hold of a product: the stock level (version, availability) and what moved, by day; each
-    with the position up to which its projection has seen the product's events."""
+    with the position up to which its projection has seen the product's events. `snapshots` come in order, to be gone
+    through once."""
 
     level: tuple[int, tuple[Available, ...]] | None = None
     levels_until: int = 0
     movements: Mapping[str, Movements] = field(default_factory=dict)
     movements_until: int = 0
+    snapshots: Iterable[KeptSnapshot] = ()
 
 
 @dataclass(slots=True)
@@ -87,8 +95,14 @@ class Projecting(ABC):
     stored: Stored
 
     @abstractmethod
-    def correct(self, level: StockLevel | None, movements: Mapping[str, Movements]) -> None:
-        """Write exactly this with the end of the context."""
+    def correct(
+        self,
+        level: StockLevel | None,
+        movements: Mapping[str, Movements],
+        snapshots: Mapping[LogPosition, Snapshot | None],
+    ) -> None:
+        """Write exactly this with the end of the context; of the snapshots those that were wrong (None: away with
+        it)."""
 
 
 LogRow = tuple[int, str, Any, str | None, bool]

@@ -10,6 +10,7 @@ from allocation.domain.errors import Available, CorruptLog
 from allocation.domain.model import Batch, Product
 from allocation.service_layer.books import BatchFields, Correction, LineFields, Projected, Stored, Unreadable
 from allocation.service_layer.read_models import Movements, movements_of
+from allocation.service_layer.snapshot_checks import SnapshotCheck, Wrong
 
 _NOTHING = "has no such row"
 _NOWHERE = "the table has it neither on a batch of this sku nor waiting"
@@ -43,12 +44,14 @@ class Comparison:
 @dataclass(slots=True)
 class Folded:
     """What a product's events say: the product, what stopped it (None: nothing), and of the read models the level at
-    the version that was asked for, the movements, the last event, and the last that the projection of levels saw."""
+    the version that was asked for, the movements, the snapshots that are wrong, the last event, and the last that the
+    projection of levels saw."""
 
     product: Product
     corrupt: Difference | None = None
     level: tuple[Available, ...] | None = None
     movements: dict[str, Movements] = field(default_factory=dict)
+    snapshots: Sequence[Wrong] = ()
     last_seq: int = 0
     last_seq_seen: int = 0
 
@@ -57,7 +60,7 @@ def fold(product: Product, stored: Stored) -> Folded:
     """Apply the events to the product, as far as they can have happened."""
     projected = stored.projected or Projected()
     level_version = projected.level[0] if projected.level is not None else 0
-    folded = Folded(product)
+    folded, snapshots = Folded(product), SnapshotCheck(projected.snapshots)
     for version, event, seq, day in stored.events:
         if version != product.version_number + 1:
             folded.corrupt = _corrupt(stored, version, f"version {product.version_number + 1} is missing before it")
@@ -71,6 +74,8 @@ def fold(product: Product, stored: Stored) -> Folded:
             folded.corrupt = _corrupt(stored, version, str(corrupt))
             break
         folded.last_seq = seq
+        if snapshots.is_on:
+            snapshots.take(product, event, seq)
         if version == level_version:
             folded.level = product.availability()
         if seq <= projected.levels_until:
@@ -80,6 +85,8 @@ def fold(product: Product, stored: Stored) -> Folded:
                 folded.movements[day] = moved
             else:
                 known.add(moved)
+    snapshots.end()
+    folded.snapshots = snapshots.wrong
     return folded
 
 
@@ -107,6 +114,8 @@ def read_model_faults(folded: Folded, projected: Projected) -> Iterator[Differen
             says, has = folded.movements.get(day), projected.movements.get(day)
             if says != has:
                 yield Difference("movements", f"{product.sku} {day}", f"the log says {says}, the table has {has}")
+    for position, problem, _ in folded.snapshots:
+        yield Difference("snapshots", f"{product.sku} {position}", problem)
 
 
 def compare(product: Product, stored: Stored) -> Comparison:

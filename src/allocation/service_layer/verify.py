@@ -193,7 +193,7 @@ class Walk:
             if folded.last_seq_seen:
                 position = LogPosition(partition_of(sku, self._partitions), folded.last_seq_seen)
                 level = StockLevel(sku, product.version_number, position, product.availability())
-            projecting.correct(level, folded.movements)
+            projecting.correct(level, folded.movements, {position: due for position, _, due in folded.snapshots})
         return True
 
     def _commands(self, place: Place) -> Step:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple
 from datetime import date
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
+from allocation.adapters.serialization import UNREADABLE, decode_snapshot, encode_snapshot
 from allocation.adapters.sql.asking import Ask, history_of
 from allocation.adapters.sql.read_models import level_from
-from allocation.adapters.sql.tables import movements, stock_levels, subscriptions
-from allocation.service_layer.books import Projected, Projecting, Stored
-from allocation.service_layer.envelope import partition_of
+from allocation.adapters.sql.tables import movements, snapshots, stock_levels, subscriptions
+from allocation.service_layer.books import KeptSnapshot, Projected, Projecting, Stored, Unreadable
+from allocation.service_layer.envelope import LogPosition, partition_of
 from allocation.service_layer.handlers import count_movements, project_stock_levels
+from allocation.service_layer.history.snapshots import Snapshot
 from allocation.service_layer.read_models import Movements, StockLevel
 
 LEVELS, MOVEMENTS = project_stock_levels.__name__, count_movements.__name__
-_PAGE = 20_000
+_PAGE, _FEW = 20_000, 20
 _COUNTED = ("received", "allocated", "deallocated", "backordered", "cancelled")
 
 
@@ -41,6 +43,9 @@ class Projections:
         for sku, day, *counted in ask(days, *bounds):
             self._movements.setdefault(sku, {})[day] = Movements(*counted)
 
+        self._ask = ask
+        self._kept = {sku for (sku,) in ask(f"SELECT DISTINCT sku FROM snapshots WHERE {chosen}", *bounds)}
+
     def of(self, sku: str) -> Projected:
         level = self._levels.get(sku)
         return Projected(
@@ -48,7 +53,20 @@ class Projections:
             self._until(LEVELS, sku),
             self._movements.get(sku, {}),
             self._until(MOVEMENTS, sku),
+            self._snapshots(sku) if sku in self._kept else (),
         )
+
+    def _snapshots(self, sku: str) -> Iterator[KeptSnapshot]:
+        """A few at a time: a product may have many, and long ones."""
+        after, partition = 0, partition_of(sku, self._partitions)
+        few = f"SELECT position, version, state FROM snapshots WHERE sku = ? AND position > ? ORDER BY 1 LIMIT {_FEW}"
+        while rows := self._ask(few, sku, after):
+            for after, version, state in rows:
+                position = LogPosition(partition, after)
+                try:
+                    yield position, decode_snapshot(sku, version, position, state)
+                except UNREADABLE as bad:
+                    yield position, Unreadable(f"it cannot be read: {bad}")
 
     def _until(self, name: str, sku: str) -> int:
         cursor = self._cursors.get((name, partition_of(sku, self._partitions)), 0)
@@ -67,7 +85,13 @@ class HeldProjections(Projecting):
         projected = Projections(ask, partitions, "{0} = ?", sku).of(sku)
         self.stored = Stored(sku, None, history_of(ask, sku, 0, _PAGE), projected=projected)
 
-    def correct(self, level: StockLevel | None, moved: Mapping[str, Movements]) -> None:
+    def correct(
+        self,
+        level: StockLevel | None,
+        moved: Mapping[str, Movements],
+        wrong: Mapping[LogPosition, Snapshot | None],
+    ) -> None:
+        self._correct_snapshots(wrong)
         for table in (stock_levels, movements):
             self._connection.execute(delete(table).where(table.c.sku == self._sku))
         if level is not None:
@@ -85,3 +109,12 @@ class HeldProjections(Projecting):
                 for day, m in moved.items()
             ]
             self._connection.execute(insert(movements), rows)
+
+    def _correct_snapshots(self, wrong: Mapping[LogPosition, Snapshot | None]) -> None:
+        for position, due in wrong.items():
+            here = (snapshots.c.sku == self._sku) & (snapshots.c.position == position.seq)
+            if due is None:
+                self._connection.execute(delete(snapshots).where(here))
+            else:
+                right = {"version": due.version, "state": encode_snapshot(due)}
+                self._connection.execute(update(snapshots).where(here).values(right))

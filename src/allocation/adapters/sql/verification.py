@@ -22,6 +22,7 @@ _SKUS_ELSEWHERE = (
     "order_lines WHERE batchref IS NULL AND",
     "stock_levels WHERE",
     "movements WHERE",
+    "snapshots WHERE",
 )
 
 

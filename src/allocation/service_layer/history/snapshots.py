@@ -55,8 +55,11 @@ class Snapshot:
     waiting: tuple[WaitingThen, ...] = ()
 
 
-def snapshot_of(product: Product, position: LogPosition) -> Snapshot:
-    """The snapshot of a product as it is; `position` is that of its last event."""
+def snapshot_of(product: Product, position: LogPosition, waiting: Iterable[OrderLine] | None = None) -> Snapshot:
+    """The snapshot of a product as it is; `position` is that of its last event. `waiting` are its waiting lines, from
+    one who knows them; else they are looked for."""
+    if waiting is None:
+        waiting = (line for line in product.lines.values() if line.batchref is None)
     return Snapshot(
         product.sku,
         product.version_number,
@@ -65,7 +68,7 @@ def snapshot_of(product: Product, position: LogPosition) -> Snapshot:
             BatchThen(b.reference, b.purchased_quantity, b.eta, b.allocated_quantity, *b.created_as)
             for b in product.batches
         ),
-        tuple(WaitingThen(x.orderid, x.qty, x.since) for x in product.lines.values() if x.batchref is None),
+        tuple(WaitingThen(x.orderid, x.qty, x.since) for x in waiting),
     )
 
 

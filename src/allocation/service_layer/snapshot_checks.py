@@ -1,0 +1,76 @@
+"""Snapshots of a product beside what its events say, while those are folded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from allocation.domain.events import Allocated, Backordered, Cancelled, Deallocated, Event
+from allocation.domain.model import Product
+from allocation.service_layer.books import KeptSnapshot, Unreadable
+from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.history.snapshots import BatchThen, Snapshot, WaitingThen, snapshot_of
+
+Wrong = tuple[LogPosition, str, Snapshot | None]
+"""A snapshot that is not as it must be: at which position, what is wrong, and what it should be (None: it should not be
+there)."""
+
+
+class SnapshotCheck:
+    """Is told of each event after it was applied, in order; `wrong` says what differs. Not `is_on`: there are none, and
+    it need not be told. A snapshot that is missing is not wrong: it costs those who ask the past some time, no more.
+
+    It keeps account of who waits by itself: to look through all lines for each snapshot would take the square of them.
+    """
+
+    def __init__(self, kept: Iterable[KeptSnapshot]) -> None:
+        self._kept: Iterator[KeptSnapshot] = iter(kept)
+        self._next = next(self._kept, None)
+        self._waiting: set[str] = set()
+        self.is_on = self._next is not None
+        self.wrong: list[Wrong] = []
+
+    def take(self, product: Product, event: Event, seq: int) -> None:
+        """`event` stands at `seq`, and made the product what it is now."""
+        if isinstance(event, Backordered | Deallocated):
+            self._waiting.add(event.orderid)
+        elif isinstance(event, Allocated | Cancelled):
+            self._waiting.discard(event.orderid)
+        self._pass_by(seq)
+        if self._next is not None and self._next[0].seq == seq:
+            position, kept = self._next
+            waiting = sorted((product.lines[orderid] for orderid in self._waiting), key=lambda line: line.since)
+            due = snapshot_of(product, position, waiting)
+            if problem := _problem(kept, due):
+                self.wrong.append((position, problem, due))
+            self._next = next(self._kept, None)
+
+    def end(self) -> None:
+        """There are no more events."""
+        self._pass_by(None)
+
+    def _pass_by(self, seq: int | None) -> None:
+        """What stands before `seq` (None: anywhere) and was not met is at no event of this product."""
+        while self._next is not None and (seq is None or self._next[0].seq < seq):
+            self.wrong.append((self._next[0], "the log has no event of this sku there", None))
+            self._next = next(self._kept, None)
+
+
+def _problem(kept: Snapshot | Unreadable, due: Snapshot) -> str:
+    if isinstance(kept, Unreadable):
+        return kept.reason
+    if kept.version != due.version:
+        return f"it is of version {kept.version}, the event there made {due.version}"
+    return "; ".join([*_unlike(kept.batches, due.batches), *_unlike(kept.waiting, due.waiting)])
+
+
+def _unlike(
+    kept: tuple[BatchThen, ...] | tuple[WaitingThen, ...], due: tuple[BatchThen, ...] | tuple[WaitingThen, ...]
+) -> Iterator[str]:
+    """In whichever order."""
+    has, says = set(kept), set(due)
+    if len(has) != len(kept):
+        yield "something stands in it twice"
+    for more in sorted(says - has, key=repr):
+        yield f"the log says {more}"
+    for more in sorted(has - says, key=repr):
+        yield f"the table has {more}"
