@@ -245,4 +245,18 @@ PLANTS: list[Plant] = [
         '        "id": names.get("id", nothing),\n',
         '        "id": __import__("os").urandom(4).hex(),\n',
     ),
+    plant(
+        "lanes are drained though the lease runs out",
+        MEANING + "test_lanes_that_take_long_do_not_outlast_the_lease",
+        LINES,
+        " or self._clock.now() - now > timedelta(seconds=self._lease_seconds / 2):\n",
+        ":\n",
+    ),
+    plant(
+        "a push has the lease of a broker",
+        MEANING + "test_a_subscription_whose_rounds_take_long_has_a_longer_lease",
+        "service_layer/worker.py",
+        "        lease_seconds = max(self._lease_seconds, subscription.lease_seconds)\n",
+        "        lease_seconds = self._lease_seconds\n",
+    ),
 ]

@@ -3,6 +3,8 @@
 import pytest
 
 from allocation.adapters.addresses import Reachable
+from allocation.config import load_settings
+from allocation.service_layer.errors import SetupError
 
 PUBLIC = ["93.184.215.14", "1.1.1.1", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::1.1.1.1"]
 PRIVATE = {
@@ -54,3 +56,8 @@ def test_everything_may_be_allowed() -> None:
 def test_a_setting_that_names_no_network_is_wrong(wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
         Reachable.of(wrong)
+
+
+def test_the_setting_is_checked_at_the_start() -> None:
+    with pytest.raises(SetupError, match=r"PUSH_TO_PRIVATE is wrong: write true, false, or networks"):
+        load_settings(database_url="memory:", push_to_private="10.0.0.1/8")

@@ -4,10 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from allocation.adapters.memory import MemoryStore
+from allocation.adapters.memory_subscriptions import MemorySubscriptionStore
+from allocation.domain.commands import Allocate, CreateBatch
 from allocation.service_layer.errors import Busy, Gone, Rejected, RejectedForGood, Unavailable
-from allocation.service_layer.pushing import KEPT_SECONDS, Sink, event_grid_schedule, outcome_of
+from allocation.service_layer.pushing import KEPT_SECONDS, LEASE_SECONDS, Sink, event_grid_schedule, outcome_of
 from allocation.service_layer.subscriptions import Backoff, Destination, Subscription, one_by_one
-from tests.fakes import SetClock
+from allocation.service_layer.worker import Worker
+from tests.fakes import CountingIds, SetClock
 from tests.unit.test_subscriptions import CHAIR, Shop, chairs, tables
 
 MEANT = {
@@ -114,3 +118,35 @@ def test_a_busy_sink_is_left_alone_as_long_as_it_says_and_that_is_no_failure() -
     destination.was_away(Unavailable("connection refused"))
     clock.step(1)
     assert not destination.is_away(), "the first pause is the shortest"
+
+
+def test_lanes_that_take_long_do_not_outlast_the_lease() -> None:
+    shop = Shop()
+    skus = [f"SKU-{n}" for n in range(4)]
+    for sku in skus:
+        shop.fails[f"order-of-{sku}"] = Rejected("it answered 500")
+        shop.do(CreateBatch(f"batch-of-{sku}", sku, 10), Allocate(f"order-of-{sku}", sku, 1))
+    shop.rounds()
+    shop.fails.clear()
+    shop.clock.step(2)
+    shop.seconds_each = 6
+    shop.lease = shop.take("worker-1")
+    shop.lease, _ = shop.line.round(shop.lease)
+    assert len(shop.delivered) == 2, "a lease is for 15 seconds, and in its first half another lane may begin"
+    shop.lease, _ = shop.line.round(shop.lease)
+    assert shop.delivered == [f"order-of-{sku}" for sku in skus]
+
+
+def test_a_subscription_whose_rounds_take_long_has_a_longer_lease() -> None:
+    clock = SetClock()
+    store = MemorySubscriptionStore(MemoryStore(CountingIds(), clock))
+    hook = Subscription("hook", frozenset(), one_by_one(lambda logged, written: None), lease_seconds=LEASE_SECONDS)
+    mail = Subscription("mail", frozenset(), one_by_one(lambda logged, written: None))
+    worker = Worker([hook, mail], store, clock, Backoff(lambda: 0.0), "worker-1", lease_seconds=15)
+    for subscription, seconds in ((hook, LEASE_SECONDS), (mail, 15)):
+        store.join(subscription.name, from_the_beginning=True)
+        lease = worker.lease(subscription, 0, None)
+        assert lease is not None
+        assert (lease.until - clock.now()).total_seconds() == seconds
+        clock.step(seconds * 0.4)
+        assert worker.lease(subscription, 0, lease) is lease, "more than half of it is left"

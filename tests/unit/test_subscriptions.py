@@ -41,6 +41,7 @@ class Shop:
         self.subscriptions = MemorySubscriptionStore(self.store)
         self.delivered: list[str] = []
         self.fails: dict[str, Exception] = {}
+        self.seconds_each = 0.0
         subscription = Subscription(
             "mail",
             frozenset({Allocated}),
@@ -56,6 +57,7 @@ class Shop:
 
     def deliver(self, logged: EventEnvelope, _read_models: ReadModels) -> None:
         assert isinstance(logged.event, Allocated)
+        self.clock.step(self.seconds_each)
         if failure := self.fails.get(logged.event.orderid):
             raise failure
         self.delivered.append(logged.event.orderid)

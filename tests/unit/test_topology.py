@@ -13,6 +13,7 @@ SETTINGS = {
     "ALLOCATION_NAMESPACE": "shop",
     "ALLOCATION_PUBLISH_TO": "memory:",
     "ALLOCATION_RECEIVE_FROM": "kafka://nowhere:9092",
+    "ALLOCATION_EVENT_GRID_KEY": "a-secret-of-16-or-more",
     "ALLOCATION_SMTP_URL": "smtp://nowhere",
     "ALLOCATION_STOCK_MAIL": "buyers@made.com",
 }
@@ -29,6 +30,7 @@ def test_producers_and_routes_are_told_as_they_are_set_up(command: CliRunner) ->
     assert [(p["name"], p["runs"]) for p in told["producers"]] == [
         ("HTTP", "allocation serve"),
         ("files", "allocation import"),
+        ("Azure Event Grid", "allocation serve"),
         ("kafka", "allocation consumer"),
     ]
     routes = {route["subscription"]: (route["events"], route["place"]) for route in told["routes"]}
@@ -46,5 +48,5 @@ def test_people_get_tables(command: CliRunner) -> None:
 def test_a_page_of_documentation_gets_a_flowchart(command: CliRunner) -> None:
     first, *lines = command.invoke(main, ["topology", "--mermaid"]).output.splitlines()
     assert first == "flowchart LR"
-    assert '  in2["kafka<br/>shop: commands"] --> bus' in lines
+    assert '  in3["kafka<br/>shop: commands"] --> bus' in lines
     assert any('"OutOfStock" --> ' in line and line.endswith('["mail to buyers@made.com"]') for line in lines)

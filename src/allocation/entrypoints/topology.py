@@ -55,6 +55,8 @@ def _producers(settings: Settings) -> Iterator[Producer]:
     if settings.redis_url:
         module = "python -m allocation.entrypoints.redis_eventconsumer"
         yield Producer("Redis pub/sub", "channel change_batch_quantity", module)
+    if settings.event_grid_key:
+        yield Producer("Azure Event Grid", "POST /v1/event-grid", "allocation serve")
     for url in settings.receive_from.split():
         yield Producer(_scheme(url), f"{settings.namespace}: {COMMANDS}", "allocation consumer")
 
