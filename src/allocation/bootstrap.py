@@ -200,6 +200,8 @@ def bootstrap(
     def close() -> None:
         self_audit.stop()
         pushers.stop()
+        if pushing.cache_info().currsize:
+            pushing().finish()
         worker.stop()
         if pushing.cache_info().currsize:
             pushing().close()
