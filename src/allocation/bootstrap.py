@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache as once
 from functools import partial
 from typing import Any
 
@@ -41,7 +42,7 @@ from allocation.service_layer.audit import SMALL_STEPS, AuditStore, SelfAudit
 from allocation.service_layer.books import Books
 from allocation.service_layer.broker import Publisher, Receiver
 from allocation.service_layer.cache import Cache
-from allocation.service_layer.definitions import Definitions, RuleBook, Subscribers
+from allocation.service_layer.definitions import Definition, Definitions, RuleBook, Subscribers
 from allocation.service_layer.envelope import Clock, Ids
 from allocation.service_layer.errors import SetupError
 from allocation.service_layer.handlers import COMMAND_HANDLERS, EVENT_HANDLERS, WHEN_IDLE
@@ -51,7 +52,8 @@ from allocation.service_layer.messagebus import Handler, MessageBus
 from allocation.service_layer.observing import Meter, Telemetry
 from allocation.service_layer.ports import Channel, DeadLetters, Notifications
 from allocation.service_layer.pulling import Pulling
-from allocation.service_layer.pushing import Push
+from allocation.service_layer.pushing import Push, event_grid_schedule
+from allocation.service_layer.pushing_definitions import Pushers, sink_of
 from allocation.service_layer.read_models import ReadModels, Stock
 from allocation.service_layer.rules.rule import RuleParser
 from allocation.service_layer.subscriptions import (
@@ -79,7 +81,7 @@ class Application:
     subscriptions and `self_audit` walks, once they are started. `close` stops them and lets go of connections.
     `cache_counters` stay at zero where there is no cache; `forget_cache` has what is cached read anew: the tables were
     changed without an event. It raises `Unavailable`. `subscribers` defines subscriptions, `pulling` is what consumers
-    receive from.
+    receive from; `pushers` has the worker deliver to those that are pushed, once it is started.
     """
 
     settings: Settings
@@ -102,6 +104,7 @@ class Application:
     telemetry: Telemetry
     subscribers: Subscribers
     pulling: Pulling
+    pushers: Pushers
 
 
 def bootstrap(
@@ -115,12 +118,13 @@ def bootstrap(
     owner: str = "",
     timer: Timer | None = None,
     telemetry: Telemetry | None = None,
+    push: Push | None = None,
 ) -> Application:
     """Build an application; several may live in one process. Migrates the database if it has to.
 
     `handlers` are the command handlers to use, for one who wraps them or tests with others; `notifications`, `channel`
     and `publishers` (by name) take the place of what the settings name; `owner` is the worker's name, minted if empty;
-    `telemetry` watches over it (nobody does, if absent).
+    `telemetry` watches over it (nobody does, if absent); `push` takes the place of HTTP to subscribers' addresses.
 
     Raises `SetupError` if a setting is wrong or contradicts the database, `Unavailable` if that cannot be reached.
     """
@@ -163,7 +167,22 @@ def bootstrap(
     )
     bell.heard_by(worker.wake)
     rules = RuleBook(rule_parser(ids))
-    subscribers = Subscribers(store.definitions, store.subscriptions, rules, _reserved(worker), secrets.token_bytes)
+    pushing = once(lambda: push or push_of(settings, clock, timer))
+    pushers = Pushers(worker, store.definitions, rules, pushing, event_grid_schedule(random.random), bus.through)
+
+    def check(definition: Definition) -> None:
+        if definition.sink is not None:
+            pushing().check(sink_of(definition))
+
+    subscribers = Subscribers(
+        store.definitions,
+        store.subscriptions,
+        rules,
+        _reserved(worker),
+        secrets.token_bytes,
+        changed=pushers.wake,
+        check=check,
+    )
     pulling = Pulling(
         store.definitions,
         store.subscriptions,
@@ -180,7 +199,12 @@ def bootstrap(
 
     def close() -> None:
         self_audit.stop()
+        pushers.stop()
+        if pushing.cache_info().currsize:
+            pushing().finish()
         worker.stop()
+        if pushing.cache_info().currsize:
+            pushing().close()
         for closing in (*publishers.values(), *([wake_up] if wake_up else ()), *([cache] if cache else ())):
             closing.close()
         telemetry.tracer.close()
@@ -211,6 +235,7 @@ def bootstrap(
         telemetry,
         subscribers,
         pulling,
+        pushers,
     )
 
 

@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -199,6 +200,18 @@ def test_of_a_long_answer_the_beginning_is_read(push: Webhooks, receiver: Webhoo
     [outcome] = push.push(sink(receiver), [event()])
     assert len(str(outcome)) < 300
     assert MOST_ANSWER_BYTES < 100_000
+
+
+def test_who_is_told_to_finish_sends_what_is_on_its_way_and_no_more(push: Webhooks, receiver: WebhookReceiver) -> None:
+    done = Event()
+    receiver.answers_with(Reply(after=done))
+    with ThreadPoolExecutor(1) as threads:
+        told = threads.submit(push.push, sink(receiver), [event(CHAIR), event(TABLE)])
+        assert receiver.wait_for(lambda: len(receiver.posts()) == 1)
+        push.finish()
+        done.set()
+        assert kinds(told.result()) == [type(None), Busy]
+    assert receiver.told() == [f"{CHAIR}-1"]
 
 
 # Consent

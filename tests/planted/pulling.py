@@ -7,6 +7,8 @@ ROWS, STORE = "adapters/sql/lane_rows.py", "adapters/sql/subscriptions.py"
 COPIES, DEFINITIONS = "service_layer/rules/copies.py", "service_layer/definitions.py"
 ANYTHING = "contracts/test_pulling.py::test_whatever_pullers_do_each_wanted_event_is_done_once_in_order"
 AT_ONCE = "contracts/test_pulling.py::test_many_who_pull_at_once_share_the_work_and_never_a_key"
+RUNNING, PUSHED = "service_layer/pushing_definitions.py", "unit/test_pushed_definitions.py::"
+ALSO = "unit/test_worker_also.py::"
 HTTP, OWN = "e2e/test_http_pull.py::", "e2e/test_http_subscriptions.py::"
 
 PLANTS: list[Plant] = [
@@ -175,5 +177,47 @@ PLANTS: list[Plant] = [
                 "d.name == definition.name",
             ),
         ),
+    ),
+    plant(
+        "an address that was given up is still pushed to",
+        PUSHED + "test_nothing_goes_to_an_address_that_was_changed_or_removed",
+        RUNNING,
+        "        if definitions.get(definition.name) != definition:\n",
+        "        if not definition:\n",
+    ),
+    plant(
+        "an event is done when its first copy is",
+        PUSHED + "test_an_event_is_done_when_all_its_copies_are",
+        RUNNING,
+        "next((x for x in [next(told) for _ in found] if x is not None), None)",
+        "[next(told) for _ in found][0]",
+    ),
+    plant(
+        "events overtake one of their key whose rule failed",
+        PUSHED + "test_an_event_whose_rule_fails_is_parked_and_holds_its_key_alone",
+        RUNNING,
+        "        if logged.key in keys:\n            continue\n",
+        "",
+    ),
+    plant(
+        "who is gone is pushed to again",
+        PUSHED + "test_who_is_gone_is_stopped_and_nothing_moves",
+        RUNNING,
+        '            definitions.stop(definition, str(gone) or "the address is gone")\n',
+        "",
+    ),
+    plant(
+        "what is removed is delivered for ever",
+        ALSO + "test_what_is_not_named_any_more_ends",
+        "service_layer/worker.py",
+        "                run.stop()\n",
+        "                continue\n",
+    ),
+    plant(
+        "two threads deliver for one name",
+        ALSO + "test_one_that_takes_the_place_of_another_waits_for_its_delivery",
+        "service_layer/worker.py",
+        "        new = [self._run_of(s) for s in wanted.values() if s.name not in busy]\n",
+        "        new = [self._run_of(s) for s in wanted.values()]\n",
     ),
 ]

@@ -65,6 +65,7 @@ class Webhooks(Push):
         self._http, self._clock, self._timer, self._origin = http, clock, timer, origin
         self._schemes = {"https", "http"} if has_plain_http else {"https"}
         self._consents: dict[str, _Consent] = {}
+        self._is_finishing = False
 
     def check(self, sink: Sink) -> None:
         _url_of(sink.url, self._schemes)
@@ -93,13 +94,16 @@ class Webhooks(Push):
     def forget(self, sink: Sink) -> None:
         self._consents.pop(sink.url, None)
 
+    def finish(self) -> None:
+        self._is_finishing = True
+
     def close(self) -> None:
         self._http.close()
 
     def _no_time(self, sink: Sink, consent: _Consent, begin: float) -> Exception | None:
         """Whether the call has taken its time, or the address its share of this minute."""
         now = self._timer.seconds()
-        if now - begin >= sink.answer_seconds:
+        if self._is_finishing or now - begin >= sink.answer_seconds:
             return Busy("the rest comes in the next round", 0.0)
         wait_seconds = consent.wait_seconds(now)
         return Busy(f"it allows {consent.rate} requests a minute", wait_seconds) if wait_seconds else None

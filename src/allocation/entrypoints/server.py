@@ -86,6 +86,7 @@ def worker_application(settings: Settings) -> Flask:
     application = bootstrap(settings, owner=owner, telemetry=telemetry_for(settings))
     if is_embedded(settings):
         application.worker.start()
+        application.pushers.start()
         application.self_audit.start()
     Finalize(None, application.close, exitpriority=0)  # a forked process leaves out what `atexit` has
     return create_app(application)

@@ -41,6 +41,7 @@ def run_worker(settings: Settings, from_the_beginning: Collection[str] = ()) -> 
             f"{', '.join(application.worker.names())}"
         )
     application.worker.start(from_the_beginning)
+    application.pushers.start()
     application.self_audit.start()
     _log.info("delivering for: %s", ", ".join(application.worker.names()) or "nobody; no mail or Redis is set")
     stopping.wait()

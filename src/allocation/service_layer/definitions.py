@@ -83,13 +83,14 @@ class Address:
 @dataclass(frozen=True, slots=True)
 class Definition:
     """A subscription of a user. `sink` and `batch_size` (events in one request, at most) are of those that are pushed.
-    `stopped`: why nothing is pushed any more, until it is defined again."""
+    `stopped`: why nothing is pushed any more, until it is defined again; `restarts`: how often it was."""
 
     name: str
     delivery: Delivery
     rules: tuple[NamedRule, ...] = (NamedRule(),)
     sink: Address | None = None
     batch_size: int = 1
+    restarts: int = 0
     stopped: str | None = None
 
 
@@ -195,6 +196,8 @@ class Subscribers:
         known = self._definitions.get(wanted.name)
         if known is not None and known.delivery != wanted.delivery:
             raise OtherDelivery(known.name, known.delivery)
+        if known is not None:  # one that starts again is another than the one that was stopped
+            wanted = replace(wanted, restarts=known.restarts + (known.stopped is not None))
         wanted, minted = self._with_secret(wanted, known)
         self._check(wanted)
         if wanted != known:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -53,7 +54,7 @@ class MessageBus:
         self._unit_of_work = unit_of_work
         self._committed = committed
         self._handlers = handlers
-        self._reactions = reactions or {}
+        self._reactions = dict(reactions or {})
         telemetry = telemetry or Telemetry()
         self._meter, self._tracer = telemetry.meter, telemetry.tracer
         self._ids = ids
@@ -113,6 +114,11 @@ class MessageBus:
         failure = state.outcome.exception() if state.outcome is not None else None
         if failure is not None:
             self._meter.tried_again(failure)
+
+    def through(self, name: str, deliver: Deliver) -> Deliver:
+        """A reaction of this name, in place of one that had it before: what comes back hands over through the bus."""
+        self._reactions[name] = deliver
+        return partial(self.react, name)
 
     def react(self, name: str, events: Sequence[EventEnvelope], read_models: ReadModels) -> Outcomes:
         """Hand logged events to the reaction of that name, in order (see `subscriptions.Deliver`)."""

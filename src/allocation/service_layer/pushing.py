@@ -82,6 +82,11 @@ class Push(ABC):
         """The address was given up or changed: should it come again, it has to consent again."""
 
     @abstractmethod
+    def finish(self) -> None:
+        """Begin no more requests: what is left of each call is `Busy`. Returns at once; called before `close`, so that
+        who has pages to push stops soon."""
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of connections."""
 

@@ -25,6 +25,12 @@ class FairShare:
         self._fair = leases
         self._counted_at: datetime | None = None
 
+    def count_anew(self, leases: int) -> None:
+        """There are so many leases from now on."""
+        with self._lock:
+            if leases != self._leases:
+                self._leases, self._counted_at = leases, None
+
     def patience_seconds(self) -> float:
         """How long a lease has to have been free before this worker takes it."""
         with self._lock:

@@ -73,20 +73,15 @@ class Worker:
     ) -> None:
         self._wake_up = wake_up
         self._store, self._clock, self._owner, self._lease_seconds = store, clock, owner, lease_seconds
+        self._backoff, self._partitions = backoff, partitions
         self._stopping = Flag()
         self._share = FairShare(len(subscriptions) * partitions, self._live_workers, clock, lease_seconds)
-        self._runs = []
-        for s in subscriptions:
-            destination = Destination.of(s, clock, backoff)
-            lines = [
-                Line(s, store, clock, backoff, lease_seconds=lease_seconds, destination=destination)
-                for _ in range(partitions)
-            ]
-            self._runs.append(_Run(self, s, lines))
+        self._runs = [self._run_of(subscription) for subscription in subscriptions]
+        self._also: tuple[_Run, ...] = ()
 
     @property
     def subscriptions(self) -> list[Subscription]:
-        """Those it delivers for."""
+        """Those it delivers for, but for those of `deliver_also`."""
         return [run.subscription for run in self._runs]
 
     def names(self) -> list[str]:
@@ -103,18 +98,37 @@ class Worker:
         if self._wake_up is not None:
             self._wake_up.listen(self.wake)
 
+    def deliver_also(self, subscriptions: Sequence[Subscription]) -> None:
+        """Deliver for these, too, which have their cursors, and for none that an earlier call named. Called by one
+        thread at a time, again and again: one that takes the place of another of its name begins when that has
+        finished its delivery."""
+        wanted = {id(s): s for s in subscriptions}
+        staying = []
+        for run in self._also:
+            if wanted.pop(id(run.subscription), None) is None:
+                run.stop()
+            if run.is_alive():
+                staying.append(run)
+        busy = {run.subscription.name for run in staying}
+        new = [self._run_of(s) for s in wanted.values() if s.name not in busy]
+        self._also = (*staying, *new)
+        self._share.count_anew((len(self._runs) + len(subscriptions)) * self._partitions)
+        for run in new:
+            run.start()
+
     def wake(self) -> None:
         """There may be something to read. Costs next to nothing, and may be called from any thread."""
-        for run in self._runs:
+        for run in (*self._runs, *self._also):
             run.flag.set()
 
     def stop(self) -> None:
         self._stopping.set()
         self.wake()
-        for run in self._runs:
+        runs = (*self._runs, *self._also)
+        for run in runs:
             if run.is_alive():
                 run.join()
-        if any(run.ident for run in self._runs):
+        if any(run.ident for run in runs):
             self._leave()
 
     def pause(self, seconds: float) -> None:
@@ -143,6 +157,21 @@ class Worker:
         self._share.lost(lease.subscription, lease.partition)
         self._store.release(lease)
 
+    def _run_of(self, subscription: Subscription) -> _Run:
+        destination = Destination.of(subscription, self._clock, self._backoff)
+        lines = [
+            Line(
+                subscription,
+                self._store,
+                self._clock,
+                self._backoff,
+                lease_seconds=self._lease_seconds,
+                destination=destination,
+            )
+            for _ in range(self._partitions)
+        ]
+        return _Run(self, subscription, lines)
+
     def _live_workers(self) -> int:
         return self._store.live(self._owner, self._lease_seconds)
 
@@ -161,10 +190,16 @@ class _Run(Thread):
         self.subscription, self.flag = subscription, Flag()
         self._worker, self._lines = worker, lines
         self._leases: list[Lease | None] = [None] * len(lines)
+        self._stopping = Flag()
+
+    def stop(self) -> None:
+        """End after the delivery under way. Returns at once."""
+        self._stopping.set()
+        self.flag.set()
 
     def run(self) -> None:
         wait_seconds = SHORTEST_WAIT_SECONDS
-        while self._worker.keep_running():
+        while self._worker.keep_running() and not self._stopping.is_set():
             self.flag.clear()
             moved = [self._round(partition, line) for partition, line in enumerate(self._lines)]
             if any(moved):

@@ -27,6 +27,7 @@ from allocation.service_layer.definitions import (
     OtherDelivery,
 )
 from allocation.service_layer.errors import UnknownSubscription
+from allocation.service_layer.pushing import BadSink
 from allocation.service_layer.rules.rule import LONGEST_TEXT
 from allocation.service_layer.subscriptions import Cursor
 
@@ -35,6 +36,8 @@ routes = Routes("Subscriptions")
 LEAST_INTEGER, MOST_INTEGER = -(2**63), 2**63 - 1
 NAME = re.compile(NAME_PATTERN)
 NAME_MEANING = "must be 1 to 64 letters, digits, `_`, `.` and `-`, the first a letter or a digit"
+
+SECRET = "whsec_[A-Za-z0-9+/]{32,88}={0,2}"
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT)]
 Integer = Annotated[StrictInt, Field(ge=LEAST_INTEGER, le=MOST_INTEGER)]
@@ -58,8 +61,10 @@ class SinkRequest(Body):
     """Where events are pushed."""
 
     url: Annotated[str, StringConstraints(pattern="^https?://[!-~]+$", max_length=2048)]
-    secret: Annotated[str, StringConstraints(pattern="^whsec_[A-Za-z0-9+/]{32,88}={0,2}$")] | None = Field(
-        default=None, description="To sign with, as Standard Webhooks has it; one is made, and told once, if absent"
+    secret: Annotated[str, StringConstraints(pattern=f"^{SECRET}( {SECRET})?$")] | None = Field(
+        default=None,
+        description="To sign with, as Standard Webhooks has it; two, separated by a space, while one replaces the "
+        "other. If absent, one is made, and told once",
     )
     schema_: Literal["cloudevents"] = Field(default="cloudevents", alias="schema")
     handshake: bool = Field(default=True, description="Whether the receiver has to consent first, by OPTIONS")
@@ -240,6 +245,8 @@ def define(application: Application, name: str, wanted: SubscriptionRequest) -> 
         return application.subscribers.define(wanted.definition(name), wanted.start == "beginning")
     except BadRuleIn as bad:
         raise Invalid([Fault(str(bad), pointer=f"#/rules/{bad.number}/{bad.part}")]) from bad
+    except BadSink as bad:
+        raise Invalid([Fault(str(bad), pointer="#/sink")]) from bad
 
 
 def told_defined(application: Application, defined: Defined) -> DefinedRead:
