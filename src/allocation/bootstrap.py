@@ -51,6 +51,7 @@ from allocation.service_layer.history.what_if import WhatIf
 from allocation.service_layer.messagebus import Handler, MessageBus
 from allocation.service_layer.observing import Meter, Telemetry
 from allocation.service_layer.ports import Channel, DeadLetters, Notifications
+from allocation.service_layer.provisioning import Provisioner
 from allocation.service_layer.pulling import Pulling
 from allocation.service_layer.pushing import Push, event_grid_schedule
 from allocation.service_layer.pushing_definitions import Pushers, sink_of
@@ -373,6 +374,12 @@ def receivers_of(application: Application) -> dict[str, Receiver]:
     settings = application.settings
     owner = application.ids.new()
     return registry.receivers(settings.receive_from, settings.namespace, owner, _connections(settings))
+
+
+def provisioners(settings: Settings) -> list[Provisioner]:
+    """Of the brokers that the settings name, those at which something has to be made. Raises `SetupError`."""
+    named = {url.partition(":")[0]: url for url in f"{settings.receive_from} {settings.publish_to}".split()}
+    return registry.provisioners(" ".join(named.values()), settings.namespace, _connections(settings))
 
 
 def _connections(settings: Settings) -> dict[str, str]:

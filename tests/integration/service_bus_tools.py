@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import msgspec
 from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusClient, ServiceBusMessage, ServiceBusSubQueue
+from azure.servicebus.amqp import AmqpAnnotatedMessage
 from azure.servicebus.exceptions import OperationTimeoutError
 
 from allocation.adapters.brokers import service_bus
@@ -52,24 +53,30 @@ class Bus:
         self.opened: list[Publisher | Receiver] = []
 
     @property
+    def connection(self) -> str:
+        return self.server.connection_string
+
+    @property
     def queue(self) -> str:
         return f"{self.namespace}.commands"
 
     def publisher(self) -> Publisher:
-        self.opened.append(service_bus.publisher(URL, self.namespace, self.server.connection_string))
+        self.opened.append(service_bus.publisher(URL, self.namespace, self.connection))
         return self.opened[-1]  # type: ignore[return-value]  # it has just been made
 
     def receiver(self, owner: str = "one") -> Receiver:
-        self.opened.append(service_bus.receiver(URL, self.namespace, owner, self.server.connection_string))
+        self.opened.append(service_bus.receiver(URL, self.namespace, owner, self.connection))
         return self.opened[-1]  # type: ignore[return-value]  # as above
 
-    def send(self, *messages: ServiceBusMessage) -> None:
+    def send(self, *messages: ServiceBusMessage | AmqpAnnotatedMessage) -> None:
         with self.onlooker.get_queue_sender(self.queue, socket_timeout=0.05) as sender:
             sender.send_messages(list(messages))
 
-    def told(self, topic: str, subscription: str = "all") -> list[Told]:
-        """What came out of a subscription since it was last asked, each session in order."""
+    def told(self, topic: str, count: int, subscription: str = "all") -> list[Told]:
+        """What came out of a subscription since it was last asked, each session in order: all that is there, or that
+        many once they are."""
         found: list[Told] = []
+        deadline = time.monotonic() + LONG_SECONDS
         path = f"{self.namespace}.{topic}", subscription
         while True:
             try:
@@ -81,20 +88,20 @@ class Bus:
                         found.append(_told(message))
                         receiver.complete_message(message)
             except OperationTimeoutError:
-                return found
+                if len(found) >= count or time.monotonic() > deadline:
+                    return found
 
-    def dead(self) -> list[tuple[str | None, str]]:
-        """The dead letters of the queue: reason and body."""
+    def dead(self) -> list[str]:
+        """The reasons of the queue's dead letters."""
         dead = ServiceBusSubQueue.DEAD_LETTER
         with self.onlooker.get_queue_receiver(self.queue, sub_queue=dead, socket_timeout=0.05) as receiver:
             found = receiver.receive_messages(100, 0.5)
             for message in found:
                 receiver.complete_message(message)
-            return [(message.dead_letter_reason, str(message)) for message in found]
+            return [message.dead_letter_reason or "" for message in found]
 
     def settings(self, **further: object) -> Mapping[str, object]:
-        connection = self.server.connection_string
-        return {"receive_from": URL, "namespace": self.namespace, "service_bus": connection} | further
+        return {"receive_from": URL, "namespace": self.namespace, "service_bus": self.connection} | further
 
     def close(self) -> None:
         for one in self.opened:

@@ -14,6 +14,7 @@ from allocation.config import Settings
 from allocation.domain.events import Event
 from allocation.entrypoints import opened
 from allocation.entrypoints.console import console, print_json, table
+from allocation.entrypoints.provisioning import provision
 from allocation.service_layer.broker import COMMANDS, FACTS, STOCK_LEVEL
 from allocation.service_layer.handlers import EVENT_HANDLERS
 
@@ -104,10 +105,11 @@ def _said(text: str) -> str:
     return text.replace('"', "#quot;")
 
 
-@click.command(short_help="Who brings commands, who reads the log, and where it is told.")
+@click.group(invoke_without_command=True, short_help="Who brings commands, who reads the log, and where it is told.")
 @click.option("--mermaid", "as_mermaid", is_flag=True, help="As a Mermaid flowchart, for a page of documentation.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-def topology(as_mermaid: bool, as_json: bool) -> None:
+@click.pass_context
+def topology(ctx: click.Context, as_mermaid: bool, as_json: bool) -> None:
     """Who brings commands, who reads the log, and where each tells it, as the settings have it.
 
     Asks no broker: it tells what is set up, not who is there.
@@ -116,6 +118,8 @@ def topology(as_mermaid: bool, as_json: bool) -> None:
     Example:
       ALLOCATION_PUBLISH_TO=kafka://localhost:9092 allocation topology --mermaid
     """
+    if ctx.invoked_subcommand is not None:
+        return
     with opened.application() as application:
         found = topology_of(application.settings, application.worker.names())
     if as_json:
@@ -127,3 +131,6 @@ def topology(as_mermaid: bool, as_json: bool) -> None:
         told.print(table("commands come by", "at", "run by", rows=[(p.name, p.place, p.runs) for p in found.producers]))
         rows = [(r.subscription, r.events, r.place, r.runs) for r in found.routes]
         told.print(table("subscription", "takes", "ends at", "run by", rows=rows))
+
+
+topology.add_command(provision)

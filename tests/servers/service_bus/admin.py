@@ -60,7 +60,7 @@ class Admin:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 path = unquote(urlsplit(self.path).path).strip("/")
                 admin.requests.append(Request(self.command, path, body, self.headers.get("Authorization", "")))
-                status, told = admin.answer(self.command, path, body)
+                status, told = admin.answer(self.command, path, body, "If-Match" in self.headers)
                 self.send_response(status)
                 self.send_header("Content-Type", "application/xml")
                 self.send_header("Content-Length", str(len(told)))
@@ -74,16 +74,16 @@ class Admin:
 
         return Handler
 
-    def answer(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+    def answer(self, method: str, path: str, body: bytes, is_update: bool = False) -> tuple[int, bytes]:
         if method == "GET":
             return 200, self._read(path)
         if method == "DELETE":
             return self._delete(path)
-        if path in self._entries:
+        if path in self._entries and not is_update:
             return 409, b"<Error><Code>409</Code><Detail>The messaging entity already exists.</Detail></Error>"
         self._make(path.split("/"), ElementTree.fromstring(body))
-        self._entries[path] = body
-        return 201, body
+        self._entries[path] = titled(path, body)
+        return 201, self._entries[path]
 
     def _read(self, path: str) -> bytes:
         if not path.endswith("/rules"):
@@ -153,6 +153,13 @@ def seconds(duration: str) -> float:
     assert found is not None, duration
     days, hours, minutes, rest = (float(part or 0) for part in found.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + rest
+
+
+def titled(path: str, entry: bytes) -> bytes:
+    """An entry with its name, as it is given back."""
+    name = path.rpartition("/")[2]
+    title = f'<title xmlns="http://www.w3.org/2005/Atom" type="text">{name}</title>'
+    return re.sub(rb"(<[\w:]*entry [^>]*>)", lambda found: found[1] + title.encode(), entry, count=1)
 
 
 def without_declaration(xml: bytes) -> bytes:

@@ -75,6 +75,7 @@ class Line:
     ready: list[Entry] = field(default_factory=list)
     holder: object = None
     until: float = 0.0
+    locked: float = 0.0
     state: bytes | None = None
 
 
@@ -150,14 +151,14 @@ class Queue:
         return entry
 
     def lock_session(self, wanted: str | None, holder: object, now: float) -> str | None:
-        """The session that was locked: `wanted`, or the next one that has messages; None if there is none."""
+        """The session that was locked: `wanted`, or of those with messages the one that waited longest; or None."""
         if wanted is None:
             free = [name for name, line in self.lines.items() if line.ready and line.holder is None]
-            wanted = min(free, key=lambda name: self.lines[name].ready[0].number, default=None)
+            wanted = min(free, key=lambda name: (self.lines[name].locked, self.lines[name].ready[0]), default=None)
         if wanted is None or self.lines.setdefault(wanted, Line()).holder is not None:
             return None
         line = self.lines[wanted]
-        line.holder, line.until = holder, now + self.settings.lock_seconds
+        line.holder, line.until, line.locked = holder, now + self.settings.lock_seconds, now
         return wanted
 
     # What becomes of it
@@ -171,6 +172,11 @@ class Queue:
     def defer(self, token: uuid.UUID) -> None:
         entry = self.held.pop(token).entry
         self.deferred[entry.number] = entry
+
+    def release(self, token: uuid.UUID) -> None:
+        """What was never looked at. It is placed behind what came later (Azure/azure-sdk-for-net#35846)."""
+        held = self.held.pop(token)
+        held.line.ready.append(held.entry)
 
     def give_back(self, token: uuid.UUID, now: float, *, has_failed: bool) -> None:
         held = self.held.pop(token)

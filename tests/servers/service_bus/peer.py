@@ -243,8 +243,10 @@ class Peer(Handler):
                 queue.dead_letter(token, told["DeadLetterReason"], told["DeadLetterErrorDescription"], now)
             case Delivery.MODIFIED if delivery.remote.undeliverable:
                 queue.defer(token)
-            case state:
-                queue.give_back(token, now, has_failed=state == Delivery.MODIFIED)
+            case Delivery.RELEASED:
+                queue.release(token)
+            case _:
+                queue.give_back(token, now, has_failed=True)
         delivery.update(delivery.remote_state)
         delivery.settle()
         self._pump()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -153,7 +152,7 @@ def copies(message: Message, rules: list[Rule]) -> Iterator[Message]:
         "To": message.address,
         "ReplyTo": message.reply_to,
     }
-    user = {name: value for name, value in (message.properties or {}).items() if _is_plain(value)}
+    user = {name: plain(value) for name, value in (message.properties or {}).items() if plain(value) is not None}
     for properties in apply_rules(rules, Properties(user, system)):
         copy = Message()
         copy.decode(encoded)
@@ -163,5 +162,8 @@ def copies(message: Message, rules: list[Rule]) -> Iterator[Message]:
         yield copy
 
 
-def _is_plain(value: object) -> bool:
-    return isinstance(value, bool | int | float | str) and not re.match("timestamp", type(value).__name__)
+def plain(value: object) -> bool | int | float | str | None:
+    """A value as rules know it, without proton's own kinds of numbers; None for a time and the like."""
+    if isinstance(value, bool) or type(value).__name__ == "timestamp":
+        return value if isinstance(value, bool) else None
+    return next((kind(value) for kind in (int, float, str) if isinstance(value, kind)), None)

@@ -7,6 +7,7 @@ from importlib import import_module
 
 from allocation.service_layer.broker import Publisher, Receiver
 from allocation.service_layer.errors import SetupError
+from allocation.service_layer.provisioning import Provisioner
 
 BROKERS: dict[str, tuple[str, str]] = {
     # scheme: (module in this package, extra that brings its client; empty: it needs none)
@@ -43,6 +44,16 @@ def receivers(urls: str, namespace: str, owner: str, connections: Mapping[str, s
     for scheme, url in _each(urls):
         found[scheme] = _module(scheme).receiver(url, namespace, owner, *_connection(scheme, connections))
     return found
+
+
+def provisioners(urls: str, namespace: str, connections: Mapping[str, str] = NONE) -> list[Provisioner]:
+    """Of those of the URLs at whose broker something has to be made before it is used. Raises as above."""
+    found = {scheme: (_module(scheme), url) for scheme, url in _each(urls)}
+    return [
+        module.provisioner(url, namespace, *_connection(scheme, connections))
+        for scheme, (module, url) in found.items()
+        if hasattr(module, "provisioner")
+    ]
 
 
 def _connection(scheme: str, connections: Mapping[str, str]) -> tuple[str, ...]:

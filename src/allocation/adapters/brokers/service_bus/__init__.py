@@ -11,8 +11,9 @@ from allocation.adapters.brokers.service_bus.address import CAPABILITIES, addres
 from allocation.adapters.brokers.service_bus.publisher import ServiceBusPublisher
 from allocation.adapters.brokers.service_bus.receiver import ServiceBusReceiver
 from allocation.service_layer.broker import Publisher, Receiver
+from allocation.service_layer.provisioning import Provisioner
 
-__all__ = ["CAPABILITIES", "publisher", "receiver"]
+__all__ = ["CAPABILITIES", "provisioner", "publisher", "receiver"]
 
 
 def publisher(url: str, namespace: str, connection: str = "") -> Publisher:
@@ -23,3 +24,10 @@ def publisher(url: str, namespace: str, connection: str = "") -> Publisher:
 def receiver(url: str, namespace: str, owner: str, connection: str = "") -> Receiver:
     """Connects at first use; `owner` is the name that Service Bus's own tools show. Raises as above."""
     return ServiceBusReceiver(address_of(url, connection), namespace, owner)
+
+
+def provisioner(url: str, namespace: str, connection: str = "") -> Provisioner:
+    """Connects when it is used. Raises as above."""
+    from allocation.adapters.brokers.service_bus.provisioning import ServiceBusProvisioner
+
+    return ServiceBusProvisioner(address_of(url, connection), namespace)

@@ -2,8 +2,8 @@
 
 The connection string is that of Azure's portal, or of Microsoft's emulator (`UseDevelopmentEmulator=true`). It holds a
 key, so it stands in a setting of its own, and no message of ours repeats it. The URL's parameters are `sessions` (8),
-how many skus a receiver serves at a time, `patience_seconds` (10), and `socket_seconds` (the SDK's), how long a socket
-waits for more.
+how many skus a receiver serves at a time, `patience_seconds` (10), `socket_seconds` (the SDK's), how long a socket
+waits for more, and `admin_port` (5300), where an emulator is told what to make.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ CAPABILITIES = Capabilities(durable=True, ordered_by_key=True, acknowledged=True
 begins when it is made. Not deduplicated: duplicate detection forgets after its window."""
 
 SETTING = "ALLOCATION_SERVICE_BUS"
+EMULATOR_ADMIN_PORT = 5300
+WHOLE = frozenset({"sessions", "admin_port"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Address:
     sessions: int = 8
     patience_seconds: float = 10.0
     socket_seconds: float | None = None
+    admin_port: int = EMULATOR_ADMIN_PORT
 
     def client(self, open_seconds: float) -> ServiceBusClient:
         """One that does not try again by itself: what is not known to be accepted is published again, in order."""
@@ -68,12 +71,12 @@ def address_of(url: str, connection: str) -> Address:
     sessions = _number(given.pop("sessions", "8"), "sessions", 1, 100)
     patience = _number(given.pop("patience_seconds", "10"), "patience_seconds", 0.1, 300)
     socket = given.pop("socket_seconds", None)
-    if given:
-        raise SetupError(
-            f"servicebus: there is no {', '.join(given)}; known are sessions, patience_seconds, socket_seconds"
-        )
     wait = None if socket is None else _number(socket, "socket_seconds", 0.01, 60)
-    return Address(connection, int(sessions), patience, wait)
+    admin_port = _number(given.pop("admin_port", str(EMULATOR_ADMIN_PORT)), "admin_port", 1, 65_535)
+    if given:
+        known = "sessions, patience_seconds, socket_seconds, admin_port"
+        raise SetupError(f"servicebus: there is no {', '.join(given)}; known are {known}")
+    return Address(connection, int(sessions), patience, wait, int(admin_port))
 
 
 def _number(value: str, name: str, least: float, most: float) -> float:
@@ -81,6 +84,6 @@ def _number(value: str, name: str, least: float, most: float) -> float:
         number = float(value)
     except ValueError:
         number = -1.0
-    if not least <= number <= most or (name == "sessions" and number != int(number)):
+    if not least <= number <= most or (name in WHOLE and number != int(number)):
         raise SetupError(f"servicebus: {name} is a number from {least} to {most}, not {value!r}")
     return number

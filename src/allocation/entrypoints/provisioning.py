@@ -1,0 +1,104 @@
+"""`allocation topology provision`: make at a broker what is not there, and subscriptions with our rules."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import click
+import msgspec
+
+from allocation.service_layer.broker import FACTS, STOCK_LEVEL
+from allocation.service_layer.errors import Rejected, SetupError
+from allocation.service_layer.provisioning import Correlated, WantedRule, WantedSubscription
+from allocation.service_layer.rules.rule import Rule, RuleParser, correlation_filter
+from allocation.service_layer.rules.values import BadRule
+
+_SYSTEM = "sys."
+
+
+class RuleSaid(msgspec.Struct, forbid_unknown_fields=True):
+    """A rule in the file: a text, or properties that have to be equal."""
+
+    filter: str | dict[str, str | int | float | bool] = "1=1"
+    action: str | None = None
+
+
+class SubscriptionSaid(msgspec.Struct, forbid_unknown_fields=True):
+    """A subscription in the file. The name is at most 50 characters long (Service Bus)."""
+
+    topic: str = FACTS
+    by_sku: bool = True
+    rules: dict[str, RuleSaid] = {}  # a Struct copies it
+
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,48}[A-Za-z0-9])?$")]
+
+
+def subscriptions_in(text: bytes, parser: RuleParser) -> list[WantedSubscription]:
+    """Raises `SetupError`, which says what is wrong with the file and where."""
+    try:
+        said = msgspec.json.decode(text, type=dict[Name, SubscriptionSaid])
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as wrong:
+        raise SetupError(f"The subscriptions cannot be read: {wrong}") from wrong
+    return [_subscription(name, one, parser) for name, one in said.items()]
+
+
+def _subscription(name: str, said: SubscriptionSaid, parser: RuleParser) -> WantedSubscription:
+    if said.topic not in (FACTS, STOCK_LEVEL):
+        raise SetupError(f"Subscription {name}: there is no topic {said.topic}, only {FACTS} and {STOCK_LEVEL}")
+    rules = []
+    for rule, content in said.rules.items():
+        try:
+            rules.append(_rule(rule, content, parser))
+        except BadRule as bad:
+            raise SetupError(f"Subscription {name}, rule {rule}: {bad}") from bad
+    return WantedSubscription(said.topic, name, rules, said.by_sku)
+
+
+def _rule(name: str, said: RuleSaid, parser: RuleParser) -> WantedRule:
+    action = None if said.action is None else parser.action(said.action)
+    if isinstance(said.filter, str):
+        return WantedRule(Rule(name, parser.filter(said.filter), action))
+    system = {n[len(_SYSTEM) :]: str(value) for n, value in said.filter.items() if n.startswith(_SYSTEM)}
+    user = {n: value for n, value in said.filter.items() if not n.startswith(_SYSTEM)}
+    return WantedRule(Rule(name, correlation_filter(user, system), action), Correlated(user, system))
+
+
+@click.command(short_help="Make queues, topics and subscriptions at Azure Service Bus.")
+@click.argument("file", type=click.File("rb"), required=False)
+def provision(file: object) -> None:
+    """Make at Azure Service Bus what is not there: the queue of commands, the topics, and the subscriptions of FILE.
+
+    FILE is JSON (- reads stdin): subscriptions by name, each with a topic (facts, if it is left out) and rules by name.
+    A filter is a text, or an object of properties that have to be equal; an action is a text. Try both with
+    `allocation rules try`. "by_sku": false makes a subscription without sessions, which keeps no order.
+
+    The rules of a subscription are those of FILE afterwards, and no others; without rules it gets everything. Whatever
+    else is there already is left as it is.
+
+    \b
+    Example:
+      echo '{"big-orders": {"rules": {
+                "big":    {"filter": "qty >= 100", "action": "SET priority = 1"},
+                "chairs": {"filter": {"sku": "RED-CHAIR", "sys.Subject": "Allocated"}}}}}' |
+          ALLOCATION_PUBLISH_TO=servicebus:// allocation topology provision -
+    """
+    from allocation.bootstrap import provisioners, rule_parser
+    from allocation.config import load_settings
+
+    text = b"{}" if file is None else file.read()  # type: ignore[attr-defined]  # click opens it
+    wanted = subscriptions_in(text, rule_parser())
+    found = provisioners(load_settings())
+    if not found:
+        raise SetupError(
+            "No broker is named at which something could be made: ALLOCATION_PUBLISH_TO or ALLOCATION_RECEIVE_FROM "
+            "has to name servicebus://"
+        )
+    try:
+        for provisioner in found:
+            for step in provisioner.provision(wanted):
+                click.echo(step)
+                sys.stdout.flush()
+    except Rejected as rejected:
+        raise click.ClickException(str(rejected)) from rejected

@@ -1,0 +1,49 @@
+"""What has to be there at a broker before it is used: our queues and topics, and the subscriptions of others."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from allocation.service_layer.rules.rule import Rule
+from allocation.service_layer.rules.values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Correlated:
+    """A filter that wants all of these to be equal, where the broker has a cheaper way for that than a text: user
+    properties, and system properties (named as rules name them, without `sys.`)."""
+
+    user: Mapping[str, Value]
+    system: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class WantedRule:
+    """A rule of ours. `correlated` is its filter in that other form, if it was given so."""
+
+    rule: Rule
+    correlated: Correlated | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WantedSubscription:
+    """A subscription to one of our topics, with all of its rules; none: it gets everything. `by_sku`: each sku's
+    messages are a session, in order, for one who receives by sessions; else order is not kept."""
+
+    topic: str
+    name: str
+    rules: Sequence[WantedRule] = ()
+    by_sku: bool = True
+
+
+class Provisioner(ABC):
+    """Makes at a broker what is not there. Callers may not assume that what is there is changed, but for the rules of
+    the subscriptions that they name: these are as wanted afterwards."""
+
+    @abstractmethod
+    def provision(self, subscriptions: Sequence[WantedSubscription]) -> Iterator[str]:
+        """Yields a sentence for each step, as it is done. What was done before a failure stays done.
+
+        Raises `Unavailable` if the broker cannot be reached, `Rejected` if it will not have something."""
