@@ -228,3 +228,10 @@ def test_who_waits_is_woken_by_a_commit(application: Application) -> None:
     application.bus.handle(CreateBatch("b1", CHAIR, 1))
     waiting.join(timeout=10)
     assert [d["key"] for d in got] == [CHAIR]
+
+
+def test_metrics_tell_what_is_in_hand(shop: ConformingClient, clock: SetClock) -> None:
+    receive(shop, lock_seconds=60)
+    assert 'state="in hand",subscription="all"} 2.0' in shop.get("/metrics").text
+    clock.step(60)
+    assert 'state="retrying",subscription="all"} 2.0' in shop.get("/metrics").text

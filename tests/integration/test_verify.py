@@ -498,7 +498,7 @@ def test_damage_is_found_named_and_mended(shop: Application, database_url: str, 
 def test_every_table_that_follows_from_the_log_has_its_damage() -> None:
     """Whoever adds a table says here what may be wrong with it, or why nothing can."""
     damaged = {words.partition(" ")[0] for damage in DAMAGES for words in damage.named}
-    for themselves in ("subscriptions", "workers", "lanes", "discards", "dead_letters", "self_audit"):
+    for themselves in ("subscriptions", "workers", "lanes", "definitions", "discards", "dead_letters", "self_audit"):
         assert themselves not in damaged  # they follow from nothing else
         damaged.add(themselves)
     damaged.add("inbox")  # named by its command's id, which differs each time
@@ -561,8 +561,9 @@ def test_what_a_projection_has_not_seen_yet_is_not_missed(shop: Application, dat
     assert found_in(shop) == []
     execute(database_url, f"UPDATE movements SET backordered = 0 WHERE sku = '{TABLE}'")
     assert [difference.table for difference in found_in(shop)] == ["movements"]
-    lane = f"INSERT INTO lanes SELECT '{MOVEMENTS}', sku, 0, position, 1, NULL, 'refused', NULL, NULL FROM event_log "
-    execute(database_url, lane + f"WHERE type = 'Backordered' AND sku = '{TABLE}'")
+    lane = "INSERT INTO lanes (subscription, key, log_partition, next_position, attempts, reason) "
+    waits = f"FROM event_log WHERE type = 'Backordered' AND sku = '{TABLE}'"
+    execute(database_url, lane + f"SELECT '{MOVEMENTS}', sku, 0, position, 1, 'refused' {waits}")
     assert found_in(shop) == []
 
 

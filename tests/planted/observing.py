@@ -156,6 +156,13 @@ PLANTS: list[Plant] = [
         "",
     ),
     plant(
+        "what somebody has in hand looks like a failure",
+        "e2e/test_http_pull.py::test_metrics_tell_what_is_in_hand",
+        "adapters/telemetry/exposition.py",
+        "lane.locked_until is not None and lane.locked_until > now",
+        "False",
+    ),
+    plant(
         "a page's lines go under the correlation of another event",
         LINES + "test_a_refused_delivery_is_logged_under_the_correlation_of_what_led_to_it",
         "service_layer/subscriptions.py",

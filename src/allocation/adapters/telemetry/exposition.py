@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest, start_http_server
@@ -17,7 +18,7 @@ from allocation.service_layer.envelope import Clock
 from allocation.service_layer.errors import SetupError, Unavailable
 from allocation.service_layer.observing import Telemetry
 from allocation.service_layer.ports import DeadLetters
-from allocation.service_layer.subscriptions import Cursor, SubscriptionStore
+from allocation.service_layer.subscriptions import Cursor, Lane, SubscriptionStore
 from allocation.views import READ_MODELS
 
 __all__ = ["CONTENT_TYPE_LATEST", "Watched", "tell_on_port", "told"]
@@ -91,6 +92,12 @@ def _of_read_models(lags: Sequence[_Lag]) -> Iterable[Metric]:
     return events, seconds
 
 
+def _state_of(lane: Lane, now: datetime) -> str:
+    if lane.due_at is None:
+        return "parked"
+    return "in hand" if lane.locked_until is not None and lane.locked_until > now else "retrying"
+
+
 class _Counted(Collector):
     def __init__(self, meter: PrometheusMeter) -> None:
         self._meter = meter
@@ -126,7 +133,8 @@ class _State(Collector):
     def _left_aside(self) -> Iterator[Metric]:
         lanes = GaugeMetricFamily("allocation_lanes", "Keys that lag behind", labels=["subscription", "state"])
         found = self._watched.subscriptions.lanes()
-        counts = Counter((x.subscription, "parked" if x.due_at is None else "retrying") for x in found)
+        now = self._watched.clock.now()
+        counts = Counter((lane.subscription, _state_of(lane, now)) for lane in found)
         for names, count in sorted(counts.items()):
             lanes.add_metric(names, count)
         yield lanes
