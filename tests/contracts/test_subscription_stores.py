@@ -111,6 +111,11 @@ def test_lanes_open_move_and_close(kept: Kept) -> None:
     assert kept.store.lanes() == [lane("A", next_seq=9)]
 
 
+def test_a_lane_is_kept_whatever_the_destination_said(kept: Kept) -> None:
+    kept.store.settle(kept.take(), Settlement(3, lanes={"A": lane("A", reason="550 \0 ü")}), 15)
+    assert kept.store.lanes()[0].reason.startswith("550 ")
+
+
 def test_a_lane_is_set_due_or_told_to_discard(kept: Kept) -> None:
     kept.store.settle(kept.take(), Settlement(3, lanes={"A": lane("A")}), 15)
     assert not kept.store.set_due("mail", "unknown")

@@ -219,6 +219,15 @@ def test_strange_tokens_have_no_lock(shop: ConformingClient) -> None:
     assert say(shop, "acknowledge", chair) == ["done"]
 
 
+@pytest.mark.parametrize("reason", ["", "a\0b", "two\nlines", "x" * 1001])
+def test_a_reason_is_a_line_of_text(shop: ConformingClient, reason: str) -> None:
+    [chair, _] = receive(shop)
+    refused = shop.post(ALL + ":reject", json={"lock_tokens": [chair["lock_token"]], "reason": reason})
+    assert refused.status_code == 422
+    said = {"event": "0-1", "who": reason, "why": "sold out"}
+    assert shop.post(f"/v1/lanes/all/{CHAIR}/discard", json=said).status_code == 422
+
+
 def test_who_waits_is_woken_by_a_commit(application: Application) -> None:
     client = ConformingClient(create_app(application).test_client())
     client.put(ALL, json={"delivery": "pull"})

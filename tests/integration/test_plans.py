@@ -11,12 +11,15 @@ from allocation.adapters.clock import SystemClock, TimeOrderedIds
 from allocation.adapters.sql.engine import dialect_of, make_engine
 from allocation.adapters.sql.migrate import migrate
 from allocation.adapters.sql.statements import Statements
+from allocation.adapters.sql.subscriptions import SqlSubscriptionStore
 from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
 from allocation.adapters.sql.views import SqlViews
 from allocation.domain.commands import Allocate, Command, CreateBatch
 from allocation.service_layer.envelope import LogPosition
 from allocation.service_layer.handlers import COMMAND_HANDLERS
+from allocation.service_layer.locking import HEAD
 from allocation.service_layer.messagebus import MessageBus
+from allocation.service_layer.subscriptions import Lane
 from tests.fakes import SetClock
 
 CHAIR = "RED-CHAIR"
@@ -94,3 +97,17 @@ def test_a_read_model_is_asked_by_an_index(
         assert "Seq Scan" not in found
         assert not re.search(r"\bSCAN (?!CONSTANT ROW)", found), found
     assert all(any(index in found for found in plans) for index in indexes), plans
+
+
+def test_the_events_of_a_lane_are_read_from_their_place_on_and_not_from_the_first(engine: Engine) -> None:
+    last = CLOSED + OPEN + CLOSED
+    with listening(engine) as heard:
+        found = SqlSubscriptionStore(engine, SetClock()).read_key(Lane("x", CHAIR, 0, last, 0, None, ""), HEAD, 10)
+    assert [logged.position.seq for logged in found] == [last]
+    [told] = [plan(engine, statement, parameters) for statement, parameters in heard if statement.startswith("SELECT")]
+    if engine.dialect.name == "sqlite":
+        assert not re.search(r"\bSCAN (?!CONSTANT ROW)", told), told
+        assert "(sku=? AND version>?)" in told
+    else:
+        assert "uq_event_log_stream" in told
+        assert "Rows Removed" not in told, told

@@ -65,7 +65,7 @@ PLANTS: list[Plant] = [
         "a page that does not reach the cursor closes lanes",
         ANYTHING,
         LOCKING,
-        "    looked_at = page[-1].position.seq if len(page) == PAGE else HEAD\n",
+        "    looked_at = page[-1].position.seq if len(page) == limit else HEAD\n",
         "    looked_at = HEAD\n",
     ),
     plant(

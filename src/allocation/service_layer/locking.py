@@ -70,7 +70,13 @@ class Receiving:
         self._settlement = Settlement(turn.seq)
         self._hands: dict[str, _Hand] = {}
         self._room = asked.most
-        self.reached_the_head = False
+        self._reads_on = False
+        self._reached_the_head = False
+
+    @property
+    def has_seen_all(self) -> bool:
+        """Whether another turn would find nothing more now."""
+        return self._reached_the_head and not self._reads_on
 
     def run(self) -> list[Held]:
         """What is handed over; the turn's settlement says what becomes of lanes and cursor."""
@@ -89,7 +95,7 @@ class Receiving:
 
     def _begin_with(self, key: str) -> None:
         """A lane for this key that runs ahead of the cursor: that stays, for what stands there of others."""
-        self.reached_the_head = True
+        self._reached_the_head = True
         if key not in self._turn.lanes:
             name, partition, begin = self._turn.subscription, self._turn.partition, self._turn.seq + 1
             self._take_up(Lane(name, key, partition, begin, 0, self._now, ""))
@@ -101,8 +107,9 @@ class Receiving:
             if lane.due_at is None:
                 self._settlement.lanes[lane.key] = lane
                 return
-        events = list(self._turn.read_key(lane, HEAD, PAGE))
-        reached = len(events) < PAGE
+        limit = min(PAGE, 2 * self._asked.per_key + 10)
+        events = list(self._turn.read_key(lane, HEAD, limit))
+        reached = len(events) < limit
         if lane.discard is not None and events:
             skipped = events.pop(0)
             self._settlement.discarded.append((lane, skipped.position.seq, *lane.discard))
@@ -117,6 +124,7 @@ class Receiving:
             return  # parked: a rule failed
         elif not reached:
             self._settlement.lanes[lane.key] = moved(lane, events[-1].position.seq + 1, self._now)
+            self._reads_on = True
         elif lane.next_seq <= self._turn.seq + 1:
             self._settlement.closed.add(lane.key)
         elif lane != self._turn.lanes.get(lane.key):
@@ -131,7 +139,7 @@ class Receiving:
                     return
                 self._settlement.seq = logged.position.seq
             if len(page) < PAGE:
-                self.reached_the_head = True
+                self._reached_the_head = True
                 return
 
     def _pass(self, logged: EventEnvelope) -> bool:
@@ -226,8 +234,9 @@ def acknowledge(turn: Turn, held: Iterable[tuple[str, Lane]], now: datetime) -> 
     on = [moved(lane, int(token.split("-")[1]) + 1, now) for token, lane in held]
     if not on:
         return settlement
-    page = turn.read(min(lane.next_seq for lane in on) - 1, PAGE)
-    looked_at = page[-1].position.seq if len(page) == PAGE else HEAD
+    limit = min(PAGE, 2 * len(on) + 20)
+    page = turn.read(min(lane.next_seq for lane in on) - 1, limit)
+    looked_at = page[-1].position.seq if len(page) == limit else HEAD
     last = {logged.key: logged.position.seq for logged in page if logged.position.seq <= turn.seq}
     for lane in on:
         # Only lanes that end before the cursor may close: it would meet the events of others once more.

@@ -171,7 +171,7 @@ class Pulling:
             with self._store.turn(name, partition) as turn:
                 receiving = Receiving(turn, asked, copies, self._clock.now(), self._ids.new)
                 held = receiving.run()
-            if held or receiving.reached_the_head or self._timer.seconds() >= end:
+            if held or receiving.has_seen_all or self._timer.seconds() >= end:
                 return held
 
     def _change(self, name: str, tokens: Sequence[str], change: Callable[[Lane], Lane]) -> list[Outcome]:

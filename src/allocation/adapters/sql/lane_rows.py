@@ -39,7 +39,7 @@ def row_of(lane: Lane) -> dict[str, Any]:
         "next_position": lane.next_seq,
         "attempts": lane.attempts,
         "due_at": lane.due_at,
-        "reason": lane.reason,
+        "reason": lane.reason.replace("\0", " "),  # a destination's words; PostgreSQL keeps no NUL
         "discarded_by": who,
         "discarded_why": why,
         "lock_token": lane.lock_token,

@@ -11,13 +11,11 @@ from pydantic import Field
 
 from allocation.entrypoints.http.call import Call, Reply, json_reply
 from allocation.entrypoints.http.errors import UnknownLane
-from allocation.entrypoints.http.parsing import Body
+from allocation.entrypoints.http.parsing import Body, Words
 from allocation.entrypoints.http.routes import Given, Routes
 from allocation.service_layer.subscriptions import Lane
 
 routes = Routes("Lanes")
-
-Words = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class Discard(Body):

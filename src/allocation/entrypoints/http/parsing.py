@@ -65,6 +65,11 @@ Id = Annotated[
     StringConstraints(pattern=ID_SCHEMA_PATTERN),
     Field(description="1 to 255 printable ASCII characters, no space, no slash"),
 ]
+Words = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\u0000-\u001f\u007f]+$"),
+    Field(description="A line of text, for people"),
+]
 Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY, description="Pieces")]
 Eta = Annotated[
     date | None, BeforeValidator(_full_date), Field(description="The day it arrives; null: it is here already")

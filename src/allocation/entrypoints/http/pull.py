@@ -13,7 +13,7 @@ from allocation.adapters import cloudevents
 from allocation.entrypoints.http.call import Call, Reply, json_reply
 from allocation.entrypoints.http.events import EXAMPLE as EVENTS
 from allocation.entrypoints.http.events import CloudEvent
-from allocation.entrypoints.http.parsing import Body, Id
+from allocation.entrypoints.http.parsing import Body, Id, Words
 from allocation.entrypoints.http.routes import Given, Routes
 from allocation.service_layer.broker import Message
 from allocation.service_layer.definitions import NotPulled
@@ -61,7 +61,7 @@ class ReleaseRequest(TokensRequest):
 class RejectRequest(TokensRequest):
     """What cannot be handled, and why."""
 
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=900)]
+    reason: Words
 
 
 class RenewRequest(TokensRequest):
