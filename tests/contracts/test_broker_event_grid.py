@@ -90,7 +90,7 @@ class TestEventGrid(BrokerContract):
 
     @pytest.fixture
     def rig(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-        certificate = certificate_for(tmp_path, f"IP:{LOOPBACK}")
+        certificate = certificate_for(tmp_path, address=LOOPBACK)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))  # whom their client trusts
         peer = EventGridPeer(certificate)
         peer.start()

@@ -313,7 +313,7 @@ class TrustingService(Service):
 
 @pytest.mark.slow
 def test_a_change_of_quantity_comes_in_by_event_grid_and_the_reallocation_goes_out_by_it(tmp_path: Path) -> None:
-    peer = EventGridPeer(certificate_for(tmp_path, f"IP:{LOOPBACK}"))
+    peer = EventGridPeer(certificate_for(tmp_path, address=LOOPBACK))
     peer.start()
     out = f"eventgrid+https://:{quote(KEY, safe='')}@{LOOPBACK}:{peer.http.port}/api/events"
     settings = {"publish_to": out, "event_grid_key": SECRET, "event_grid_from": f"{TOPIC} {ORIGIN}"}

@@ -20,7 +20,7 @@ from tests.servers.webhook import Reply, WebhookReceiver, certificate_for
 
 @pytest.fixture
 def peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EventGridPeer]:
-    certificate = certificate_for(tmp_path, f"IP:{LOOPBACK}")
+    certificate = certificate_for(tmp_path, address=LOOPBACK)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     made = EventGridPeer(certificate)
     made.start()

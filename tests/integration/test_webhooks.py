@@ -342,7 +342,7 @@ def test_proxies_of_the_environment_are_ignored(
 
 
 def test_tls_goes_to_the_name_that_was_asked_for(tmp_path: Path) -> None:
-    certificate = certificate_for(tmp_path, "DNS:hooks.example.com")
+    certificate = certificate_for(tmp_path, name="hooks.example.com")
     trusting = ssl.create_default_context(cafile=str(certificate))
     with WebhookReceiver(certificate) as receiver:
         for host, tls, expected in (

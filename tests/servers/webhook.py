@@ -6,13 +6,19 @@ import contextlib
 import json
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from threading import Condition, Event, Thread
 from typing import Any, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.servers.process import LOOPBACK, free_port
 
@@ -181,15 +187,21 @@ def _handler(receiver: WebhookReceiver) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def certificate_for(folder: Path, *names: str) -> Path:
-    """A key and a certificate that signs itself, in one file; `names` as OpenSSL writes them: `DNS:x`, `IP:y`."""
-    file, key = folder / "certificate.pem", folder / "key.pem"
-    subject = ["-subj", "/CN=tests", "-addext", f"subjectAltName={','.join(names)}"]
-    key_kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subprocess.run(
-        ["openssl", "req", "-x509", "-days", "2", *key_kind, *subject, "-keyout", str(key), "-out", str(file)],
-        check=True,
-        capture_output=True,
+def certificate_for(folder: Path, *, name: str = "", address: str = "") -> Path:
+    """A key and a certificate that signs itself, in one file, for the name or the address."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    whose = x509.DNSName(name) if name else x509.IPAddress(ip_address(address))
+    called = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(called, called, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([whose]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
     )
-    file.write_text(file.read_text() + key.read_text())
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file = folder / "certificate.pem"
+    file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(*form))
     return file
