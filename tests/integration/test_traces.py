@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
 from typing import ClassVar
@@ -16,7 +19,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+import allocation
 from allocation.adapters.brokers import registry
+from allocation.adapters.telemetry.metrics import PrometheusMeter
 from allocation.adapters.telemetry.tracing import OtelTracer
 from allocation.bootstrap import Application, bootstrap
 from allocation.config import Settings
@@ -29,6 +34,7 @@ from allocation.service_layer.errors import Rejected, SetupError, Unavailable
 from allocation.service_layer.observing import Telemetry
 from allocation.service_layer.ports import Notifications
 from tests.patience import wait_until
+from tests.servers.webhook import WebhookReceiver
 
 CHAIR, MAIL = "RED-CHAIR", "send_out_of_stock_notification"
 TRACE_ID, CLIENT_SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -145,6 +151,28 @@ def test_one_trace_from_the_request_through_log_and_broker_into_the_consumer(
     assert all(traceparent_of(span).startswith(f"00-{TRACE_ID}-") for span in (served, delivered, received))
 
 
+def test_a_webhook_that_a_user_defined_gets_the_trace_and_is_counted(
+    exporter: InMemorySpanExporter, telemetry: Telemetry, sqlite_url: str
+) -> None:
+    counting = Telemetry(PrometheusMeter(), telemetry.tracer)
+    shop = bootstrap(Settings(database_url=sqlite_url, push_to_private="127.0.0.0/8"), telemetry=counting)
+    shop.worker.start()
+    shop.pushers.start()
+    client = create_app(shop).test_client()
+    with WebhookReceiver() as receiver:
+        client.put("/v1/subscriptions/hook", json={"delivery": "push", "sink": {"url": receiver.url}})
+        body = {"ref": "b1", "sku": CHAIR, "qty": 10, "eta": None}
+        client.post("/v1/batches", json=body, headers={"traceparent": TRACEPARENT})
+        wait_until(receiver.posts)
+        [event] = receiver.posts()[0].events()
+    shop.close()
+    assert event["traceparent"] == traceparent_of(named(exporter, "deliver hook"))
+    assert event["traceparent"].startswith(f"00-{TRACE_ID}-")
+    counts = counting.meter.counted().collect()  # type: ignore[attr-defined]  # that of Prometheus
+    delivered = [s for family in counts for s in family.samples if s.labels.get("subscription") == "hook"]
+    assert [(s.labels["outcome"], s.value) for s in delivered if s.name.endswith("_total")] == [("delivered", 1)]
+
+
 def test_a_request_is_told_in_the_words_of_opentelemetry(start: Start, exporter: InMemorySpanExporter) -> None:
     shop, _ = start("memory:", "traces-words")
     client = create_app(shop).test_client()
@@ -199,6 +227,24 @@ def test_without_a_provider_or_a_collector_a_trace_goes_through_as_it_came(datab
     wait_until(lambda: publisher.facts)
     shop.close()
     assert [fact.extensions["traceparent"] for fact in publisher.facts] == [TRACEPARENT]
+
+
+def test_without_a_provider_or_a_collector_opentelemetry_is_not_even_loaded() -> None:
+    """In a process of its own: here the tests have loaded it."""
+    program = (
+        "import sys\n"
+        "from allocation.bootstrap import bootstrap\n"
+        "from allocation.config import Settings\n"
+        "from allocation.entrypoints.flask_app import create_app\n"
+        "from allocation.entrypoints.watching import telemetry_for\n"
+        "settings = Settings(database_url='memory:', traces_to='')\n"
+        "client = create_app(bootstrap(settings, telemetry=telemetry_for(settings))).test_client()\n"
+        "assert client.get('/metrics').status_code == 200\n"
+        "assert 'prometheus_client' in sys.modules\n"
+        "assert 'opentelemetry' not in sys.modules\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(allocation.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60)
 
 
 def test_a_collector_without_an_exporter_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

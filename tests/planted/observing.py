@@ -79,6 +79,20 @@ PLANTS: list[Plant] = [
         "(self._delivery_span(name, logged))",
     ),
     plant(
+        "pushes to users' webhooks go past the bus",
+        TRACES + "test_a_webhook_that_a_user_defined_gets_the_trace_and_is_counted",
+        "bootstrap.py",
+        "event_grid_schedule(random.random), bus.through)",
+        "event_grid_schedule(random.random), lambda _name, deliver: deliver)",
+    ),
+    plant(
+        "opentelemetry is loaded by those who do not trace",
+        TRACES + "test_without_a_provider_or_a_collector_opentelemetry_is_not_even_loaded",
+        WATCHING,
+        '    if "opentelemetry.sdk.trace" in sys.modules:',
+        "    if True:",
+    ),
+    plant(
         "a request that failed looks well in its trace",
         TRACES + "test_what_goes_wrong_on_our_side_is_an_error_in_the_trace",
         ROUTES,
