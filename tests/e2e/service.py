@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
+
 import allocation
 from tests.servers.process import LOOPBACK, PrivateServer
 
@@ -63,6 +65,20 @@ class Service(PrivateServer):
         self.kill()
         self._wait_until_nobody_listens()
         return moment
+
+    def kill_workers(self) -> int:
+        """SIGKILL to the processes that serve, not to the one that watches over them. Answers how many they were."""
+        assert self._process is not None
+        serving = [
+            child
+            for child in psutil.Process(self._process.pid).children()
+            if "resource_tracker" not in " ".join(child.cmdline())
+        ]
+        for child in serving:
+            child.kill()
+        _, alive = psutil.wait_procs(serving, PATIENCE_SECONDS)
+        assert not alive
+        return len(serving)
 
     def terminate(self) -> tuple[int, float]:
         """SIGTERM, as an operator stops it. Answers its exit code, and when it was asked (`time.monotonic`)."""

@@ -161,11 +161,10 @@ def test_a_cache_is_told() -> None:
         assert found.get(("allocation_cache_reads_total", frozenset({name})), 0) == value
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_whichever_process_is_asked_tells_the_sum_of_all(postgres_url: str, workers: int) -> None:
+def test_whichever_process_is_asked_tells_the_sum_of_all(postgres_url: str) -> None:
     """Requests on connections of their own, so that each process gets some; the sum is told on every one of them."""
     connections = 24
-    with Service(postgres_url, workers=workers) as service:
+    with Service(postgres_url, workers=2) as service:
         open_ = [http.client.HTTPConnection(LOOPBACK, service.port, timeout=60) for _ in range(connections)]
         for n, connection in enumerate(open_):
             status, _ = ask(
@@ -177,6 +176,20 @@ def test_whichever_process_is_asked_tells_the_sum_of_all(postgres_url: str, work
             assert found["allocation_commands_total", frozenset({"CreateBatch", "changed", ""})] == connections
             assert found["allocation_group_size_sum", frozenset()] == connections
             connection.close()
+
+
+def test_what_a_killed_process_counted_is_not_lost(postgres_url: str) -> None:
+    with Service(postgres_url, workers=2) as service:
+        for n in range(10):
+            body = {"ref": f"b{n}", "sku": f"CHAIR-{n}", "qty": 5, "eta": None}
+            assert service.ask("POST", "/v1/batches", body)[0] == 201
+        killed = service.kill_workers()
+        assert killed == 2
+        wait_until(service.is_ready)
+        connection = http.client.HTTPConnection(LOOPBACK, service.port, timeout=60)
+        found = figures_of(text_on(connection, "/metrics"))
+        connection.close()
+    assert found["allocation_commands_total", frozenset({"CreateBatch", "changed", ""})] == 10
 
 
 def text_on(connection: http.client.HTTPConnection, path: str) -> str:
