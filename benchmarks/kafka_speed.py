@@ -10,12 +10,14 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from allocation.adapters.brokers.kafka.address import USUAL_ROOM_BYTES, address_of
 from allocation.adapters.brokers.kafka.publisher import settings_of
-from allocation.bootstrap import PAGE, SETTLE_SECONDS, Application, bootstrap
+from allocation.bootstrap import Application, bootstrap
 from allocation.config import load_settings
 from allocation.entrypoints.garbage import rare_collection
 from allocation.service_layer.broker import FACTS
+from allocation.service_layer.delivering import Line
 from allocation.service_layer.handlers import EVENT_HANDLERS
-from allocation.service_layer.subscriptions import Backoff, Line, Subscription
+from allocation.service_layer.injection import PAGE, SETTLE_SECONDS
+from allocation.service_layer.subscriptions import Backoff, Subscription
 from benchmarks import orders, seeding
 from benchmarks.databases import Database, Databases, Kind
 from benchmarks.measure import Table, median, spread_of, take_turns

@@ -16,11 +16,12 @@ from allocation.adapters.redis_cache import RedisCache
 from allocation.domain.commands import Command
 from allocation.domain.events import Event
 from allocation.service_layer.cache import Cache, Entry, Found, Places
+from allocation.service_layer.delivering import Line, all_together
 from allocation.service_layer.envelope import LogPosition
 from allocation.service_layer.errors import Unavailable
 from allocation.service_layer.handlers import COMMAND_HANDLERS, confirm_cache, keep_cache
 from allocation.service_layer.messagebus import MessageBus
-from allocation.service_layer.subscriptions import Backoff, Line, Subscription, all_together
+from allocation.service_layer.subscriptions import Backoff, Subscription
 from allocation.views import Views
 from tests.fakes import CountingIds, SetClock, SetTimer
 

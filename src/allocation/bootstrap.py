@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import random
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -19,54 +18,32 @@ from allocation.adapters.brokers import registry
 from allocation.adapters.cache import MemoryCache
 from allocation.adapters.cached_views import CacheCounters, CachedViews
 from allocation.adapters.clock import SystemClock, SystemTimer, TimeOrderedIds
-from allocation.adapters.memory import MemoryStock, MemoryStore, MemoryUnitOfWork, MemoryViews
-from allocation.adapters.memory_definitions import MemoryDefinitions
-from allocation.adapters.memory_history import MemoryHistory
 from allocation.adapters.memory_image import MemoryImage, imagining
-from allocation.adapters.memory_subscriptions import MemoryDeadLetters, MemorySubscriptionStore
-from allocation.adapters.memory_verification import MemoryAuditStore, MemoryBooks
 from allocation.adapters.notifications import SmtpNotifications
-from allocation.adapters.sql.audits import SqlAuditStore
-from allocation.adapters.sql.definitions import SqlDefinitions
 from allocation.adapters.sql.engine import make_engine
-from allocation.adapters.sql.history import SqlHistory
 from allocation.adapters.sql.migrate import migrate as migrate_database
-from allocation.adapters.sql.read_models import SqlStock
-from allocation.adapters.sql.subscriptions import SqlDeadLetters, SqlSubscriptionStore
-from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
-from allocation.adapters.sql.verification import SqlBooks
-from allocation.adapters.sql.views import SqlViews
+from allocation.adapters.stores import Store, memory_store, sql_store
 from allocation.config import Settings, load_settings
-from allocation.domain.events import Event
 from allocation.service_layer.audit import SMALL_STEPS, AuditStore, SelfAudit
 from allocation.service_layer.books import Books
 from allocation.service_layer.broker import Publisher, Receiver
 from allocation.service_layer.cache import Cache
-from allocation.service_layer.definitions import Definition, Definitions, RuleBook, Subscribers
+from allocation.service_layer.definitions import Definition, RuleBook, Subscribers
 from allocation.service_layer.envelope import Clock, Ids
 from allocation.service_layer.errors import SetupError
-from allocation.service_layer.handlers import COMMAND_HANDLERS, EVENT_HANDLERS, WHEN_IDLE
+from allocation.service_layer.handlers import COMMAND_HANDLERS, EVENT_HANDLERS
 from allocation.service_layer.history.ports import History
 from allocation.service_layer.history.what_if import WhatIf
-from allocation.service_layer.messagebus import Handler, MessageBus
+from allocation.service_layer.injection import inject, reactions
+from allocation.service_layer.messagebus import MessageBus
 from allocation.service_layer.observing import Meter, Telemetry
 from allocation.service_layer.ports import Channel, DeadLetters, Notifications
 from allocation.service_layer.provisioning import Provisioner
 from allocation.service_layer.pulling import Pulling
 from allocation.service_layer.pushing import Push, event_grid_schedule
 from allocation.service_layer.pushing_definitions import Pushers, sink_of
-from allocation.service_layer.read_models import ReadModels, Stock
 from allocation.service_layer.rules.rule import RuleParser
-from allocation.service_layer.subscriptions import (
-    USUAL_PAGE,
-    Backoff,
-    Deliver,
-    Subscription,
-    SubscriptionStore,
-    all_together,
-    one_by_one,
-)
-from allocation.service_layer.unit_of_work import UnitOfWork
+from allocation.service_layer.subscriptions import Backoff, SubscriptionStore
 from allocation.service_layer.verify import Walk
 from allocation.service_layer.waiting import Timer
 from allocation.service_layer.worker import Bell, WakeUp, Worker
@@ -137,7 +114,7 @@ def bootstrap(
     views, cache_counters = _views(store, cache, settings.log_partitions, telemetry.meter)
     if publishers is None:
         publishers = registry.publishers(settings.publish_to, settings.namespace, _connections(settings))
-    reactions = list(_reactions(_destinations(settings, store, cache, notifications, channel), publishers))
+    reacting = list(reactions(_destinations(settings, store, cache, notifications, channel), publishers))
     bell = Bell()
     owner = owner or ids.new()
     walk = Walk(store.books, settings.log_partitions, SMALL_STEPS)
@@ -149,11 +126,11 @@ def bootstrap(
         clock=clock,
         partitions=settings.log_partitions,
         committed=bell.ring,
-        reactions={reaction.name: reaction.deliver for reaction in reactions},
+        reactions={reaction.name: reaction.deliver for reaction in reacting},
         telemetry=telemetry,
     )
     # Each delivery goes through the bus, as each command does.
-    subscriptions = [replace(reaction, deliver=partial(bus.react, reaction.name)) for reaction in reactions]
+    subscriptions = [replace(reaction, deliver=partial(bus.react, reaction.name)) for reaction in reacting]
     backoff = Backoff(random.random)
     wake_up = _wake_up(settings)
     worker = Worker(
@@ -250,17 +227,9 @@ def _reserved(worker: Worker) -> set[str]:
     return {*worker.names(), *(handler.__name__ for named in EVENT_HANDLERS.values() for handler in named)}
 
 
-PAUSES_SECONDS = {"project_stock_levels": 0.05, "publish_stock_levels": 0.05, "count_movements": 0.25}
-"""How long those who tell only the last word on a sku, or sum up, let events gather."""
-
-PAGE, SETTLE_SECONDS = 1_000, 0.1
-"""How much those take at once who take a page in one go. How far a cursor may lag behind a broker or a cache: they know
-what they were given. Mail does not, and a projection's effect is written with its cursor."""
-
-
 def _destinations(
     settings: Settings,
-    store: _Store,
+    store: Store,
     cache: Cache | None,
     notifications: Notifications | None,
     channel: Channel | None,
@@ -274,50 +243,6 @@ def _destinations(
     if channel or settings.redis_url:
         there["channel"] = channel or _redis_channel(settings)
     return there
-
-
-def _reactions(there: Mapping[str, Any], publishers: Mapping[str, Publisher]) -> Iterator[Subscription]:
-    """A subscription for each event handler whose dependencies are there; for one that publishes, one a publisher."""
-    wants: dict[Callable[..., Any], set[type[Event]]] = {}
-    for event, named in EVENT_HANDLERS.items():
-        for handler in named:
-            wants.setdefault(handler, set()).add(event)
-    for handler, wanted in wants.items():
-        needed = _dependencies(handler, 1)
-        destinations: Mapping[str, Mapping[str, Any]] = {handler.__name__: {}}
-        if "publisher" in needed:
-            destinations = {f"{handler.__name__}:{name}": {"publisher": p} for name, p in publishers.items()}
-        for name, destination in destinations.items():
-            chosen = {**there, "read_models": None, **destination}
-            if set(needed) <= chosen.keys():
-                idle = WHEN_IDLE.get(handler)
-                yield Subscription(
-                    name,
-                    frozenset(wanted),
-                    _delivering(handler, chosen),
-                    from_the_beginning="read_models" in needed,
-                    pause_seconds=PAUSES_SECONDS.get(handler.__name__, 0.0),
-                    idle=None if idle is None else _bound(idle, chosen, 1),
-                    page=PAGE if _takes_pages(handler) else USUAL_PAGE,
-                    settle_seconds=0.0 if {"read_models", "notifications"} & set(needed) else SETTLE_SECONDS,
-                )
-
-
-def _delivering(handler: Callable[..., Any], dependencies: Mapping[str, Any]) -> Deliver:
-    """The handler with its dependencies, but for the events and the read models that come with each round."""
-    _, *named = inspect.signature(handler).parameters
-    chosen = {name: dependencies[name] for name in named if name != "read_models"}
-    projects = "read_models" in named
-
-    def handle(events: Any, read_models: ReadModels) -> Any:
-        return handler(events, **chosen, **({"read_models": read_models} if projects else {}))
-
-    return all_together(handle) if _takes_pages(handler) else one_by_one(handle)
-
-
-def _takes_pages(handler: Callable[..., Any]) -> bool:
-    """Whether a reaction names its first parameter `page`; else it takes one event at a time."""
-    return next(iter(inspect.signature(handler).parameters)) == "page"
 
 
 def _cache(settings: Settings, ids: Ids, timer: Timer) -> Cache | None:
@@ -337,7 +262,7 @@ def _cache(settings: Settings, ids: Ids, timer: Timer) -> Cache | None:
     return RedisCache(connect(settings.redis_url), settings.namespace, ids, timer)
 
 
-def _views(store: _Store, cache: Cache | None, partitions: int, meter: Meter) -> tuple[Views, CacheCounters]:
+def _views(store: Store, cache: Cache | None, partitions: int, meter: Meter) -> tuple[Views, CacheCounters]:
     if cache is None:
         return store.views, CacheCounters()
     cached = CachedViews(store.views, cache, partitions, meter)
@@ -413,61 +338,13 @@ def migrate(settings: Settings) -> tuple[str | None, str]:
         engine.dispose()
 
 
-@dataclass(frozen=True, slots=True)
-class _Store:
-    unit_of_work: Callable[[], UnitOfWork]
-    views: Views
-    stock: Stock
-    subscriptions: SubscriptionStore
-    dead_letters: DeadLetters
-    books: Books
-    audits: AuditStore
-    history: History
-    definitions: Definitions
-    close: Callable[[], None] = lambda: None
-
-
-def _store(settings: Settings, clock: Clock, ids: Ids) -> _Store:
-    partitions = settings.log_partitions
+def _store(settings: Settings, clock: Clock, ids: Ids) -> Store:
     if settings.database_url.startswith("memory:"):
-        store = MemoryStore(ids, clock, partitions)
-        subscriptions = MemorySubscriptionStore(store)
-        views, stock = MemoryViews(store), MemoryStock(store)
-        books, audits, history = MemoryBooks(store), MemoryAuditStore(), MemoryHistory(store)
-        uow = partial(MemoryUnitOfWork, store)
-        letters, definitions = MemoryDeadLetters(), MemoryDefinitions()
-        return _Store(uow, views, stock, subscriptions, letters, books, audits, history, definitions)
+        return memory_store(ids, clock, settings.log_partitions)
     engine = _engine(settings)
-    migrate_database(engine, partitions)
-    database = Database.of(engine, ids, clock, partitions, patience_seconds=settings.commit_patience_seconds)
-    return _Store(
-        lambda: SqlUnitOfWork(database),
-        SqlViews(engine, partitions),
-        SqlStock(engine, database.statements),
-        SqlSubscriptionStore(engine, clock),
-        SqlDeadLetters(engine, ids, clock),
-        SqlBooks(engine, partitions),
-        SqlAuditStore(engine, clock),
-        SqlHistory(engine, partitions),
-        SqlDefinitions(engine),
-        engine.dispose,
-    )
+    migrate_database(engine, settings.log_partitions)
+    return sql_store(engine, ids, clock, settings.log_partitions, settings.commit_patience_seconds)
 
 
 def _engine(settings: Settings) -> Engine:
     return make_engine(settings.database_url, settings.database_pool_size, settings.lock_timeout_seconds)
-
-
-def inject(handlers: Mapping[type, Callable[..., Any]], dependencies: Mapping[str, Any]) -> dict[type, Handler]:
-    """Give each handler the dependencies it names among its parameters (the unit of work comes with the message)."""
-    return {message: _bound(handler, dependencies, 2) for message, handler in handlers.items()}
-
-
-def _dependencies(handler: Callable[..., Any], given: int) -> list[str]:
-    """The names of a handler's parameters, but for the first that come with each message."""
-    return list(inspect.signature(handler).parameters)[given:]
-
-
-def _bound(handler: Callable[..., Any], dependencies: Mapping[str, Any], given: int) -> Callable[..., Any]:
-    chosen = {name: dependencies[name] for name in _dependencies(handler, given)}
-    return partial(handler, **chosen) if chosen else handler

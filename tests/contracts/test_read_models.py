@@ -12,10 +12,11 @@ from allocation.bootstrap import Application, bootstrap
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch, Deallocate
 from allocation.domain.errors import Available, Refused
+from allocation.service_layer.delivering import Line
 from allocation.service_layer.envelope import EventEnvelope, LogPosition, partition_of
 from allocation.service_layer.errors import LeaseLost
 from allocation.service_layer.read_models import Movements, ReadModels, StockLevel
-from allocation.service_layer.subscriptions import Backoff, Lease, Line, Outcomes, Settlement
+from allocation.service_layer.subscriptions import Backoff, Lease, Outcomes, Settlement
 from tests.fakes import NOON, SetClock
 
 PARTITIONS = 2

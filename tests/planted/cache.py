@@ -82,7 +82,7 @@ PLANTS: list[Plant] = [
     plant(
         "Redis: a loss is not noticed while nothing happens",
         IN_REDIS + "test_a_redis_that_is_restored_from_what_it_was",
-        "service_layer/subscriptions.py",
+        "service_layer/delivering.py",
         "        if self._subscription.idle is not None:\n",
         "        if self._subscription.idle is not None and lease.seq < 0:\n",
     ),

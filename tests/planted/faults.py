@@ -2,7 +2,7 @@
 
 from tests.planted import Plant, plant
 
-LINES, WORKER = "service_layer/subscriptions.py", "service_layer/worker.py"
+LINES, WORKER = "service_layer/delivering.py", "service_layer/worker.py"
 STORE, DIALECTS = "adapters/sql/subscriptions.py", "adapters/sql/dialects.py"
 POINTS, COMMITS = "faults/test_named_points.py::", "integration/test_cursors_and_commits.py::"
 WORKER_DIES = POINTS + "test_a_worker_that_dies_at_any_point_has_counted_each_event_once"

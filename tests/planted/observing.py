@@ -179,7 +179,7 @@ PLANTS: list[Plant] = [
     plant(
         "a page's lines go under the correlation of another event",
         LINES + "test_a_refused_delivery_is_logged_under_the_correlation_of_what_led_to_it",
-        "service_layer/subscriptions.py",
+        "service_layer/delivering.py",
         "with correlated(logged.correlation_id):\n                        handle(logged, written)\n",
         "handle(logged, written)\n",
     ),

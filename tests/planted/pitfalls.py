@@ -174,7 +174,7 @@ PLANTS: list[Plant] = [
         "14 a fresh stack has no tables",
         SHAPE + "test_14_a_fresh_stack_has_no_tables",
         "bootstrap.py",
-        "    engine = _engine(settings)\n    migrate_database(engine, partitions)\n",
+        "    engine = _engine(settings)\n    migrate_database(engine, settings.log_partitions)\n",
         "    engine = _engine(settings)\n",
     ),
 ]

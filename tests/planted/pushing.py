@@ -2,7 +2,7 @@
 
 from tests.planted import Plant, plant
 
-PUSHING, LINES = "service_layer/pushing.py", "service_layer/subscriptions.py"
+PUSHING, LINES = "service_layer/pushing.py", "service_layer/delivering.py"
 WEBHOOKS, GUARDED, ADDRESSES, BATCHES = (
     f"adapters/{name}.py" for name in ("webhooks", "guarded", "addresses", "batches")
 )

@@ -2,7 +2,7 @@
 
 from tests.planted import Plant, plant
 
-LANES, MEMORY = "service_layer/subscriptions.py", "adapters/memory_subscriptions.py"
+LANES, MEMORY = "service_layer/delivering.py", "adapters/memory_subscriptions.py"
 SQL, HANDLING = "adapters/sql/subscriptions.py", "entrypoints/handling.py"
 LINE_TESTS, STORE_TESTS = "unit/test_subscriptions.py::", "contracts/test_subscription_stores.py::"
 REACTIONS = "integration/test_reactions.py::"
@@ -53,7 +53,7 @@ PLANTS: list[Plant] = [
     plant(
         "a discard said meanwhile is overwritten",
         STORE_TESTS + "test_a_discard_said_while_the_owner_works_is_not_lost",
-        LANES,
+        "service_layer/subscriptions.py",
         "    return current\n",
         "    return lane\n",
     ),

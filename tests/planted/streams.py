@@ -4,7 +4,7 @@ from tests.planted import Plant, plant
 
 BROKERS = "adapters/brokers/"
 RECEIVER, STREAMS, PUBSUB = (f"{BROKERS}redis_{name}.py" for name in ("streams_receiver", "streams", "pubsub"))
-CONSUMER, LINES = "entrypoints/consumer.py", "service_layer/subscriptions.py"
+CONSUMER, LINES = "entrypoints/consumer.py", "service_layer/delivering.py"
 AT_REDIS = "integration/test_redis_streams.py::"
 CONTRACT = "contracts/test_broker_redis_streams.py::TestRedisStreams::"
 CONSUMING, DELIVERING = "unit/test_consumer.py::", "unit/test_subscriptions.py::"

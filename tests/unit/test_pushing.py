@@ -7,9 +7,10 @@ import pytest
 from allocation.adapters.memory import MemoryStore
 from allocation.adapters.memory_subscriptions import MemorySubscriptionStore
 from allocation.domain.commands import Allocate, CreateBatch
+from allocation.service_layer.delivering import Destination, one_by_one
 from allocation.service_layer.errors import Busy, Gone, Rejected, RejectedForGood, Unavailable
 from allocation.service_layer.pushing import KEPT_SECONDS, LEASE_SECONDS, Sink, event_grid_schedule, outcome_of
-from allocation.service_layer.subscriptions import Backoff, Destination, Subscription, one_by_one
+from allocation.service_layer.subscriptions import Backoff, Subscription
 from allocation.service_layer.worker import Worker
 from tests.fakes import CountingIds, SetClock
 from tests.unit.test_subscriptions import CHAIR, Shop, chairs, tables

@@ -8,22 +8,13 @@ from allocation.adapters.memory import MemoryStore, MemoryUnitOfWork
 from allocation.adapters.memory_subscriptions import MemorySubscriptionStore
 from allocation.domain.commands import Allocate, Command, CreateBatch
 from allocation.domain.events import Allocated
+from allocation.service_layer.delivering import LONGEST_ABSENCE_SECONDS, Destination, Line, all_together, one_by_one
 from allocation.service_layer.envelope import EventEnvelope
 from allocation.service_layer.errors import LeaseLost, Rejected, Unavailable
 from allocation.service_layer.handlers import COMMAND_HANDLERS
 from allocation.service_layer.messagebus import MessageBus
 from allocation.service_layer.read_models import Movements, ReadModels
-from allocation.service_layer.subscriptions import (
-    LONGEST_ABSENCE_SECONDS,
-    Backoff,
-    Destination,
-    Discarded,
-    Lease,
-    Line,
-    Subscription,
-    all_together,
-    one_by_one,
-)
+from allocation.service_layer.subscriptions import Backoff, Discarded, Lease, Subscription
 from tests.fakes import NOON, CountingIds, SetClock
 
 CHAIR, TABLE = "RED-CHAIR", "SMALL-TABLE"

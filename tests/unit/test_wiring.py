@@ -2,7 +2,6 @@
 
 import pytest
 
-from allocation.bootstrap import inject
 from allocation.domain.commands import (
     Allocate,
     ChangeBatch,
@@ -25,6 +24,7 @@ from allocation.domain.errors import (
     UnknownOrderLine,
 )
 from allocation.service_layer.handlers import COMMAND_HANDLERS
+from allocation.service_layer.injection import inject
 from allocation.service_layer.needs import Needs, needs_of
 
 # Wiring

@@ -12,10 +12,11 @@ from datetime import timedelta
 from threading import Event as Flag
 from threading import Thread
 
+from allocation.service_layer.delivering import Destination, Line
 from allocation.service_layer.envelope import Clock
 from allocation.service_layer.errors import LeaseLost, Unavailable
 from allocation.service_layer.sharing import FairShare
-from allocation.service_layer.subscriptions import Backoff, Destination, Lease, Line, Subscription, SubscriptionStore
+from allocation.service_layer.subscriptions import Backoff, Lease, Subscription, SubscriptionStore
 
 SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.005, 0.5
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from allocation.adapters.memory import MemoryStore, MemoryUnitOfWork
-from allocation.bootstrap import inject
 from allocation.domain.commands import Allocate, Command, CreateBatch
 from allocation.domain.model import Product
 from allocation.service_layer.answers import Answer
 from allocation.service_layer.envelope import Clock, CommandEnvelope, Ids, LogPosition
+from allocation.service_layer.injection import inject
 from allocation.service_layer.messagebus import MessageBus
 from allocation.views import Views
 

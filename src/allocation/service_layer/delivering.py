@@ -1,0 +1,268 @@
+"""One round of a subscription: read the log, deliver what is wanted, settle.
+
+What a destination refuses leaves the line: its key gets a lane, and the cursor goes on with the other keys. What a
+destination that is away was to get stays where it is, and uses up nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from allocation.service_layer.envelope import Clock, EventEnvelope, LogPosition
+from allocation.service_layer.errors import Busy, RejectedForGood, Unavailable
+from allocation.service_layer.observing import correlated
+from allocation.service_layer.read_models import ReadModels
+from allocation.service_layer.subscriptions import (
+    Backoff,
+    Deliver,
+    Lane,
+    Lease,
+    Outcomes,
+    Settlement,
+    Subscription,
+    SubscriptionStore,
+)
+
+_log = logging.getLogger(__name__)
+
+LONGEST_ABSENCE_SECONDS = 15.0
+
+
+class Destination:
+    """Where a subscription delivers, in whichever partition: left alone for a while after it was away, but never for
+    longer than `longest_seconds`, so that it is soon noticed to be back."""
+
+    def __init__(self, clock: Clock, backoff: Backoff, longest_seconds: float = LONGEST_ABSENCE_SECONDS) -> None:
+        self._clock, self._backoff, self._longest_seconds = clock, backoff, longest_seconds
+        self._failures = 0
+        self._away_until: datetime | None = None
+
+    @classmethod
+    def of(cls, subscription: Subscription, clock: Clock, usual: Backoff) -> Destination:
+        """That of a subscription. A schedule of its own is kept to, however long its pauses are."""
+        if subscription.backoff is None:
+            return cls(clock, usual)
+        return cls(clock, subscription.backoff, float("inf"))
+
+    def is_away(self) -> bool:
+        """Whether it was away a moment ago; it is left alone until it may be back."""
+        return self._away_until is not None and self._clock.now() < self._away_until
+
+    def was_away(self, failure: Exception | None = None) -> None:
+        """It could not be reached. One that says when to come again (`Busy`) is left alone for just so long."""
+        if isinstance(failure, Busy):
+            self._pause(failure.retry_after_seconds)
+            return
+        self._failures += 1
+        self._pause(min(self._backoff.seconds(self._failures), self._longest_seconds))
+
+    def was_there(self) -> None:
+        self._failures = 0
+
+    def _pause(self, seconds: float) -> None:
+        self._away_until = self._clock.now() + timedelta(seconds=seconds)
+
+
+class Line:
+    """One subscription on one partition: reads, delivers, settles. Used by one thread, the holder of the lease.
+
+    `destination` is shared by the lines of a subscription.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        store: SubscriptionStore,
+        clock: Clock,
+        backoff: Backoff,
+        lease_seconds: float = 15.0,
+        destination: Destination | None = None,
+    ) -> None:
+        self._subscription, self._store, self._clock = subscription, store, clock
+        self._destination = destination or Destination.of(subscription, clock, backoff)
+        self._backoff, self._page = subscription.backoff or backoff, subscription.page
+        self._lease_seconds = max(lease_seconds, subscription.lease_seconds)
+        self._without_lanes: int | None = None  # the epoch in which there are none: only the lease's owner opens them
+        self._unsettled_since: datetime | None = None
+        self.is_behind = False
+        """Whether the last page was full: there is more to read."""
+
+    def round(self, lease: Lease) -> tuple[Lease, bool]:
+        """Deliver what is there, up to a page, and what is due of the lanes. Answers whether anything moved.
+
+        Raises `LeaseLost`; then what was delivered may be delivered again by the new owner.
+        """
+        if self._destination.is_away():
+            return lease, False
+        now = self._clock.now()
+        lanes = self._lanes(lease)
+        settlement = Settlement(lease.seq, lanes)
+        self._go_on(lease, lanes, settlement)
+        for lane in lanes.values():
+            if self._destination.is_away() or self._clock.now() - now > timedelta(seconds=self._lease_seconds / 2):
+                break  # the other lanes are due in the next round as well, and this one must not outlast the lease
+            if lane.due_at is not None and lane.due_at <= now:
+                self._drain(lane, settlement)
+        moved = settlement != Settlement(lease.seq, lanes)
+        if not moved and not self._destination.is_away():
+            self._be_idle(lease)
+        if self._may_wait(settlement, moved, now):
+            return replace(lease, seq=settlement.seq), moved
+        return self._settle(lease, settlement), moved
+
+    def finish(self, lease: Lease) -> Lease:
+        """Settle what was delivered and is not settled yet. Raises `LeaseLost`, `Unavailable`."""
+        return lease if self._unsettled_since is None else self._settle(lease, Settlement(lease.seq))
+
+    def _lanes(self, lease: Lease) -> dict[str, Lane]:
+        if self._without_lanes == lease.epoch:
+            return {}
+        found = {lane.key: lane for lane in self._store.lanes(lease.subscription, lease.partition)}
+        self._without_lanes = None if found else lease.epoch
+        return found
+
+    def _may_wait(self, settlement: Settlement, moved: bool, now: datetime) -> bool:
+        """Whether there is nothing to write but the cursor, and that not yet."""
+        if settlement != Settlement(settlement.seq, settlement.seen):
+            return False
+        if self._unsettled_since is None:
+            if moved:
+                self._unsettled_since = now
+            return not moved or self._subscription.settle_seconds > 0
+        return (now - self._unsettled_since).total_seconds() < self._subscription.settle_seconds
+
+    def _settle(self, lease: Lease, settlement: Settlement) -> Lease:
+        settled = self._store.settle(lease, settlement, self._lease_seconds)
+        self._unsettled_since = None
+        if settlement.lanes:
+            self._without_lanes = None
+        return settled
+
+    def _be_idle(self, lease: Lease) -> None:
+        if self._subscription.idle is not None:
+            try:
+                self._subscription.idle(LogPosition(lease.partition, lease.seq))
+            except Unavailable as away:
+                self._destination.was_away(away)
+            else:
+                self._destination.was_there()
+
+    def _go_on(self, lease: Lease, lanes: Mapping[str, Lane], settlement: Settlement) -> None:
+        events = self._store.read(lease.partition, lease.seq, self._page)
+        self.is_behind = len(events) == self._page
+        wanted = [e for e in events if e.key not in lanes and type(e.event) in self._subscription.wants]
+        refused = self._hand_over(wanted, settlement)
+        for logged in events:
+            failure = refused.get(logged.id)
+            if isinstance(failure, Unavailable):
+                return
+            if failure is not None and logged.key not in settlement.lanes:
+                lane = Lane(lease.subscription, logged.key, lease.partition, logged.position.seq, 0, None, "")
+                settlement.lanes[logged.key] = self._failed(lane, failure)
+            settlement.seq = logged.position.seq
+
+    def _drain(self, lane: Lane, settlement: Settlement) -> None:
+        """Deliver a lane's events up to the cursor, in order; it closes when it has caught up."""
+        events = self._store.read_key(lane, settlement.seq, self._page)
+        caught_up = len(events) < self._page
+        if lane.discard is not None and events:
+            skipped = events.pop(0)
+            settlement.discarded.append((lane, skipped.position.seq, *lane.discard))
+            lane = _moved(lane, skipped.position.seq + 1)
+        wanted = [e for e in events if type(e.event) in self._subscription.wants]
+        refused = self._hand_over(wanted, settlement)
+        for logged in wanted:
+            failure = refused.get(logged.id)
+            if failure is None:
+                lane = _moved(lane, logged.position.seq + 1)
+                continue
+            if not isinstance(failure, Unavailable):
+                lane = self._failed(lane, failure)
+            settlement.lanes[lane.key] = lane
+            return
+        if caught_up:
+            settlement.closed.add(lane.key)
+        else:
+            settlement.lanes[lane.key] = _moved(lane, events[-1].position.seq + 1)
+
+    def _hand_over(self, events: Sequence[EventEnvelope], settlement: Settlement) -> dict[str, Exception]:
+        """What was not delivered, by event id."""
+        if not events:
+            return {}
+        outcomes = zip(events, self._subscription.deliver(events, settlement.read_models), strict=True)
+        refused = {logged.id: failure for logged, failure in outcomes if failure is not None}
+        away = next((failure for failure in refused.values() if isinstance(failure, Unavailable)), None)
+        if away is not None:
+            self._destination.was_away(away)
+        else:
+            self._destination.was_there()
+        return refused
+
+    def _failed(self, lane: Lane, failure: Exception) -> Lane:
+        attempts = lane.attempts + 1
+        due = self._clock.now() + timedelta(seconds=self._backoff.seconds(attempts))
+        reason = f"{type(failure).__name__}: {failure}"[:1000]
+        parked = isinstance(failure, RejectedForGood) or self._backoff.gives_up(attempts)
+        return Lane(
+            lane.subscription, lane.key, lane.partition, lane.next_seq, attempts, None if parked else due, reason
+        )
+
+
+def _moved(lane: Lane, next_seq: int) -> Lane:
+    """The lane behind an event that is done with: its attempts start anew."""
+    return Lane(lane.subscription, lane.key, lane.partition, next_seq, 0, lane.due_at, lane.reason)
+
+
+def one_by_one(handle: Callable[[EventEnvelope, ReadModels], None]) -> Deliver:
+    """Deliver to a plain function, which raises `Unavailable` or anything else where it cannot do its work."""
+
+    def deliver(events: Sequence[EventEnvelope], read_models: ReadModels) -> Outcomes:
+        outcomes: list[Exception | None] = []
+        refused: dict[str, Exception] = {}
+        for logged in events:
+            failure = refused.get(logged.key)
+            if failure is None:
+                written = ReadModels()
+                try:
+                    with correlated(logged.correlation_id):
+                        handle(logged, written)
+                    read_models.take(written)
+                except Unavailable as away:
+                    return outcomes + [away] * (len(events) - len(outcomes))
+                except Exception as refusal:  # noqa: BLE001  # parked in the key's lane, where it is seen
+                    failure = refused[logged.key] = refusal
+                    with correlated(logged.correlation_id):
+                        _log.warning("event %s of %s is refused: %s", logged.id, logged.key, refusal)
+            outcomes.append(failure)
+        return outcomes
+
+    return deliver
+
+
+def all_together(handle: Callable[[Sequence[EventEnvelope], ReadModels], Outcomes | None]) -> Deliver:
+    """Deliver to a function of a page, which answers what became of each event, or None: all went well.
+
+    If it raises `Unavailable` none was delivered. For anything else that it raises the events are handed over one by
+    one, so that only those which cannot be handled are refused.
+    """
+
+    def one(logged: EventEnvelope, read_models: ReadModels) -> None:
+        for failure in handle([logged], read_models) or ():
+            if failure is not None:
+                raise failure
+
+    def deliver(events: Sequence[EventEnvelope], read_models: ReadModels) -> Outcomes:
+        written = ReadModels()
+        try:
+            outcomes = handle(events, written) or [None] * len(events)
+        except Unavailable as away:
+            return [away] * len(events)
+        except Exception:  # noqa: BLE001  # who is to blame shows when each is tried alone, and is parked with the reason
+            return one_by_one(one)(events, read_models)
+        read_models.take(written)
+        return outcomes
+
+    return deliver

@@ -1,0 +1,82 @@
+"""Handlers are plain functions, and get what they name among their parameters: the book's dependency injection."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from allocation.domain.events import Event
+from allocation.service_layer.broker import Publisher
+from allocation.service_layer.delivering import all_together, one_by_one
+from allocation.service_layer.handlers import EVENT_HANDLERS, WHEN_IDLE
+from allocation.service_layer.messagebus import Handler
+from allocation.service_layer.read_models import ReadModels
+from allocation.service_layer.subscriptions import USUAL_PAGE, Deliver, Subscription
+
+PAUSES_SECONDS = {"project_stock_levels": 0.05, "publish_stock_levels": 0.05, "count_movements": 0.25}
+"""How long those who tell only the last word on a sku, or sum up, let events gather."""
+
+PAGE, SETTLE_SECONDS = 1_000, 0.1
+"""How much those take at once who take a page in one go. How far a cursor may lag behind a broker or a cache: they know
+what they were given. Mail does not, and a projection's effect is written with its cursor."""
+
+
+def inject(handlers: Mapping[type, Callable[..., Any]], dependencies: Mapping[str, Any]) -> dict[type, Handler]:
+    """Give each handler the dependencies it names among its parameters (the unit of work comes with the message)."""
+    return {message: bound(handler, dependencies, 2) for message, handler in handlers.items()}
+
+
+def dependencies_of(handler: Callable[..., Any], given: int) -> list[str]:
+    """The names of a handler's parameters, but for the first that come with each message."""
+    return list(inspect.signature(handler).parameters)[given:]
+
+
+def bound(handler: Callable[..., Any], dependencies: Mapping[str, Any], given: int) -> Callable[..., Any]:
+    chosen = {name: dependencies[name] for name in dependencies_of(handler, given)}
+    return partial(handler, **chosen) if chosen else handler
+
+
+def reactions(there: Mapping[str, Any], publishers: Mapping[str, Publisher]) -> Iterator[Subscription]:
+    """A subscription for each event handler whose dependencies are there; for one that publishes, one a publisher."""
+    wants: dict[Callable[..., Any], set[type[Event]]] = {}
+    for event, named in EVENT_HANDLERS.items():
+        for handler in named:
+            wants.setdefault(handler, set()).add(event)
+    for handler, wanted in wants.items():
+        needed = dependencies_of(handler, 1)
+        destinations: Mapping[str, Mapping[str, Any]] = {handler.__name__: {}}
+        if "publisher" in needed:
+            destinations = {f"{handler.__name__}:{name}": {"publisher": p} for name, p in publishers.items()}
+        for name, destination in destinations.items():
+            chosen = {**there, "read_models": None, **destination}
+            if set(needed) <= chosen.keys():
+                idle = WHEN_IDLE.get(handler)
+                yield Subscription(
+                    name,
+                    frozenset(wanted),
+                    _delivering(handler, chosen),
+                    from_the_beginning="read_models" in needed,
+                    pause_seconds=PAUSES_SECONDS.get(handler.__name__, 0.0),
+                    idle=None if idle is None else bound(idle, chosen, 1),
+                    page=PAGE if _takes_pages(handler) else USUAL_PAGE,
+                    settle_seconds=0.0 if {"read_models", "notifications"} & set(needed) else SETTLE_SECONDS,
+                )
+
+
+def _delivering(handler: Callable[..., Any], dependencies: Mapping[str, Any]) -> Deliver:
+    """The handler with its dependencies, but for the events and the read models that come with each round."""
+    _, *named = inspect.signature(handler).parameters
+    chosen = {name: dependencies[name] for name in named if name != "read_models"}
+    projects = "read_models" in named
+
+    def handle(events: Any, read_models: ReadModels) -> Any:
+        return handler(events, **chosen, **({"read_models": read_models} if projects else {}))
+
+    return all_together(handle) if _takes_pages(handler) else one_by_one(handle)
+
+
+def _takes_pages(handler: Callable[..., Any]) -> bool:
+    """Whether a reaction names its first parameter `page`; else it takes one event at a time."""
+    return next(iter(inspect.signature(handler).parameters)) == "page"
