@@ -19,7 +19,7 @@ from typing import Protocol
 from azure.servicebus import ServiceBusReceivedMessage, ServiceBusReceiver
 from azure.servicebus.exceptions import OperationTimeoutError
 
-from allocation.adapters.brokers.service_bus.failures import LOST, log, translated
+from allocation.adapters.brokers.service_bus.failures import LOST, condition_of, log, translated
 from allocation.service_layer.broker import Delivery
 from allocation.service_layer.errors import Unavailable
 
@@ -28,6 +28,7 @@ READ_AHEAD = 100
 comes between two calls, and Service Bus puts what is given back behind what came later (Azure/azure-sdk-for-net#35846).
 """
 
+NO_SESSION = "com.microsoft:timeout"
 FIRST_SECONDS, NEXT_SECONDS, NO_SECONDS = 5.0, 0.2, 0.001
 TURN_SECONDS = 30.0
 LOOK_SECONDS = 0.5
@@ -130,8 +131,11 @@ class Seat(Thread):
     def _attempt(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except OperationTimeoutError:  # there was no session, and Service Bus said so
-            self._answered()
+        except OperationTimeoutError as late:
+            if condition_of(late) == NO_SESSION:
+                self._answered()
+            else:
+                self._failed(late)
         except LOST as lost:
             log.info("%s: a session was lost, its messages come again: %s", self._entity, lost)
         except Exception as failure:  # noqa: BLE001  # the SDK raises all kinds while its connection breaks
