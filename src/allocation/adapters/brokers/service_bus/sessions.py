@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Condition, Lock, Thread
@@ -73,8 +72,9 @@ class Session:
         return any(kept.due is None for kept in self.kept.values())
 
 
-def clear(seats: Sequence[Seat]) -> None:
-    """Have seats end whose hall closes; what they have in hand goes back to Service Bus.
+def clear(seats: Sequence[Seat], seconds: float) -> bool:
+    """Have seats end whose hall closes; what they have in hand goes back to Service Bus. False: some are stuck, and are
+    left to themselves.
 
     To the SDK it is an unexpected error, with a trace in the log, when somebody closes what is being opened.
     """
@@ -86,10 +86,13 @@ def clear(seats: Sequence[Seat]) -> None:
     sdk_log = logging.getLogger("azure.servicebus._base_handler")
     sdk_log.addFilter(is_news)
     try:
-        with ThreadPoolExecutor(len(seats)) as threads:
-            list(threads.map(Seat.hurry, seats))
-        for seat in seats:
-            seat.join()
+        until = monotonic() + seconds
+        hurrying = [Thread(target=seat.hurry, daemon=True) for seat in seats]
+        for thread in hurrying:
+            thread.start()
+        for thread in (*hurrying, *seats):
+            thread.join(max(0.0, until - monotonic()))
+        return not any(seat.is_alive() for seat in seats)
     finally:
         sdk_log.removeFilter(is_news)
 
@@ -118,6 +121,12 @@ class Seat(Thread):
         self._hall, self._entity = hall, entity
         self._failures = 0
         self.receiver: ServiceBusReceiver | None = None
+        self._opening_since: float | None = None
+
+    def is_stuck(self, seconds: float) -> bool:
+        """Whether opening takes that long: the SDK waits for ever if somebody takes connections and says nothing."""
+        since = self._opening_since
+        return since is not None and monotonic() - since > seconds
 
     def run(self) -> None:
         while not self._hall.is_closing:
@@ -145,10 +154,13 @@ class Seat(Thread):
         self.receiver = self._hall.next_session()
         try:
             if not self._hall.is_closing:
+                self._opening_since = monotonic()
                 self.receiver.__enter__()
+                self._opening_since = None
                 self._answered()
                 self._serve(self.receiver)
         finally:
+            self._opening_since = None
             self._let_go(self.receiver)
 
     def _serve(self, receiver: ServiceBusReceiver) -> None:
