@@ -260,6 +260,12 @@ class BrokerContract(Declares):
         assert drain(receiver, 2) == [f"{CHAIR}-1", f"{CHAIR}-2"]
         assert monotonic() - started >= 1.0
 
+    @needs("filtered")
+    def test_what_nobody_wants_is_left_out_by_the_broker(self, rig: Rig) -> None:
+        heard = rig.subscriber("number >= 2 AND sys.SessionId LIKE 'RED-%'")
+        rig.publisher().publish(FACTS, [command(key, n) for n in range(4) for key in (CHAIR, TABLE)])
+        assert heard(2) == [f"{CHAIR}-2", f"{CHAIR}-3"]
+
     @needs("deduplicated")
     def test_a_version_that_a_key_has_passed_is_not_delivered_again(self, rig: Rig) -> None:
         receiver, publisher, zombie = rig.receiver(), rig.publisher(), rig.publisher()

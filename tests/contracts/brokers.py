@@ -54,6 +54,11 @@ class Rig:
         """Let it die with its deliveries in hand. Only where the broker acknowledges, and is no memory of ours."""
         raise NotImplementedError
 
+    def subscriber(self, wanted: str) -> Callable[[int], list[str]]:
+        """Somebody who wants only those facts that a filter lets through. Called with a count, it waits for so many and
+        gives the ids of what came. Only where the broker filters."""
+        raise NotImplementedError
+
     def stop(self) -> None:
         """Kill the server. Only of those that have one (`BrokerContract.has_a_server`)."""
         raise NotImplementedError

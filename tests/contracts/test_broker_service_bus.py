@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from azure.servicebus import ServiceBusClient
 
-from allocation.adapters.brokers import registry
+from allocation.adapters.brokers import registry, service_bus
 from allocation.adapters.brokers.service_bus import CAPABILITIES
 from allocation.adapters.brokers.service_bus.receiver import ServiceBusReceiver
-from allocation.service_layer.broker import Message, Publisher, Receiver
+from allocation.bootstrap import rule_parser
+from allocation.service_layer.broker import FACTS, Message, Publisher, Receiver
+from allocation.service_layer.provisioning import WantedRule, WantedSubscription
+from allocation.service_layer.rules.rule import Rule
 from tests.contracts.broker_contract import BrokerContract
-from tests.contracts.brokers import Rig, command
+from tests.contracts.brokers import LONG_SECONDS, SHORT_SECONDS, Rig, command
 from tests.servers.service_bus import PrivateServiceBus
 from tests.servers.service_bus.making import make_ours
 
@@ -45,6 +49,22 @@ class ServiceBusRig(Rig):
         assert isinstance(receiver, ServiceBusReceiver)
         assert receiver._renewer is not None
         receiver._renewer.close()
+
+    def subscriber(self, wanted: str) -> Callable[[int], list[str]]:
+        """The peer evaluates the filter with our own code: that it lets the right ones through is no evidence."""
+        rule = WantedRule(Rule("wanted", rule_parser().filter(wanted)))
+        url = f"servicebus://?admin_port={self._server.admin_port}"
+        provisioner = service_bus.provisioner(url, self.namespace, self._server.connection_string)
+        list(provisioner.provision([WantedSubscription(FACTS, "some", [rule], by_sku=False)]))
+
+        def heard(count: int) -> list[str]:
+            client = ServiceBusClient.from_connection_string(self._server.connection_string)
+            with client, client.get_subscription_receiver(f"{self.namespace}.{FACTS}", "some") as receiver:
+                found = receiver.receive_messages(count, LONG_SECONDS)
+                found += receiver.receive_messages(10, SHORT_SECONDS)
+                return [str(message.message_id) for message in found]
+
+        return heard
 
     def stop(self) -> None:
         self._server.kill()

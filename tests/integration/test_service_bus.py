@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from azure.servicebus import ServiceBusMessage
@@ -11,7 +12,8 @@ from azure.servicebus import ServiceBusMessage
 from allocation.adapters.cloudevents import STRUCTURED, structured
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.service_layer.broker import COMMANDS, FACTS, Message
-from tests.contracts.brokers import command, event_in, gather
+from allocation.service_layer.errors import Rejected
+from tests.contracts.brokers import command, drain, event_in, gather
 from tests.fakes import NOON
 from tests.integration.service_bus_tools import Bus, serving, shop
 from tests.servers.service_bus import PrivateServiceBus
@@ -63,6 +65,14 @@ def test_an_event_that_is_published_again_within_the_window_is_told_once(bus: Bu
     assert list(first.publish(FACTS, [command(CHAIR, 1), command(CHAIR, 2)])) == [None, None]
     assert list(second.publish(FACTS, [command(CHAIR, 1), command(CHAIR, 2), command(CHAIR, 3)])) == [None] * 3
     assert [told.id for told in bus.told(FACTS, 3)] == [f"{CHAIR}-{n}" for n in (1, 2, 3)]
+
+
+def test_of_a_batch_that_service_bus_will_not_have_only_the_one_to_blame_is_rejected(bus: Bus) -> None:
+    nobody = replace(command("", 1), id="nobody")  # a session needs a name
+    said = [command(CHAIR, 1), nobody, command(CHAIR, 2), command("", 2), command(TABLE, 1)]
+    outcomes = bus.publisher().publish(COMMANDS, said)
+    assert [type(outcome) for outcome in outcomes] == [type(None), Rejected, type(None), Rejected, type(None)]
+    assert sorted(drain(bus.receiver(), 3)) == [f"{CHAIR}-1", f"{CHAIR}-2", f"{TABLE}-1"]
 
 
 def test_what_others_send_is_received_in_whatever_form(bus: Bus) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from threading import Event as Flag
 
 import msgspec
@@ -273,6 +276,23 @@ def test_a_peer_that_is_killed_under_load_loses_nothing_and_doubles_nothing(bus:
     for fact in facts:
         told.setdefault(fact.key, []).append(fact.version)
     assert told == in_the_log
+
+
+def test_one_that_takes_connections_and_says_nothing_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[ServiceBusReceiver.__module__], "WAIT_FOR_A_SESSION_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        connection = (
+            f"Endpoint=sb://127.0.0.1:{silent.getsockname()[1]};SharedAccessKeyName=a;SharedAccessKey=b;"
+            "UseDevelopmentEmulator=true;"
+        )
+        url = "servicebus://?sessions=1&patience_seconds=0.5&socket_seconds=0.05"
+        publisher = service_bus.publisher(url, "n", connection)
+        receiver = service_bus.receiver(url, "n", "o", connection)
+        with closing(publisher), closing(receiver):
+            [outcome] = publisher.publish(FACTS, [command(CHAIR, 1)])
+            assert isinstance(outcome, Unavailable)
+            with pytest.raises(Unavailable):
+                receiver.receive(1, 1.0)
 
 
 def test_entities_that_are_not_there_are_told_so(bus: Bus) -> None:

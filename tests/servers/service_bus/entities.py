@@ -207,6 +207,7 @@ class Queue:
         assert self.dead is not None
         self._changed("gone", self.name, entry.number)
         told = {"DeadLetterReason": reason, "DeadLetterErrorDescription": description}
+        entry.message.ttl = 0  # dead letters stay
         entry.message.properties = {**(entry.message.properties or {}), **told}
         self.dead.put(entry.message, now)
 

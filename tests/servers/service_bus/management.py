@@ -80,7 +80,7 @@ class Management:
         return {"expiration": milliseconds(line.until)}
 
     def _set_state(self, queue: Queue, said: dict[str, Any], _: object) -> object:
-        queue.lines[said["session-id"]].state = said["session-state"]
+        queue.lines[said["session-id"]].state = bytes(said["session-state"])
         return None
 
     def _peek(self, queue: Queue, said: dict[str, Any], _: object) -> object:

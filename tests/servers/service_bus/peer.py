@@ -211,7 +211,8 @@ class Peer(Handler):
             for message in messages if refusal is None else ():
                 self._store.enqueue(address, message)
         if refusal is not None:
-            delivery.local.condition = Condition("amqp:not-allowed", refusal)
+            # Without further information the SDK stumbles, and waits for ever.
+            delivery.local.condition = Condition("amqp:not-allowed", refusal, {symbol("entity"): address})
         delivery.update(Delivery.ACCEPTED if refusal is None else Delivery.REJECTED)
         delivery.settle()
         if answer is not None:

@@ -41,7 +41,7 @@ log = logging.getLogger("allocation.adapters.brokers.service_bus")
 
 def translated(failure: BaseException, entity: str) -> Unavailable | Rejected:
     """What `failure` means for what was asked of `entity`."""
-    if isinstance(failure, MessageSizeExceededError) or _condition(failure) in _WILL_NOT_HAVE:
+    if isinstance(failure, MessageSizeExceededError) or condition_of(failure) in _WILL_NOT_HAVE:
         return Rejected(f"Service Bus will not have it: {_words(failure)}")
     if isinstance(failure, MessagingEntityNotFoundError):
         return Unavailable(f"Service Bus has no {entity}: `allocation topology provision` makes it")
@@ -50,7 +50,8 @@ def translated(failure: BaseException, entity: str) -> Unavailable | Rejected:
     return Unavailable(f"Service Bus does not answer for {entity}: {_words(failure)}")
 
 
-def _condition(failure: BaseException) -> str:
+def condition_of(failure: BaseException) -> str:
+    """What Service Bus itself said, as AMQP names it; empty or "None" if the SDK speaks."""
     condition = getattr(failure, "_condition", None) if isinstance(failure, ServiceBusError) else None
     value = getattr(condition, "value", condition)
     return value.decode() if isinstance(value, bytes) else str(value)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from threading import Lock
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from threading import Lock, Thread
 
 from azure.servicebus import ServiceBusMessage, ServiceBusMessageBatch, ServiceBusSender
 from azure.servicebus.exceptions import MessageSizeExceededError
@@ -87,6 +88,7 @@ class Outlet:
         self._address, self._is_queue = address, is_queue(topic)
         self._entity = entity_of(namespace, topic)
         self._sender: ServiceBusSender | None = None
+        self._opening: Future[ServiceBusSender] | None = None
 
     def send(self, messages: Sequence[Message]) -> list[Exception | None]:
         """What became of each, in order. What is not known to be accepted in time is `Unavailable`."""
@@ -111,11 +113,22 @@ class Outlet:
             log.info("closing: %s", translated(failure, self._entity))
 
     def _opened(self) -> ServiceBusSender:
+        """Raises `Unavailable`. The SDK waits without end for one that takes the connection and says nothing, so it is
+        left to do that apart; a next call waits for the same."""
         if self._sender is None:
-            client = self._address.client(self._address.patience_seconds)
-            make = client.get_queue_sender if self._is_queue else client.get_topic_sender
-            self._sender = make(self._entity, socket_timeout=self._address.socket_seconds)
+            self._opening = opening = self._opening or apart(self._open)
+            try:
+                self._sender = opening.result(self._address.patience_seconds)
+            except FAILURES as failure:
+                self._opening = None if opening.done() else opening
+                raise Unavailable(str(translated(failure, self._entity))) from failure
+            self._opening = None
         return self._sender
+
+    def _open(self) -> ServiceBusSender:
+        client = self._address.client(self._address.patience_seconds)
+        make = client.get_queue_sender if self._is_queue else client.get_topic_sender
+        return make(self._entity, socket_timeout=self._address.socket_seconds).__enter__()
 
     def _batches(self, sender: ServiceBusSender, page: _Page) -> Iterator[tuple[list[int], ServiceBusMessageBatch]]:
         """As many as fit, in order; one that does not fit alone is rejected. Raises `Unavailable`."""
@@ -167,6 +180,20 @@ class Outlet:
                 return why
             raise why from failure
         return None
+
+
+def apart(step: Callable[[], ServiceBusSender]) -> Future[ServiceBusSender]:
+    """What `step` comes to, in a thread that nobody has to wait for."""
+    done: Future[ServiceBusSender] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(step())
+        except BaseException as failure:  # noqa: BLE001  # it is raised to whoever asks
+            done.set_exception(failure)
+
+    Thread(target=run, daemon=True).start()
+    return done
 
 
 def _added(batch: ServiceBusMessageBatch, message: ServiceBusMessage) -> bool:

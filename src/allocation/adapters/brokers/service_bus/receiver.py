@@ -48,7 +48,8 @@ class ServiceBusReceiver(Receiver):
     def __init__(self, address: Address, namespace: str, owner: str) -> None:
         self._address, self._owner = address, owner
         self._entity = entity_of(namespace, COMMANDS)
-        self._client = address.client(WAIT_FOR_A_SESSION_SECONDS + address.patience_seconds)
+        self._opening_seconds = WAIT_FOR_A_SESSION_SECONDS + address.patience_seconds
+        self._client = address.client(self._opening_seconds)
         self._renewer: AutoLockRenewer | None = None
         self._seats: list[Seat] = []
         self._trouble: Unavailable | None = None
@@ -63,6 +64,8 @@ class ServiceBusReceiver(Receiver):
                 self.changed.wait(min(left, self._seconds_to_the_next()))
             if not found and self._trouble is not None:
                 raise self._trouble
+            if not found and all(seat.is_stuck(self._opening_seconds) for seat in self._seats):
+                raise Unavailable(f"Service Bus takes connections for {self._entity}, and says nothing")
         return found
 
     def accept(self, deliveries: Sequence[Delivery]) -> None:
@@ -87,11 +90,11 @@ class ServiceBusReceiver(Receiver):
         with self.changed:
             self.is_closing = True
             self.changed.notify_all()
-        if self._seats:
-            clear(self._seats)
+        is_clear = not self._seats or clear(self._seats, self._address.patience_seconds)
         if self._renewer is not None:
             self._renewer.close()
-        self._client.close()
+        if is_clear:
+            self._client.close()
 
     def _open(self) -> None:
         if not self._seats:

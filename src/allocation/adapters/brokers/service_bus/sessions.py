@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Condition, Lock, Thread
@@ -19,7 +18,7 @@ from typing import Protocol
 from azure.servicebus import ServiceBusReceivedMessage, ServiceBusReceiver
 from azure.servicebus.exceptions import OperationTimeoutError
 
-from allocation.adapters.brokers.service_bus.failures import LOST, log, translated
+from allocation.adapters.brokers.service_bus.failures import LOST, condition_of, log, translated
 from allocation.service_layer.broker import Delivery
 from allocation.service_layer.errors import Unavailable
 
@@ -28,6 +27,7 @@ READ_AHEAD = 100
 comes between two calls, and Service Bus puts what is given back behind what came later (Azure/azure-sdk-for-net#35846).
 """
 
+NO_SESSION = "com.microsoft:timeout"
 FIRST_SECONDS, NEXT_SECONDS, NO_SECONDS = 5.0, 0.2, 0.001
 TURN_SECONDS = 30.0
 LOOK_SECONDS = 0.5
@@ -72,8 +72,9 @@ class Session:
         return any(kept.due is None for kept in self.kept.values())
 
 
-def clear(seats: Sequence[Seat]) -> None:
-    """Have seats end whose hall closes; what they have in hand goes back to Service Bus.
+def clear(seats: Sequence[Seat], seconds: float) -> bool:
+    """Have seats end whose hall closes; what they have in hand goes back to Service Bus. False: some are stuck, and are
+    left to themselves.
 
     To the SDK it is an unexpected error, with a trace in the log, when somebody closes what is being opened.
     """
@@ -85,10 +86,13 @@ def clear(seats: Sequence[Seat]) -> None:
     sdk_log = logging.getLogger("azure.servicebus._base_handler")
     sdk_log.addFilter(is_news)
     try:
-        with ThreadPoolExecutor(len(seats)) as threads:
-            list(threads.map(Seat.hurry, seats))
-        for seat in seats:
-            seat.join()
+        until = monotonic() + seconds
+        hurrying = [Thread(target=seat.hurry, daemon=True) for seat in seats]
+        for thread in hurrying:
+            thread.start()
+        for thread in (*hurrying, *seats):
+            thread.join(max(0.0, until - monotonic()))
+        return not any(seat.is_alive() for seat in seats)
     finally:
         sdk_log.removeFilter(is_news)
 
@@ -117,6 +121,12 @@ class Seat(Thread):
         self._hall, self._entity = hall, entity
         self._failures = 0
         self.receiver: ServiceBusReceiver | None = None
+        self._opening_since: float | None = None
+
+    def is_stuck(self, seconds: float) -> bool:
+        """Whether opening takes that long: the SDK waits for ever if somebody takes connections and says nothing."""
+        since = self._opening_since
+        return since is not None and monotonic() - since > seconds
 
     def run(self) -> None:
         while not self._hall.is_closing:
@@ -130,8 +140,11 @@ class Seat(Thread):
     def _attempt(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except OperationTimeoutError:  # there was no session, and Service Bus said so
-            self._answered()
+        except OperationTimeoutError as late:
+            if condition_of(late) == NO_SESSION:
+                self._answered()
+            else:
+                self._failed(late)
         except LOST as lost:
             log.info("%s: a session was lost, its messages come again: %s", self._entity, lost)
         except Exception as failure:  # noqa: BLE001  # the SDK raises all kinds while its connection breaks
@@ -141,10 +154,13 @@ class Seat(Thread):
         self.receiver = self._hall.next_session()
         try:
             if not self._hall.is_closing:
+                self._opening_since = monotonic()
                 self.receiver.__enter__()
+                self._opening_since = None
                 self._answered()
                 self._serve(self.receiver)
         finally:
+            self._opening_since = None
             self._let_go(self.receiver)
 
     def _serve(self, receiver: ServiceBusReceiver) -> None:
