@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -73,3 +74,17 @@ def ended_under_load(service: Service, crowd: Crowd, rng: random.Random) -> tupl
     time.sleep(rng.uniform(0, 0.05))  # an answer must not tell when
     code, asked_at = service.terminate()
     return code, asked_at, time.monotonic() - asked_at
+
+
+@pytest.mark.slow
+def test_who_waits_for_events_does_not_hold_up_the_end(sqlite_url: str) -> None:
+    """It is answered at once, with nothing."""
+    with Service(sqlite_url) as service, ThreadPoolExecutor(1) as threads:
+        assert service.ask("PUT", "/v1/subscriptions/all", {"delivery": "pull"})[0] == 201
+        waiting = threads.submit(service.ask, "POST", "/v1/subscriptions/all:receive", {"wait_seconds": 20})
+        for _ in range(20):  # behind one of these it has been heard
+            assert service.ask("GET", "/health/live")[0] == 200
+        assert not waiting.done()
+        code, begin = service.terminate()
+        assert (code, waiting.result()) == (0, (200, {"deliveries": []}))
+        assert time.monotonic() - begin < 10

@@ -220,4 +220,11 @@ PLANTS: list[Plant] = [
         "        new = [self._run_of(s) for s in wanted.values() if s.name not in busy]\n",
         "        new = [self._run_of(s) for s in wanted.values()]\n",
     ),
+    plant(
+        "who waits holds up the end of the process",
+        "unit/test_waiting_pullers.py::test_who_waits_is_answered_when_the_process_leaves",
+        PULLING,
+        " or left_seconds <= 0 or self._leaving.is_set():",
+        " or left_seconds <= 0:",
+    ),
 ]

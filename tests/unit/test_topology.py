@@ -50,3 +50,21 @@ def test_a_page_of_documentation_gets_a_flowchart(command: CliRunner) -> None:
     assert first == "flowchart LR"
     assert '  in3["kafka<br/>shop: commands"] --> bus' in lines
     assert any('"OutOfStock" --> ' in line and line.endswith('["mail to buyers@made.com"]') for line in lines)
+
+
+def test_what_users_have_defined_is_told_without_what_stands_behind_a_host(tmp_path: Path) -> None:
+    command = CliRunner(env={**SETTINGS, "ALLOCATION_DATABASE_URL": f"sqlite:///{tmp_path}/allocation.db"})
+    defined = {
+        "large": {"delivery": "pull", "rules": [{"name": "a", "filter": "qty > 5"}, {"name": "b", "filter": "1=0"}]},
+        "shop": {"delivery": "push", "sink": {"url": "https://shop.example.com/a-secret"}},
+        "chairs": {"delivery": "pull", "rules": [{"name": "a", "correlation": {"sku": "RED-CHAIR"}}]},
+    }
+    for name, wanted in defined.items():
+        command.invoke(main, ["subscriptions", "define", name, "-"], input=json.dumps(wanted))
+    told = command.invoke(main, ["topology", "--json"]).output
+    routes = {route["subscription"]: (route["events"], route["place"]) for route in json.loads(told)["routes"]}
+    assert routes["large"] == ("qty > 5 or 1=0", "those who pull")
+    assert routes["chairs"] == ("sku = 'RED-CHAIR'", "those who pull")
+    assert routes["shop"] == ("every event", "webhook at shop.example.com")
+    assert "a-secret" not in told
+    assert "qty #gt; 5" in command.invoke(main, ["topology", "--mermaid"]).output

@@ -62,6 +62,17 @@ def test_waiting_ends() -> None:
     assert pulling.receive("all", Asked(wait_seconds=0.02)) == [], "the place was given back"
 
 
+def test_who_waits_is_answered_when_the_process_leaves() -> None:
+    chime = Listening()
+    pulling, _ = shop(chime)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(pulling.receive, "all", Asked(wait_seconds=20))
+        assert chime.somebody_waits.wait(10)
+        pulling.leave()
+        assert waiting.result(timeout=10) == []
+    assert pulling.receive("all", Asked(wait_seconds=20)) == []
+
+
 def test_what_is_rung_between_looking_and_waiting_is_heard() -> None:
     chime = Chime()
     before = chime.count()

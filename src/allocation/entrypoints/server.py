@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
@@ -88,6 +89,7 @@ def worker_application(settings: Settings) -> Flask:
         application.worker.start()
         application.pushers.start()
         application.self_audit.start()
+    _hear_the_end(application.pulling.leave)
     Finalize(None, application.close, exitpriority=0)  # a forked process leaves out what `atexit` has
     return create_app(application)
 
@@ -112,6 +114,24 @@ def _end_with_parent() -> None:
             time.sleep(1)
 
     Thread(target=watch, name="end-with-parent", daemon=True).start()
+
+
+def _hear_the_end(leave: Callable[[], None]) -> None:
+    """Call `leave` at SIGTERM: granian, which handles it, waits for requests under way, and some of them wait for news.
+
+    The descriptor hears every signal, whoever handles it.
+    """
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+
+    def listen(_kept: socket.socket = told) -> None:
+        while number := heard.recv(1):
+            if number[0] in (signal.SIGTERM, signal.SIGINT):
+                leave()
+                return
+
+    Thread(target=listen, name="hear-the-end", daemon=True).start()
 
 
 def _free_port(settings: Settings) -> int:

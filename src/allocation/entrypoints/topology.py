@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import get_args
+from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -16,7 +17,9 @@ from allocation.entrypoints import opened
 from allocation.entrypoints.console import console, print_json, table
 from allocation.entrypoints.provisioning import provision
 from allocation.service_layer.broker import COMMANDS, FACTS, STOCK_LEVEL
+from allocation.service_layer.definitions import Definition, NamedRule
 from allocation.service_layer.handlers import EVENT_HANDLERS
+from allocation.service_layer.rules.values import literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,11 @@ class Topology:
     routes: list[Route]
 
 
-def topology_of(settings: Settings, subscriptions: list[str]) -> Topology:
-    """The topology that these settings make, with the subscriptions that a worker has under them."""
-    return Topology(list(_producers(settings)), [_route(settings, name) for name in subscriptions])
+def topology_of(settings: Settings, subscriptions: list[str], definitions: Iterable[Definition]) -> Topology:
+    """The topology that these settings make: with the subscriptions that a worker has under them, and those that users
+    have defined."""
+    routes = [_route(settings, name) for name in subscriptions]
+    return Topology(list(_producers(settings)), routes + [_defined(settings, one) for one in definitions])
 
 
 def _producers(settings: Settings) -> Iterator[Producer]:
@@ -68,8 +73,27 @@ def _route(settings: Settings, subscription: str) -> Route:
     wanted = [event.__name__ for event, handlers in EVENT_HANDLERS.items() if handler in handlers]
     events = "every event" if len(wanted) == len(get_args(Event)) else ", ".join(wanted)
     does = (inspect.getdoc(handler) or name).partition("\n")[0].partition(": ")[0].rstrip(".:")
-    runs = "allocation serve" if settings.database_url.startswith(("sqlite", "memory")) else "allocation worker"
-    return Route(subscription, events, does, _place(settings, name, broker), runs)
+    return Route(subscription, events, does, _place(settings, name, broker), _deliverer(settings))
+
+
+def _defined(settings: Settings, definition: Definition) -> Route:
+    """Of an address only the host is told: what stands behind it may be a secret."""
+    events = " or ".join(_wanted(rule) for rule in definition.rules)
+    if definition.sink is None:
+        return Route(definition.name, events, "Waits to be pulled from", "those who pull", "allocation serve")
+    place = f"webhook at {urlsplit(definition.sink.url).hostname}"
+    does = "Pushes" if definition.stopped is None else f"Is stopped: {definition.stopped}"
+    return Route(definition.name, events, does, place, _deliverer(settings))
+
+
+def _wanted(rule: NamedRule) -> str:
+    if rule.filter is not None:
+        return rule.filter
+    return " and ".join(f"{name} = {literal(value)}" for name, value in rule.correlation) or "every event"
+
+
+def _deliverer(settings: Settings) -> str:
+    return "allocation serve" if settings.database_url.startswith(("sqlite", "memory")) else "allocation worker"
 
 
 def _place(settings: Settings, handler: str, broker: str) -> str:
@@ -102,7 +126,7 @@ def mermaid(topology: Topology) -> str:
 
 
 def _said(text: str) -> str:
-    return text.replace('"', "#quot;")
+    return text.replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
 
 
 @click.group(invoke_without_command=True, short_help="Who brings commands, who reads the log, and where it is told.")
@@ -121,7 +145,8 @@ def topology(ctx: click.Context, as_mermaid: bool, as_json: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     with opened.application() as application:
-        found = topology_of(application.settings, application.worker.names())
+        definitions = application.subscribers.by_name().values()
+        found = topology_of(application.settings, application.worker.names(), definitions)
     if as_json:
         print_json(msgspec.to_builtins(found))
     elif as_mermaid:

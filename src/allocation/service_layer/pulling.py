@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import count
 from threading import BoundedSemaphore, Condition
+from threading import Event as Flag
 
 from allocation.service_layer.definitions import Definition, Definitions, NotPulled, RuleBook
 from allocation.service_layer.envelope import Clock, Ids, partition_of
@@ -80,10 +81,15 @@ class Pulling:
         self._definitions, self._store, self._rules = definitions, store, rules
         self._clock, self._ids, self._timer, self._partitions = clock, ids, timer, partitions
         self._waiting, self._chime = BoundedSemaphore(most_waiting), chime or Chime()
-        self._turns = count()
+        self._turns, self._leaving = count(), Flag()
 
     def wake(self) -> None:
         """There may be something to receive. Costs next to nothing, and may be called from any thread."""
+        self._chime.ring()
+
+    def leave(self) -> None:
+        """This process is about to stop: nobody waits any more. May be called from any thread."""
+        self._leaving.set()
         self._chime.ring()
 
     def receive(self, name: str, asked: Asked) -> list[Held]:
@@ -97,7 +103,7 @@ class Pulling:
                 rung = self._chime.count()
                 held = self._look(name, asked, copies)
                 left_seconds = end - self._timer.seconds()
-                if held or left_seconds <= 0:
+                if held or left_seconds <= 0 or self._leaving.is_set():
                     return held
                 self._chime.wait(rung, min(left_seconds, LOOK_AGAIN_SECONDS))
         finally:
