@@ -54,6 +54,22 @@ def test_streams_go_by_an_index(engine: Engine) -> None:  # noqa: F811  # the fi
     assert "TEMP B-TREE" not in by_product
 
 
+def test_the_end_of_a_log_is_not_sorted_for_each_page(engine: Engine) -> None:  # noqa: F811  # the fixture
+    page = ("SKU-3", 2**62, *Cut((2**40,)).heads, 50_000)
+    past = SqlHistory(engine, 1)
+    with listening(engine) as heard:
+        assert len(list(past.facts_by_product("SKU-3", Cut((2**40,))))) == 276
+    with engine.connect() as connection:
+        for statement, _ in heard[:-1]:  # all but the last, which gives the connection back as it was
+            connection.exec_driver_sql(statement)
+        how = "EXPLAIN QUERY PLAN" if engine.dialect.name == "sqlite" else "EXPLAIN"
+        rows = connection.exec_driver_sql(f"{how} {past._facts_by_product}", page)
+        found = "\n".join(str(row[-1]) for row in rows)
+        assert "Sort" not in found
+        assert "TEMP B-TREE" not in found
+        connection.invalidate()
+
+
 def test_what_was_discarded_is_asked_by_the_key(engine: Engine) -> None:  # noqa: F811  # the fixture
     with listening(engine) as heard:
         SqlSubscriptionStore(engine, SetClock()).discarded(0, 1, 9)

@@ -16,6 +16,13 @@ TRACES, EXPLANATIONS, IMAGINED = "unit/test_trace.py::", "unit/test_explain.py::
 
 PLANTS: list[Plant] = [
     plant(
+        "the end of the log is sorted for each page",
+        PLANS + "test_the_end_of_a_log_is_not_sorted_for_each_page",
+        SQL,
+        '    connection.exec_driver_sql("SET enable_sort = off")\n',
+        '    connection.exec_driver_sql("SELECT 1")\n',
+    ),
+    plant(
         "the past has one event too many",
         LEDGER,
         SQL,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -106,7 +106,7 @@ class SqlHistory(History):
     def facts_by_product(self, after: str, cut: Cut) -> Iterator[Fact]:
         """Statement after statement, each of more events than the one before: who wants few need not read many."""
         place, page = (after, _LAST_VERSION), _PAGE
-        with translated(), self._engine.connect() as connection:
+        with translated(), self._engine.connect() as connection, by_the_index(connection):
             while True:
                 parameters = (*place, *cut.heads, page)
                 count, last = yield from self._streamed(connection, self._facts_by_product, parameters)
@@ -198,6 +198,20 @@ class SqlHistory(History):
 
     def _handled(self, query: Select[Any]) -> list[Handled]:
         return [handled_from(row) for row in self._rows(query)]
+
+
+@contextmanager
+def by_the_index(connection: Connection) -> Iterator[None]:
+    """Rows in the order of an index are read by it. For the end of a long log PostgreSQL would rather collect all that
+    is left and sort it, for each page anew."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    connection.exec_driver_sql("SET enable_sort = off")
+    try:
+        yield
+    finally:
+        connection.exec_driver_sql("RESET enable_sort")
 
 
 def _facts_from(rows: Iterable[Sequence[Any]]) -> Iterator[Fact]:
