@@ -171,6 +171,13 @@ PLANTS: list[Plant] = [
         "            raise\n",
     ),
     plant(
+        "a connection lost in a pipeline is taken for a defect",
+        "unit/test_database_errors.py::test_an_error_is_told_in_the_words_of_the_service_layer",
+        "adapters/sql/errors.py",
+        "    return isinstance(error, PostgresOperationalError) or type(error) is PostgresDatabaseError\n",
+        "    return isinstance(error, PostgresOperationalError)\n",
+    ),
+    plant(
         "a connection lost at COMMIT is told as a failure",
         "integration/test_lost_connections.py::test_a_commit_whose_reply_was_lost_is_looked_up_and_answered_as_done",
         UNIT_OF_WORK,

@@ -20,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from allocation.service_layer.errors import Conflict, ConnectionLost, Overloaded
 
 try:
+    from psycopg import DatabaseError as PostgresDatabaseError
     from psycopg import Error as PostgresError
     from psycopg import OperationalError as PostgresOperationalError
 except ModuleNotFoundError:  # the extra `postgres` is not installed: none of these can come up
@@ -27,7 +28,10 @@ except ModuleNotFoundError:  # the extra `postgres` is not installed: none of th
     class PostgresError(Exception):  # type: ignore[no-redef]  # stands in for the driver's
         sqlstate: str | None = None
 
-    class PostgresOperationalError(PostgresError):  # type: ignore[no-redef]  # stands in for the driver's
+    class PostgresDatabaseError(PostgresError):  # type: ignore[no-redef]  # stands in for the driver's
+        pass
+
+    class PostgresOperationalError(PostgresDatabaseError):  # type: ignore[no-redef]  # stands in for the driver's
         pass
 
 
@@ -43,13 +47,19 @@ def translate(error: BaseException) -> Exception | None:
         sqlstate = error.sqlstate or ""
         if sqlstate.startswith(_TRY_AGAIN):
             return Conflict(reason)
-        if sqlstate.startswith(_LOST) or (isinstance(error, PostgresOperationalError) and not sqlstate):
+        if sqlstate.startswith(_LOST) or (not sqlstate and _is_of_the_client_library(error)):
             return ConnectionLost(f"The database does not answer: {reason}")
     if isinstance(error, sqlite3.IntegrityError) or reason.startswith(_SQLITE_LOCKED):
         return Conflict(reason)
     if isinstance(error, sqlite3.OperationalError) and reason.startswith(("unable to open", "disk I/O")):
         return ConnectionLost(f"The database does not answer: {reason}")
     return None
+
+
+def _is_of_the_client_library(error: PostgresError) -> bool:
+    """What has no sqlstate no server has said: the connection is lost, or cannot be made. psycopg calls it operational,
+    and where it comes as the result of a statement, in a pipeline, nothing but `DatabaseError`."""
+    return isinstance(error, PostgresOperationalError) or type(error) is PostgresDatabaseError
 
 
 @contextmanager
