@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Event as Flag
-from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -17,9 +15,8 @@ from azure.servicebus.amqp import AmqpAnnotatedMessage
 from azure.servicebus.exceptions import OperationTimeoutError
 
 from allocation.adapters.brokers import service_bus
-from allocation.bootstrap import Application, bootstrap, receivers_of
+from allocation.bootstrap import Application, bootstrap
 from allocation.config import load_settings
-from allocation.entrypoints.consumer import serve_all
 from allocation.service_layer.broker import Publisher, Receiver
 from tests.servers.service_bus import PrivateServiceBus
 from tests.servers.service_bus.making import make_ours
@@ -129,28 +126,6 @@ def shop(database_url: str, bus: Bus, **further: object) -> Iterator[Application
         yield application
     finally:
         application.close()
-
-
-class Serving:
-    """A consumer in a thread, with a receiver of its own."""
-
-    def __init__(self, application: Application) -> None:
-        self._stopping = Flag()
-        self._thread = Thread(target=serve_all, args=(application, receivers_of(application), self._stopping))
-        self._thread.start()
-
-    def end(self) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-
-@contextmanager
-def serving(application: Application) -> Iterator[None]:
-    running = Serving(application)
-    try:
-        yield
-    finally:
-        running.end()
 
 
 def wait_for(true: Callable[[], bool], seconds: float = LONG_SECONDS) -> None:

@@ -2,22 +2,18 @@
 reallocation goes out. (The others have theirs where they are tested.)"""
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from queue import Queue
-from threading import Event as Flag
-from threading import Thread
 from typing import Any
 
 from allocation.adapters.brokers import registry
 from allocation.adapters.brokers.memory import _topics
 from allocation.adapters.brokers.redis_pubsub import BOOK_CHANNEL, connect
-from allocation.bootstrap import Application, receivers_of
+from allocation.bootstrap import Application
 from allocation.domain.commands import Allocate, CreateBatch
-from allocation.entrypoints.consumer import serve_all
 from allocation.service_layer.broker import COMMANDS, FACTS, Message
 from tests.fakes import NOON
 from tests.integration.conftest import Start
+from tests.integration.serving import serving
 from tests.integration.test_reactions import CHAIR, LONG_SECONDS, listener, wait_until  # noqa: F401  # a fixture
 
 MOVED = [
@@ -25,20 +21,6 @@ MOVED = [
     ("allocation.BatchQuantityChanged", None),
     ("allocation.Allocated", "later"),
 ]
-
-
-@contextmanager
-def serving(application: Application) -> Iterator[None]:
-    """Deliver what happens, and handle what comes in."""
-    stopping = Flag()
-    thread = Thread(target=serve_all, args=(application, receivers_of(application), stopping))
-    thread.start()
-    application.worker.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        thread.join()
 
 
 def promise_fifteen_chairs(application: Application) -> None:
@@ -51,6 +33,7 @@ def test_over_the_broker_in_memory(start: Start, sqlite_url: str) -> None:
     url, namespace = "memory:", f"t{uuid.uuid4().hex[:12]}"
     application = start(sqlite_url, publish_to=url, receive_from=url, namespace=namespace)
     [publisher] = registry.publishers(url, namespace).values()
+    application.worker.start()
     with serving(application):
         promise_fifteen_chairs(application)
         change = {"ref": "sooner", "qty": 5}
@@ -69,6 +52,7 @@ def test_over_the_channels_of_the_book(
 ) -> None:
     by_pubsub = redis_url.replace(":", "+pubsub:", 1)
     application = start(sqlite_url, redis_url=redis_url, receive_from=by_pubsub)
+    application.worker.start()
     with serving(application):
         wait_until(lambda: bool(dict(connect(redis_url).pubsub_numsub(BOOK_CHANNEL))[BOOK_CHANNEL.encode()]))
         promise_fifteen_chairs(application)

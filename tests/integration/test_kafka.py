@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event as Flag
-from threading import Thread
 from uuid import uuid4
 
 import msgspec
@@ -29,15 +28,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it exports 
 import allocation
 from allocation.adapters.brokers import kafka
 from allocation.adapters.cloudevents import structured
-from allocation.bootstrap import Application, bootstrap, receivers_of
+from allocation.bootstrap import Application, bootstrap
 from allocation.config import load_settings
 from allocation.domain.commands import Allocate, CreateBatch
-from allocation.entrypoints.consumer import serve_all
 from allocation.service_layer.broker import COMMANDS, FACTS, STOCK_LEVEL, Message, Receiver
 from allocation.service_layer.errors import Rejected, Unavailable
 from tests.contracts.brokers import command, event_in, gather, ids, nothing_comes
 from tests.fakes import NOON
 from tests.integration.kafka_tools import LONG_SECONDS, Told, everything, versions
+from tests.integration.serving import Serving
 from tests.servers.kafka import Kafka, PrivateKafka
 from tests.servers.kafka_mock import MockKafka
 
@@ -447,19 +446,6 @@ def test_receivers_that_come_and_go_under_load_lose_nothing_and_double_nothing(
             for serving in running:
                 serving.end()
         assert_each_was_done_once_and_in_order(application, count, skus)
-
-
-class Serving:
-    """A consumer in a thread, with a receiver of its own."""
-
-    def __init__(self, application: Application) -> None:
-        self._stopping = Flag()
-        self._thread = Thread(target=serve_all, args=(application, receivers_of(application), self._stopping))
-        self._thread.start()
-
-    def end(self) -> None:
-        self._stopping.set()
-        self._thread.join()
 
 
 # The book's flow

@@ -15,7 +15,8 @@ from allocation.service_layer.broker import COMMANDS, FACTS, Message
 from allocation.service_layer.errors import Rejected
 from tests.contracts.brokers import command, drain, event_in, gather
 from tests.fakes import NOON
-from tests.integration.service_bus_tools import Bus, serving, shop
+from tests.integration.service_bus_tools import Bus, shop
+from tests.integration.serving import serving
 from tests.servers.service_bus import PrivateServiceBus
 
 CHAIR, TABLE = "RED-CHAIR", "SMALL-TABLE"

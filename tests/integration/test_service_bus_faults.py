@@ -25,7 +25,8 @@ from allocation.service_layer.broker import COMMANDS, FACTS, Delivery, Message, 
 from allocation.service_layer.errors import Unavailable
 from tests.contracts.brokers import command, drain, event_in, gather, nothing_comes
 from tests.fakes import NOON
-from tests.integration.service_bus_tools import URL, Bus, serving, shop, wait_for
+from tests.integration.service_bus_tools import URL, Bus, shop, wait_for
+from tests.integration.serving import serving
 from tests.servers.service_bus import PrivateServiceBus
 
 CHAIR, TABLE = "RED-CHAIR", "SMALL-TABLE"
