@@ -30,6 +30,12 @@ def pytest_configure() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    from tests.contracts.brokers import table_of_scores  # here: the process that begins a run reads no other conftest
+
+    if told := table_of_scores(config):
+        terminalreporter.section("the contract of brokers")
+        for line in told:
+            terminalreporter.write_line(line)
     for line in noted(config, "measured"):
         terminalreporter.write_line(f"measured: {line}")
     servers = sorted(set(noted(config, "servers")))

@@ -2,7 +2,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.contracts.brokers import count_check, table_of_scores
+from tests.contracts.brokers import count_check
 from tests.contracts.harness import MakeStore, Opened, SharedStore, Store
 from tests.servers.redis import PrivateRedis
 
@@ -39,10 +39,3 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     count_check(item, report)
     return report
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if told := table_of_scores(config):
-        terminalreporter.section("the contract of brokers")
-        for line in told:
-            terminalreporter.write_line(line)
