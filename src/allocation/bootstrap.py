@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ from allocation.service_layer.history.ports import History
 from allocation.service_layer.history.what_if import WhatIf
 from allocation.service_layer.injection import inject, reactions
 from allocation.service_layer.messagebus import MessageBus
-from allocation.service_layer.observing import Meter, Telemetry
+from allocation.service_layer.observing import Meter, Telemetry, Tracer
 from allocation.service_layer.ports import Channel, DeadLetters, Notifications
 from allocation.service_layer.provisioning import Provisioner
 from allocation.service_layer.pulling import Pulling
@@ -320,6 +321,32 @@ def push_of(settings: Settings, clock: Clock, timer: Timer) -> Push:
     reachable = Reachable.of(settings.push_to_private)
     http = Guarded(reachable.securely, reachable.plainly, timer)
     return Webhooks(http, clock, timer, settings.push_origin, has_plain_http=bool(reachable.networks))
+
+
+def telemetry_for(settings: Settings) -> Telemetry:
+    """Counts and traces of this process. Raises `SetupError` if traces are wanted and cannot be exported."""
+    from allocation.adapters.telemetry.metrics import PrometheusMeter
+
+    return Telemetry(PrometheusMeter(), tracer_for(settings))
+
+
+def tracer_for(settings: Settings) -> Tracer:
+    """One that exports where the settings say; else one for the provider that somebody has set for the process; else
+    one that is not on. Raises `SetupError` if traces are to be exported and that is not installed."""
+    if settings.traces_to:
+        try:
+            from allocation.adapters.telemetry.tracing import ExportingTracer
+
+            return ExportingTracer(settings.traces_to, settings.namespace)
+        except ModuleNotFoundError as missing:
+            raise SetupError(
+                "ALLOCATION_TRACES_TO is set, but nothing here exports traces: install allocation[otel]"
+            ) from missing
+    if "opentelemetry.sdk.trace" in sys.modules:  # else nobody can have set one
+        from allocation.adapters.telemetry.tracing import tracer_of_the_process
+
+        return tracer_of_the_process()
+    return Tracer()
 
 
 def rule_parser(ids: Ids | None = None) -> RuleParser:

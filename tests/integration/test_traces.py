@@ -23,12 +23,11 @@ import allocation
 from allocation.adapters.brokers import registry
 from allocation.adapters.telemetry.metrics import PrometheusMeter
 from allocation.adapters.telemetry.tracing import OtelTracer
-from allocation.bootstrap import Application, bootstrap
+from allocation.bootstrap import Application, bootstrap, tracer_for
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.entrypoints.consumer import Consumer
 from allocation.entrypoints.flask_app import create_app
-from allocation.entrypoints.watching import tracer_for
 from allocation.service_layer.broker import COMMANDS, FACTS, Message, Publisher
 from allocation.service_layer.errors import Rejected, SetupError, Unavailable
 from allocation.service_layer.observing import Telemetry
@@ -236,7 +235,7 @@ def test_without_a_provider_or_a_collector_opentelemetry_is_not_even_loaded() ->
         "from allocation.bootstrap import bootstrap\n"
         "from allocation.config import Settings\n"
         "from allocation.entrypoints.flask_app import create_app\n"
-        "from allocation.entrypoints.watching import telemetry_for\n"
+        "from allocation.bootstrap import telemetry_for\n"
         "settings = Settings(database_url='memory:', traces_to='')\n"
         "client = create_app(bootstrap(settings, telemetry=telemetry_for(settings))).test_client()\n"
         "assert client.get('/metrics').status_code == 200\n"

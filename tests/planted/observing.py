@@ -88,7 +88,7 @@ PLANTS: list[Plant] = [
     plant(
         "opentelemetry is loaded by those who do not trace",
         TRACES + "test_without_a_provider_or_a_collector_opentelemetry_is_not_even_loaded",
-        WATCHING,
+        "bootstrap.py",
         '    if "opentelemetry.sdk.trace" in sys.modules:',
         "    if True:",
     ),

@@ -24,11 +24,11 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 
-from allocation.bootstrap import bootstrap
+from allocation.bootstrap import bootstrap, telemetry_for
 from allocation.config import Settings
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.garbage import collect_rarely
-from allocation.entrypoints.watching import counted_together, log_lines, telemetry_for
+from allocation.entrypoints.watching import counted_together, log_lines
 from allocation.service_layer.errors import SetupError
 
 MOST_CHOSEN_WORKERS = 4

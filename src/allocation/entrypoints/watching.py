@@ -8,16 +8,14 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from allocation.adapters.clock import TimeOrderedIds
-from allocation.bootstrap import Application, bootstrap
+from allocation.bootstrap import Application, bootstrap, telemetry_for
 from allocation.config import Settings
 from allocation.service_layer.errors import SetupError
-from allocation.service_layer.observing import Telemetry, Tracer
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 """As in `adapters.telemetry.metrics`, which must not be loaded before it is set."""
@@ -40,32 +38,6 @@ class LogLinesWhenNeeded(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         log_lines(self._settings.model_copy(update={"log_level": "warning"}))
         logging.getLogger().handle(record)
-
-
-def telemetry_for(settings: Settings) -> Telemetry:
-    """Counts and traces of this process. Raises `SetupError` if traces are wanted and cannot be exported."""
-    from allocation.adapters.telemetry.metrics import PrometheusMeter
-
-    return Telemetry(PrometheusMeter(), tracer_for(settings))
-
-
-def tracer_for(settings: Settings) -> Tracer:
-    """One that exports where the settings say; else one for the provider that somebody has set for the process; else
-    one that is not on. Raises `SetupError` if traces are to be exported and that is not installed."""
-    if settings.traces_to:
-        try:
-            from allocation.adapters.telemetry.tracing import ExportingTracer
-
-            return ExportingTracer(settings.traces_to, settings.namespace)
-        except ModuleNotFoundError as missing:
-            raise SetupError(
-                "ALLOCATION_TRACES_TO is set, but nothing here exports traces: install allocation[otel]"
-            ) from missing
-    if "opentelemetry.sdk.trace" in sys.modules:  # else nobody can have set one
-        from allocation.adapters.telemetry.tracing import tracer_of_the_process
-
-        return tracer_of_the_process()
-    return Tracer()
 
 
 def watched(settings: Settings) -> Application:
