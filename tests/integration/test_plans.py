@@ -111,3 +111,12 @@ def test_the_events_of_a_lane_are_read_from_their_place_on_and_not_from_the_firs
     else:
         assert "uq_event_log_stream" in told
         assert "Rows Removed" not in told, told
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+def test_many_named_products_are_looked_up_one_by_one_and_not_beside_all_others(engine: Engine) -> None:
+    """A merge of what a group names with an index reads the whole index: more, the more products there are."""
+    named = [f"SKU-{n}" for n in range(0, OTHERS, 2)]
+    found = plan(engine, (lock := Statements(dialect_of(engine)).lock(named)).sql, lock.parameters)
+    assert "Nested Loop" in found
+    assert f"products_pkey on products p (actual rows=1 loops={len(named)})" in found, found

@@ -1,6 +1,6 @@
 """What a command costs, in statements: a fixed number, however much history there is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,10 +24,14 @@ def statements() -> Iterator[list[str]]:
     seen: list[str] = []
     originals = {dialect: dialect.run for dialect in (SqliteDialect, PostgresDialect)}
 
+    def noted(steps: Iterable[Step]) -> Iterator[Step]:
+        for step in steps:
+            seen.append(step.sql)
+            yield step
+
     def noting(original: Any) -> Any:
-        def run(self: object, connection: object, steps: list[Step]) -> list[Outcome]:
-            seen.extend(step.sql for step in steps)
-            return original(self, connection, steps)  # type: ignore[no-any-return]
+        def run(self: object, connection: object, steps: Iterable[Step]) -> list[Outcome]:
+            return original(self, connection, noted(steps))  # type: ignore[no-any-return]
 
         return run
 

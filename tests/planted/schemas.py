@@ -31,8 +31,8 @@ PLANTS: list[Plant] = [
         "events are written under version 1 for ever",
         "integration/test_older_versions.py::test_a_log_with_older_events_is_read_verified_and_written_on",
         "adapters/sql/writing.py",
-        "name, schema = type(event).__name__, event_version(event)",
-        "name, schema = type(event).__name__, 1",
+        "*written_as(event), ",
+        "type(event).__name__, 1, ",
     ),
     plant(
         "a field of an event gets another name, without a new version",

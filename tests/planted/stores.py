@@ -44,12 +44,13 @@ PLANTS: list[Plant] = [
         "positions come from a sequence, outside of the transaction",
         POSTGRES + "test_a_commit_that_fails_half_way_leaves_nothing",
         UNIT_OF_WORK,
-        '            outcomes = self._session.run(*state, *logging.takes.values(), *logging.steps, Step("COMMIT"))\n',
+        "            heads = logging.heads(self._session.run(self._writing(rows, logging)))\n",
         "            with self._database.engine.connect() as sequence:\n"
         "                dialect = self._database.statements.dialect\n"
-        "                positions = dialect.run(sequence, list(logging.takes.values()))\n"
-        "            outcomes = [*self._session.run(*state), *positions]\n"
-        '            self._session.run(*logging.steps, Step("COMMIT"))\n',
+        "                positions = dialect.run(sequence, logging.takes.values())\n"
+        "            steps = [step for step in self._writing(rows, logging) if step not in logging.takes.values()]\n"
+        "            outcomes = self._session.run(steps)\n"
+        "            heads = logging.heads([*outcomes[:-3], *positions, *outcomes[-3:]])\n",
     ),
     plant(
         "times of the log step back with the clock",
@@ -132,7 +133,7 @@ PLANTS: list[Plant] = [
         "a product that got no event stays in the tables",
         SQLITE + "test_a_refused_command_leaves_no_product_behind",
         UNIT_OF_WORK,
-        "writer.delete_unused(self.products.inserted - rows.versions.keys())",
+        "writer.delete_unused(products.inserted - rows.versions.keys())",
         "writer.delete_unused([])",
     ),
     plant(

@@ -39,6 +39,8 @@ class Schemas:
         if strangers := self._upcasters.keys() - self.types.keys():
             raise ValueError(f"there is no message {', '.join(sorted(strangers))} to upcast")
         self._versions = {name: 1 + len(self._upcasters.get(name, ())) for name in self.types}
+        self.names_and_versions = {kind: (name, self._versions[name]) for name, kind in self.types.items()}
+        """Of each message, the version that is written today."""
         self.readers: dict[tuple[str, int], Callable[[str | bytes], Any]] = {}
         """By name and version, for those who read millions. What they raise, `decode` translates."""
         for name, message in self.types.items():
@@ -48,7 +50,7 @@ class Schemas:
 
     def version_of(self, message: type) -> int:
         """The version that is written today."""
-        return self._versions[message.__name__]
+        return self.names_and_versions[message][1]
 
     def decode(self, name: str, data: str | bytes, version: int) -> Any:
         """A message from its JSON. Raises `BadMessage`, as `UnknownMessage` for an unknown type or version."""

@@ -41,6 +41,11 @@ def event_version(event: Event) -> int:
     return EVENTS.version_of(type(event))
 
 
+def written_as(event: Event) -> tuple[str, int]:
+    """The name of it, and that version."""
+    return EVENTS.names_and_versions[type(event)]
+
+
 def decode_event(name: str, data: str | bytes, version: int = 1) -> Event:
     """Raises `BadMessage`, as `UnknownMessage` where it is of an unknown type or version."""
     event: Event = EVENTS.decode(name, data, version)
@@ -60,7 +65,7 @@ def encode_outcome(result: Result, error: Exception | None) -> str:
         return _encoder.encode({"refused": type(error).__name__, "fields": fields}).decode()
     if result is None:
         return "{}"
-    return _encoder.encode({"result": type(result).__name__, "fields": result}).decode()
+    return f'{{"result":"{type(result).__name__}","fields":{_encoder.encode(result).decode()}}}'
 
 
 def decode_outcome(data: str | bytes) -> tuple[Result, Refused | None]:

@@ -1,15 +1,15 @@
 """How many rows travel in one statement: what SQLite and PostgreSQL do differently, and nothing else.
 
 PostgreSQL takes a column as one string and cuts it up itself (`unnest(string_to_array(...))`), which measured faster
-than COPY, JSON, lists and executemany. SQLite takes rows to read by as one JSON array, and rows to write by
-executemany. Statements write parameters as `?`.
+than COPY, JSON, lists and executemany; what a column says in each of many rows alike travels once. SQLite takes rows to
+read by as one JSON array, and rows to write by executemany. Statements write parameters as `?`.
 """
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ from sqlalchemy import Connection, Table
 from allocation.service_layer.errors import Conflict
 
 Row = Sequence[Any]
+
+MANY = 100
+"""From so many rows on, a column that says the same in each travels once."""
 
 _SEPARATOR, _NULL = "\x1f", "\x1e"
 _POSTGRES_TYPES = {"TEXT": "text", "BIGINT": "bigint", "INTEGER": "int", "SMALLINT": "smallint", "DATE": "date"}
@@ -50,7 +53,7 @@ class Dialect(ABC):
     greatest: str
 
     def __init__(self) -> None:
-        self._filled: dict[tuple[str, str], str] = {}
+        self._filled: dict[Hashable, str] = {}
 
     @abstractmethod
     def rows(self, alias: str, *columns: str) -> str:
@@ -88,8 +91,9 @@ class Dialect(ABC):
         """The statement with the driver's own marks for parameters."""
 
     @abstractmethod
-    def run(self, connection: Connection, steps: Sequence[Step]) -> list[Outcome]:
-        """Run steps in order; the first that fails ends it. Each sees what those before it did and waited for."""
+    def run(self, connection: Connection, steps: Iterable[Step]) -> list[Outcome]:
+        """Run steps in order, each asked for when it is its turn; the first that fails ends it. Each sees what those
+        before it did and waited for."""
 
     @abstractmethod
     def reading(self, statement: str, rows: Sequence[Row], *parameters: Any) -> Step:
@@ -156,7 +160,7 @@ class SqliteDialect(Dialect):
     def sql(self, statement: str) -> str:
         return statement
 
-    def run(self, connection: Connection, steps: Sequence[Step]) -> list[Outcome]:
+    def run(self, connection: Connection, steps: Iterable[Step]) -> list[Outcome]:
         outcomes = []
         for step in steps:
             result = connection.exec_driver_sql(step.sql, step.parameters)
@@ -225,8 +229,9 @@ class PostgresDialect(Dialect):
     def sql(self, statement: str) -> str:
         return statement.replace("?", "%s")
 
-    def run(self, connection: Connection, steps: Sequence[Step]) -> list[Outcome]:
-        """In the driver's pipeline mode: however many steps, one trip to the server and back."""
+    def run(self, connection: Connection, steps: Iterable[Step]) -> list[Outcome]:
+        """In the driver's pipeline mode: however many steps, one trip to the server and back, and the server works on
+        one while the next is made."""
         driver: Any = connection.connection.driver_connection
         try:
             with driver.pipeline() as trip:
@@ -239,32 +244,35 @@ class PostgresDialect(Dialect):
         return [Outcome(c.fetchall() if c.description else ()) for c in cursors]
 
     def reading(self, statement: str, rows: Sequence[Row], *parameters: Any) -> Step:
-        return Step(statement, (*_joined(rows), *parameters))
+        return Step(statement, (*map(_joined, zip(*rows, strict=True)), *parameters))
 
     def inserting(self, table: Table, rows: Sequence[Row], conflict: str = "") -> Step:
-        key = (table.name, conflict)
+        columns = _Columns(rows)
+        key = (table.name, conflict, columns.alike)
         if (statement := self._filled.get(key)) is None:
-            columns = _written(table)
-            names = [column.name for column in columns]
-            types = [_POSTGRES_TYPES.get(str(column.type), "timestamptz") for column in columns]
+            written = _written(table)
+            names = [column.name for column in written]
+            types = [_POSTGRES_TYPES.get(str(column.type), "timestamptz") for column in written]
             listed = ", ".join(names)
-            source = _unnest("v", names, types)
+            source = columns.source(names, types)
             statement = self.sql(f"INSERT INTO {table.name} ({listed}) SELECT {listed} FROM {source} {conflict}")
             self._filled[key] = statement
-        return Step(statement, _joined(rows))
+        return Step(statement, columns.parameters())
 
     def updating(self, statement: str, types: Sequence[str], rows: Sequence[Row], meets_all: bool = False) -> Step:
-        key = (statement, str(meets_all))
+        columns = _Columns(rows)
+        key = (statement, meets_all, columns.alike)
         if (filled := self._filled.get(key)) is None:
             names = [f"c{n}" for n in range(len(types))]
-            source = _unnest("v", names, types)
+            source = columns.source(names, types)
             filled = statement.format(*(f"v.{name}" for name in names)).replace("/*rows*/", source)
             filled = filled.replace("/*from*/", f"FROM {source}").replace("/*using*/", f"USING {source}")
             if meets_all:
                 # Nobody looks at a count before COMMIT follows in the same trip: the server itself has to fail.
                 filled = f"WITH met AS ({filled} RETURNING 1) SELECT 1 / (count(*) = ?)::int FROM met"
             filled = self._filled[key] = self.sql(filled)
-        return Step(filled, (*_joined(rows), len(rows)) if meets_all else _joined(rows))
+        parameters = columns.parameters()
+        return Step(filled, (*parameters, len(rows)) if meets_all else parameters)
 
     def writing(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
         return self.updating(statement, types, rows)
@@ -278,6 +286,35 @@ def _without_a_last_flush(trip: Any) -> None:
     trip._fetch_gen = lambda *, flush: fetch(flush=False)
 
 
+class _Columns:
+    """Rows to write, column by column. `alike`: the places of those that say the same in every row."""
+
+    __slots__ = ("_columns", "alike")
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._columns = list(zip(*rows, strict=True))
+        # Few rows are rarely alike twice in the same places: each time would be a statement to plan anew.
+        alike = [n for n, column in enumerate(self._columns) if _is_alike(column)] if len(rows) >= MANY else []
+        self.alike = tuple(alike[1:] if len(alike) == len(self._columns) else alike)  # one has to say how many they are
+
+    def source(self, names: Sequence[str], types: Sequence[str]) -> str:
+        """The FROM item `v` that gives the rows back."""
+        apart = [n for n in range(len(names)) if n not in self.alike]
+        rows = _unnest("v", [names[n] for n in apart], [types[n] for n in apart])
+        if not self.alike:
+            return rows
+        once = (f"?::{types[n]} AS {names[n]}" for n in self.alike)
+        return f"(SELECT {', '.join(once)}, v.* FROM {rows}) AS v"
+
+    def parameters(self) -> tuple[str | None, ...]:
+        once = (None if x is None else str(x) for x in (self._columns[n][0] for n in self.alike))
+        return (*once, *(_joined(column) for n, column in enumerate(self._columns) if n not in self.alike))
+
+
+def _is_alike(column: Sequence[Any]) -> bool:
+    return bool(column[0] == column[-1]) and column.count(column[0]) == len(column)
+
+
 def _unnest(alias: str, columns: Iterable[str], types: Iterable[str]) -> str:
     # One row whose text is empty would be cut into no row at all.
     cut = ", ".join(
@@ -286,13 +323,14 @@ def _unnest(alias: str, columns: Iterable[str], types: Iterable[str]) -> str:
     return f"unnest({cut}) AS {alias}({', '.join(columns)})"
 
 
-def _joined(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Each column as one string. Raises `ValueError` if a field holds a mark of ours: it would say something else."""
-    columns = tuple(
-        _SEPARATOR.join([_NULL if x is None else str(x) for x in column]) for column in zip(*rows, strict=True)
-    )
-    for n, column in enumerate(columns):
-        nulls = column.count(_NULL)
-        if column.count(_SEPARATOR) != len(rows) - 1 or (nulls and nulls != sum(row[n] is None for row in rows)):
-            raise ValueError("a text holds a control character that separates rows or stands for NULL")
-    return columns
+def _joined(column: Sequence[Any]) -> str:
+    """A column as one string. Raises `ValueError` if a field holds a mark of ours: it would say something else."""
+    try:
+        joined = _SEPARATOR.join(column)
+        nulls = 0
+    except TypeError:
+        joined = _SEPARATOR.join([_NULL if x is None else str(x) for x in column])
+        nulls = column.count(None)
+    if joined.count(_SEPARATOR) != len(column) - 1 or joined.count(_NULL) != nulls:
+        raise ValueError("a text holds a control character that separates rows or stands for NULL")
+    return joined

@@ -80,6 +80,9 @@ def _postgres(url: str, pool_size: int, lock_timeout_seconds: float) -> Engine:
         "idle_in_transaction_session_timeout": "60s",
         # Every statement of ours has an index to go by; a plan made while a table was small must not scan it later.
         "enable_seqscan": "off",
+        # Every join of ours looks up few rows in a table of many; both of these would read the whole table.
+        "enable_mergejoin": "off",
+        "enable_hashjoin": "off",
         "jit": "off",
     }
     try:

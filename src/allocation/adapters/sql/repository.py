@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, 
 from dataclasses import dataclass
 from datetime import date
 from heapq import merge
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection
@@ -38,15 +39,15 @@ class Session:
         self._connection, self._dialect = connection, statements.dialect
         self.begun = False
 
-    def run(self, *steps: Step) -> list[Outcome]:
-        """Raises `Conflict`, `ConnectionLost`."""
+    def run(self, steps: Iterable[Step]) -> list[Outcome]:
+        """Each step is asked for when it is its turn. Raises `Conflict`, `ConnectionLost`."""
         begin = () if self.begun else (Step(self._dialect.begin),)
         self.begun = True
         with translated():
-            return self._dialect.run(self._connection, (*begin, *steps))[len(begin) :]
+            return self._dialect.run(self._connection, chain(begin, steps))[len(begin) :]
 
     def rows(self, step: Step) -> Sequence[Any]:
-        return self.run(step)[0].rows
+        return self.run((step,))[0].rows
 
 
 class PagedBatches(Batches):
@@ -206,7 +207,7 @@ class SqlRepository(Repository):
         steps += [s.least_waiting(needs.freed)] if needs.freed else []
         steps += [s.lines(needs.lines)] if needs.lines else []
         steps += [s.named_batches(needs.refs)] if needs.refs else []
-        outcomes = iter(self._session.run(*steps))
+        outcomes = iter(self._session.run(steps))
         if needs.new_skus:
             next(outcomes)
             self.inserted |= needs.new_skus

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ from allocation.adapters.serialization import decode_command, decode_outcome
 from allocation.adapters.sql.dialects import Step
 from allocation.adapters.sql.engine import dialect_of, turn_to_write
 from allocation.adapters.sql.errors import translated
-from allocation.adapters.sql.projector import project
+from allocation.adapters.sql.projector import Rows, project
 from allocation.adapters.sql.repository import Pages, Session, SqlRepository
 from allocation.adapters.sql.statements import Statements
 from allocation.adapters.sql.writing import Logging, Writer
@@ -59,6 +59,7 @@ class SqlUnitOfWork(UnitOfWork):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._asked_to_commit = False
 
     def __enter__(self) -> Self:
         with ExitStack() as entering:
@@ -93,18 +94,25 @@ class SqlUnitOfWork(UnitOfWork):
         }
 
     def commit(self, handled: Sequence[Handled]) -> None:
-        writer = self._database.writer
         rows = project(pair for done in handled for pair in done.events)
-        logging = writer.log(handled, self._database.clock.now())
-        state = writer.state(rows, self.products.versions)
-        state += writer.delete_unused(self.products.inserted - rows.versions.keys())
+        logging = self._database.writer.log(handled, self._database.clock.now())
         try:
-            outcomes = self._session.run(*state, *logging.takes.values(), *logging.steps, Step("COMMIT"))
-            heads = {n: taken.rows[0][0] for n, taken in zip(logging.takes, outcomes[len(state) :], strict=False)}
+            heads = logging.heads(self._session.run(self._writing(rows, logging)))
         except ConnectionLost as error:
+            if not self._asked_to_commit:
+                raise
             heads = self._find_out(logging, handled[0].envelope.key, error)
         self._session.begun = False
         logging.place(handled, heads)
+
+    def _writing(self, rows: Rows, logging: Logging) -> Iterator[Step]:
+        writer, products = self._database.writer, self.products
+        yield from writer.state(rows, products.versions)
+        yield from writer.delete_unused(products.inserted - rows.versions.keys())
+        yield from logging.takes.values()
+        yield from logging.steps
+        self._asked_to_commit = True
+        yield Step("COMMIT")
 
     def _find_out(self, logging: Logging, key: tuple[str, str], error: ConnectionLost) -> dict[int, int]:
         """An error at COMMIT is not a failure: ask the log whether it happened. Answers the new heads if it did."""
@@ -134,7 +142,7 @@ class SqlUnitOfWork(UnitOfWork):
                 if not logging.samples:
                     return {} if session.rows(database.statements.inbox([key])) else None
                 # The locks wait for our lost transaction, should the server still be busy with it.
-                session.run(*(database.writer.wait_for(partition) for partition in logging.takes))
+                session.run(database.writer.wait_for(partition) for partition in logging.takes)
                 heads = {}
                 for partition, sample in logging.samples.items():
                     found = session.rows(database.statements.logged(sample.sku, sample.version, sample.id))

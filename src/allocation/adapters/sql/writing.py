@@ -1,16 +1,19 @@
-"""Everything that writes: state rows, then positions, then the log and the inbox. One statement a table."""
+"""Everything that writes: state rows, then positions, then the log and the inbox. One statement a table.
+
+Steps are made when they are asked for: the server writes one table while the rows of the next are made.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-from allocation.adapters.serialization import encode, encode_outcome, event_version
-from allocation.adapters.sql.dialects import Dialect, Step
-from allocation.adapters.sql.projector import Rows
+from allocation.adapters.serialization import encode, encode_outcome, written_as
+from allocation.adapters.sql.dialects import Dialect, Outcome, Step
+from allocation.adapters.sql.projector import BatchRow, Rows
 from allocation.adapters.sql.tables import batches, moment_text, order_lines
 from allocation.service_layer.envelope import Ids, LogPosition, partition_of
 from allocation.service_layer.unit_of_work import Handled
@@ -37,6 +40,7 @@ _COMMAND = (
     "causation_id, traceparent) SELECT {0}, h.seq - {1}, {2}, {3}, {4}, {5}, {6}, {7}, {8}, {9}, {10}, {11} "
     "FROM /*rows*/ LEFT JOIN log_head h ON h.log_partition = {0}"
 )
+_NOWHERE = (None, None)
 _COMMAND_TYPES = ("int", "bigint", *("text",) * 6, "timestamptz", *("text",) * 3)
 
 
@@ -51,60 +55,57 @@ class Writer:
         )
         self._wait = dialect.sql("UPDATE log_head SET seq = seq WHERE log_partition = ?")
 
-    def state(self, rows: Rows, loaded: dict[str, int]) -> list[Step]:
+    def state(self, rows: Rows, loaded: Mapping[str, int]) -> Iterator[Step]:
         """Write the final rows of what changed, if everything is as it was loaded."""
         d = self._dialect
-        created = [
-            (ref, b.created.sku, b.qty, b.allocated, _day(b.eta), b.created.qty, _day(b.created.eta))
-            for ref, b in rows.batches.items()
-            if b.created is not None
-        ]
-        changed = [
-            (ref, b.allocated, b.qty, int(b.moved), _day(b.eta)) for ref, b in rows.batches.items() if b.created is None
-        ]
-        lines = [(orderid, sku, *line) for (orderid, sku), line in rows.lines.items()]
-        versions = [(sku, loaded[sku], version) for sku, version in rows.versions.items()]
-        steps = []
-        if created:
-            steps.append(d.inserting(batches, created))
-        if changed:
-            steps.append(d.updating(_CHANGE_BATCH, ("text", "int", "int", "int", "date"), changed, meets_all=True))
+        if created := [_created_row(ref, batch) for ref, batch in rows.batches.items() if batch.created is not None]:
+            yield d.inserting(batches, created)
+        if changed := [_changed_row(ref, batch) for ref, batch in rows.batches.items() if batch.created is None]:
+            yield d.updating(_CHANGE_BATCH, ("text", "int", "int", "int", "date"), changed, meets_all=True)
         if rows.gone:
-            steps.append(d.updating(_DELETE_LINE, ("text", "text"), list(rows.gone)))
-        if lines:
-            steps.append(d.inserting(order_lines, lines, _KEEP_SINCE))
-        if versions:
-            steps.append(d.updating(_RAISE_VERSION, ("text", "bigint", "bigint"), versions, meets_all=True))
-        return steps
+            yield d.updating(_DELETE_LINE, ("text", "text"), list(rows.gone))
+        if rows.lines:
+            lines = [(orderid, sku, *line) for (orderid, sku), line in rows.lines.items()]
+            yield d.inserting(order_lines, lines, _KEEP_SINCE)
+        if rows.versions:
+            versions = [(sku, loaded[sku], version) for sku, version in rows.versions.items()]
+            yield d.updating(_RAISE_VERSION, ("text", "bigint", "bigint"), versions, meets_all=True)
 
-    def delete_unused(self, skus: Collection[str]) -> list[Step]:
+    def delete_unused(self, skus: Collection[str]) -> Iterator[Step]:
         """Products that were made to be locked, and then got no event."""
-        return [self._dialect.updating(_DELETE_UNUSED, ("text",), [(sku,) for sku in skus])] if skus else []
+        if skus:
+            yield self._dialect.updating(_DELETE_UNUSED, ("text",), [(sku,) for sku in skus])
 
     def log(self, handled: Sequence[Handled], now: datetime) -> Logging:
         """Take positions, last of all locks and in ascending order of partitions, and write under them."""
         counts = Counter(partition_of(e.sku, self._partitions) for done in handled for e, _ in done.events)
-        behind = dict(counts)
-        ids = iter(self._ids.several(counts.total()))
+        at = moment_text(now)
+        logging = Logging({n: Step(self._take, (counts[n], at, n)) for n in sorted(counts)})
+        logging.steps = self._log_steps(handled, at, dict(counts), logging)
+        return logging
+
+    def _log_steps(
+        self, handled: Sequence[Handled], at: str, behind: dict[int, int], logging: Logging
+    ) -> Iterator[Step]:
+        ids = iter(self._ids.several(sum(behind.values())))
         events: list[tuple[Any, ...]] = []
-        commands: list[tuple[Any, ...]] = []
-        at, last = moment_text(now), []
         for done in handled:
             origin, place = done.envelope, None
             for event, version in done.events:
                 partition = partition_of(event.sku, self._partitions)
                 behind[partition] -= 1
                 place = (partition, behind[partition])
-                name, schema = type(event).__name__, event_version(event)
-                row = (*place, event.sku, version, next(ids), name, schema, origin.correlation_id, origin.id)
+                row = (*place, event.sku, version, next(ids), *written_as(event), origin.correlation_id, origin.id)
                 events.append((*row, origin.traceparent, encode(event)))
-            last.append(place)
-            commands.append(_inbox_row(done, at, *(place or (None, None))))
-        takes = {n: Step(self._take, (counts[n], at, n)) for n in sorted(counts)}
-        steps = [self._dialect.writing(_EVENT, _EVENT_TYPES, events)] if events else []
-        steps.append(self._dialect.writing(_COMMAND, _COMMAND_TYPES, commands))
-        firsts = {row[0]: Sample(*row[1:5]) for row in reversed(events)}
-        return Logging(takes, steps, last, firsts)
+                if partition not in logging.samples:
+                    logging.samples[partition] = Sample(*row[1:5])
+            logging.last.append(place)
+        if events:
+            yield self._dialect.writing(_EVENT, _EVENT_TYPES, events)
+        commands = [
+            _inbox_row(done, at, *(place or _NOWHERE)) for done, place in zip(handled, logging.last, strict=True)
+        ]
+        yield self._dialect.writing(_COMMAND, _COMMAND_TYPES, commands)
 
     def wait_for(self, partition: int) -> Step:
         """Wait for whoever is committing to this partition."""
@@ -121,24 +122,39 @@ class Sample:
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Logging:
     """The steps that take positions, by partition, and those that write the log under them.
 
-    `last` tells of each command the partition of its last event, and how far behind the partition's new head that
-    stands; `samples` holds one event of each partition.
+    While its steps are made it learns: `last` tells of each command the partition of its last event, and how far behind
+    the partition's new head that stands; `samples` holds one event of each partition.
     """
 
     takes: dict[int, Step]
-    steps: list[Step]
-    last: list[tuple[int, int] | None]
-    samples: dict[int, Sample]
+    steps: Iterator[Step] = field(init=False)
+    last: list[tuple[int, int] | None] = field(default_factory=list)
+    samples: dict[int, Sample] = field(default_factory=dict)
+
+    def heads(self, outcomes: Sequence[Outcome]) -> dict[int, int]:
+        """The new head of each partition: after the steps that took it, events, commands and COMMIT followed."""
+        taken = outcomes[-3 - len(self.takes) : -3]
+        return {partition: outcome.rows[0][0] for partition, outcome in zip(self.takes, taken, strict=True)}
 
     def place(self, handled: Sequence[Handled], heads: Mapping[int, int]) -> None:
         """Tell each command the position of its last event, now that the new head of each partition is known."""
         for done, place in zip(handled, self.last, strict=True):
             if place is not None:
                 done.position = LogPosition(place[0], heads[place[0]] - place[1])
+
+
+def _created_row(ref: str, batch: BatchRow) -> tuple[Any, ...]:
+    assert batch.created is not None
+    created = batch.created
+    return (ref, created.sku, batch.qty, batch.allocated, _day(batch.eta), created.qty, _day(created.eta))
+
+
+def _changed_row(ref: str, batch: BatchRow) -> tuple[Any, ...]:
+    return (ref, batch.allocated, batch.qty, int(batch.moved), _day(batch.eta))
 
 
 def _inbox_row(done: Handled, at: str, partition: int | None, behind: int | None) -> tuple[Any, ...]:
