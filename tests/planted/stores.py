@@ -63,8 +63,8 @@ PLANTS: list[Plant] = [
         "a line that is written again grows young",
         SQLITE + DECISIONS,
         WRITING,
-        "DO UPDATE SET batchref = excluded.batchref",
-        "DO UPDATE SET batchref = excluded.batchref, since = excluded.since",
+        "UPDATE order_lines SET batchref = {2} /*from*/",
+        "UPDATE order_lines SET batchref = {2}, since = since + 1 /*from*/",
     ),
     plant(
         "a batch is chosen before the better ones are read",

@@ -138,6 +138,10 @@ class PagedLines(Lines):
         else:
             self.setdefault(orderid, line)
 
+    def is_stored(self, orderid: str) -> bool:
+        """Whether the line is in the tables, once those that are gone were deleted; for any line that is here."""
+        return orderid not in self._absent
+
     def newest_on(self, ref: str) -> Iterator[OrderLine]:
         session = self._session
 
@@ -229,6 +233,11 @@ class SqlRepository(Repository):
         for sku, page in pages.items():
             batches = PagedBatches(sku, self._session, self._named, page)
             self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, self._session))
+
+    def is_stored(self, orderid: str, sku: str) -> bool:
+        """Whether an order line that this unit of work has is in the tables, once those that are gone were deleted."""
+        product = self._products.get(sku)
+        return product is not None and isinstance(product.lines, PagedLines) and product.lines.is_stored(orderid)
 
     def _take_least_waiting(self, found: Iterable[Sequence[Any]]) -> None:
         for sku, least in found:

@@ -107,7 +107,7 @@ class SqlUnitOfWork(UnitOfWork):
 
     def _writing(self, rows: Rows, logging: Logging) -> Iterator[Step]:
         writer, products = self._database.writer, self.products
-        yield from writer.state(rows, products.versions)
+        yield from writer.state(rows, products.versions, products.is_stored)
         yield from writer.delete_unused(products.inserted - rows.versions.keys())
         yield from logging.takes.values()
         yield from logging.steps

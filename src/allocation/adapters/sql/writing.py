@@ -6,7 +6,7 @@ Steps are made when they are asked for: the server writes one table while the ro
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -27,7 +27,7 @@ _DELETE_LINE = "DELETE FROM order_lines /*using*/ WHERE order_lines.orderid = {0
 _RAISE_VERSION = (
     "UPDATE products SET version_number = {2} /*from*/ WHERE products.sku = {0} AND products.version_number = {1}"
 )
-_KEEP_SINCE = "ON CONFLICT (orderid, sku) DO UPDATE SET batchref = excluded.batchref"
+_MOVE_LINE = "UPDATE order_lines SET batchref = {2} /*from*/ WHERE order_lines.orderid = {0} AND order_lines.sku = {1}"
 _DELETE_UNUSED = "DELETE FROM products /*using*/ WHERE products.sku = {0} AND products.version_number = 0"
 _EVENT = (
     "INSERT INTO event_log (log_partition, position, sku, version, id, type, schema_version, at, correlation_id, "
@@ -55,8 +55,9 @@ class Writer:
         )
         self._wait = dialect.sql("UPDATE log_head SET seq = seq WHERE log_partition = ?")
 
-    def state(self, rows: Rows, loaded: Mapping[str, int]) -> Iterator[Step]:
-        """Write the final rows of what changed, if everything is as it was loaded."""
+    def state(self, rows: Rows, loaded: Mapping[str, int], is_stored: Callable[[str, str], bool]) -> Iterator[Step]:
+        """Write the final rows of what changed, if everything is as it was loaded. `is_stored` tells of an order and a
+        sku whether their line is in the tables."""
         d = self._dialect
         if created := [_created_row(ref, batch) for ref, batch in rows.batches.items() if batch.created is not None]:
             yield d.inserting(batches, created)
@@ -64,9 +65,10 @@ class Writer:
             yield d.updating(_CHANGE_BATCH, ("text", "int", "int", "int", "date"), changed, meets_all=True)
         if rows.gone:
             yield d.updating(_DELETE_LINE, ("text", "text"), list(rows.gone))
-        if rows.lines:
-            lines = [(orderid, sku, *line) for (orderid, sku), line in rows.lines.items()]
-            yield d.inserting(order_lines, lines, _KEEP_SINCE)
+        if new := [(*key, *line) for key, line in rows.lines.items() if not is_stored(*key)]:
+            yield d.inserting(order_lines, new)
+        if moved := [(*key, batchref) for key, (_, batchref, _) in rows.lines.items() if is_stored(*key)]:
+            yield d.updating(_MOVE_LINE, ("text", "text", "text"), moved, meets_all=True)
         if rows.versions:
             versions = [(sku, loaded[sku], version) for sku, version in rows.versions.items()]
             yield d.updating(_RAISE_VERSION, ("text", "bigint", "bigint"), versions, meets_all=True)
