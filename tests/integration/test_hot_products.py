@@ -4,8 +4,9 @@ That they decide as all others do is the contract's business (`tests/contracts`)
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pytest
@@ -304,23 +305,18 @@ def test_threads_and_processes_at_once(open_shop: OpenShop, database_url: str) -
     assert list(faults_of(read_tables(database_url))) == []
 
 
-def test_a_page_belongs_to_one_unit_of_work_at_a_time(open_shop: OpenShop, database_url: str) -> None:
-    shop = open_shop(database_url)
-    shop.ask(CreateBatch("b1", CHAIR, 1000))
+def test_a_page_belongs_to_one_unit_of_work_at_a_time(shop: Shop) -> None:
+    both_have_looked = Barrier(2)
 
-    def take(_number: int) -> int:
-        taken = 0
-        for _ in range(300):
-            pages = shop.database.hot.take([CHAIR])
-            taken += len(pages)
-            assert len(shop.database.hot) == 0 or not pages
-        return taken
+    class Slowly(list[str]):
+        """Who goes through it stops behind the first, until the other is as far (which must not happen)."""
 
-    for _ in range(20):
-        shop.wants("first")
-        shop.ask(Deallocate("first", CHAIR))
-        with ThreadPoolExecutor(2) as threads:
-            assert sum(threads.map(take, range(2))) == 1
+        def __iter__(self) -> Iterator[str]:
+            yield CHAIR
+            with suppress(BrokenBarrierError):
+                both_have_looked.wait(0.2)
+
+    assert sorted(at_once(2, lambda _: len(shop.database.hot.take(Slowly())))) == [0, 1]
 
 
 # Rows that were corrected

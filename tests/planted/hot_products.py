@@ -39,10 +39,12 @@ PLANTS: list[Plant] = [
         "two threads take the same hot product",
         HOT + "test_a_page_belongs_to_one_unit_of_work_at_a_time",
         STORE,
+        "        with self._lock:\n"
         "            taken = {sku: self._pages.pop(sku) for sku in skus if sku in self._pages}\n",
-        "            taken = {sku: self._pages[sku] for sku in skus if sku in self._pages}\n"
-        "        for sku in taken:\n"
-        "            self._pages.pop(sku, None)\n",
+        "        taken = {sku: self._pages[sku] for sku in skus if sku in self._pages}\n"
+        "        with self._lock:\n"
+        "            for sku in taken:\n"
+        "                self._pages.pop(sku, None)\n",
     ),
     plant(
         "the version of a hot product is not compared",
