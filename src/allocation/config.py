@@ -45,7 +45,7 @@ class Settings(BaseSettings):
         ge=0,
         le=1_000_000,
         description="Products whose open batches a process keeps in memory between transactions, those sold last; "
-        "0: none. What `rebuild` corrects is used 5 seconds later then",
+        "0: none. What `allocation rebuild` corrects, decisions then go by up to 5 seconds later",
     )
     lease_seconds: float = Field(
         15.0, ge=0.5, le=300, description="How long a worker that falls silent keeps its subscriptions from the others"
