@@ -9,6 +9,7 @@ from benchmarks import (
     curves,
     domain_speed,
     flat,
+    hot_products,
     kafka_speed,
     over_http,
     report,
@@ -21,7 +22,7 @@ from benchmarks import (
 from benchmarks.databases import KINDS, Databases, Kind
 from benchmarks.measure import Table, machine
 
-PARTS = ("http", "bulk", "flat", "domain", "streams", "kafka", "rules", "verify", "time", "curves")
+PARTS = ("http", "bulk", "flat", "domain", "streams", "kafka", "rules", "verify", "time", "curves", "hot")
 
 
 def main() -> None:
@@ -95,6 +96,8 @@ def _run(part: str, databases: Databases, kinds: tuple[Kind, ...], options: argp
             return time_machine.tables(databases, kinds, past)
         case "curves":
             return curves.tables(databases, kinds, over)
+        case "hot":
+            return hot_products.tables(databases, kinds, hot_products.Size(in_bulk, http))
         case "verify":
             return verifying.tables(databases, kinds, verified)
         case _:

@@ -62,7 +62,7 @@ def _side_by_side(databases: Databases, kind: Kind, lines: list[Line], size: Siz
             for open_on in (seeding.application, seeding.floor)
         )
         subjects = {
-            "service": partial(one_round, partial(_by_service, app), lines, size.lines, placed["service"]),
+            "service": partial(one_round, partial(by_service, app), lines, size.lines, placed["service"]),
             "floor": partial(one_round, floor.allocate, lines, size.lines, placed["floor"]),
         }
         with rare_collection():
@@ -96,7 +96,8 @@ def one_round(
     return size / seconds
 
 
-def _by_service(app: Application, lines: list[Line]) -> list[str | None]:
+def by_service(app: Application, lines: list[Line]) -> list[str | None]:
+    """Allocate a group; answers which batch each line got."""
     now, correlation_id = app.clock.now(), app.ids.new()
     envelopes = [
         CommandEnvelope(Allocate(*line), message_id, now, correlation_id, "import")

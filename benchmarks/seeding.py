@@ -21,9 +21,9 @@ GROUP = 5_000
 
 
 @contextmanager
-def application(database: Database) -> Iterator[Application]:
+def application(database: Database, **settings: object) -> Iterator[Application]:
     """The service on a database, in this process; tables are made if there are none."""
-    app = bootstrap(load_settings(database_url=database.url))
+    app = bootstrap(load_settings(database_url=database.url, **settings))
     try:
         yield app
     finally:

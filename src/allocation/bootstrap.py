@@ -370,7 +370,9 @@ def _store(settings: Settings, clock: Clock, ids: Ids) -> Store:
         return memory_store(ids, clock, settings.log_partitions)
     engine = _engine(settings)
     migrate_database(engine, settings.log_partitions)
-    return sql_store(engine, ids, clock, settings.log_partitions, settings.commit_patience_seconds)
+    return sql_store(
+        engine, ids, clock, settings.log_partitions, settings.commit_patience_seconds, settings.hot_products
+    )
 
 
 def _engine(settings: Settings) -> Engine:

@@ -40,6 +40,13 @@ class Settings(BaseSettings):
     commit_patience_seconds: float = Field(
         10.0, gt=0, le=300, description="How long to look for a database that went away while it committed"
     )
+    hot_products: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Products whose open batches a process keeps in memory between transactions, those sold last; "
+        "0: none. What `allocation rebuild` corrects, decisions then go by up to 5 seconds later",
+    )
     lease_seconds: float = Field(
         15.0, ge=0.5, le=300, description="How long a worker that falls silent keeps its subscriptions from the others"
     )

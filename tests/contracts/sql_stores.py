@@ -27,9 +27,9 @@ def migrated(url: str, partitions: int) -> str:
 
 
 class SqlStore(Store):
-    def __init__(self, url: str, partitions: int) -> None:
+    def __init__(self, url: str, partitions: int, hot_products: int = 0) -> None:
         super().__init__(partitions)
-        self.url = url
+        self.url, self._hot_products = url, hot_products
         self._engines: list[Engine] = []
 
     def ports(
@@ -37,7 +37,8 @@ class SqlStore(Store):
     ) -> tuple[Callable[[], UnitOfWork], Views]:
         engine = make_engine(self.url, lock_timeout_seconds=lock_timeout_seconds)
         self._engines.append(engine)
-        database = Database.of(engine, TimeOrderedIds(), clock, self.partitions, Pages(*pages))
+        hot = self._hot_products
+        database = Database.of(engine, TimeOrderedIds(), clock, self.partitions, Pages(*pages), hot_products=hot)
         return lambda: SqlUnitOfWork(database), SqlViews(engine, self.partitions)
 
     def close(self) -> None:

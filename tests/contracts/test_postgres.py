@@ -17,6 +17,8 @@ def templates(postgres_server: Postgres) -> Iterator[dict[int, str]]:
 
 
 class TestPostgres(StoreContract):
+    hot_products = 0
+
     @pytest.fixture
     def make_store(self, templates: dict[int, str], postgres_server: Postgres) -> Iterator[MakeStore]:
         made: list[SqlStore] = []
@@ -24,10 +26,16 @@ class TestPostgres(StoreContract):
         def make(partitions: int) -> SqlStore:
             if partitions not in templates:
                 templates[partitions] = migrated(postgres_server.create_database(), partitions)
-            made.append(SqlStore(postgres_server.create_database(templates[partitions]), partitions))
+            made.append(SqlStore(postgres_server.create_database(templates[partitions]), partitions, self.hot_products))
             return made[-1]
 
         yield make
         for store in made:
             store.close()
             postgres_server.drop_database(store.url)
+
+
+class TestPostgresWithHotProducts(TestPostgres):
+    """Two at most, so that some are always on their way out."""
+
+    hot_products = 2

@@ -15,6 +15,8 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 class TestSqlite(StoreContract):
+    hot_products = 0
+
     @pytest.fixture
     def make_store(self, templates: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeStore]:
         made: list[SqlStore] = []
@@ -25,9 +27,15 @@ class TestSqlite(StoreContract):
                 migrated(f"sqlite:///{templates[partitions]}", partitions)
             file = tmp_path_factory.mktemp("sqlite") / "allocation.db"
             copyfile(templates[partitions], file)
-            made.append(SqlStore(f"sqlite:///{file}", partitions))
+            made.append(SqlStore(f"sqlite:///{file}", partitions, self.hot_products))
             return made[-1]
 
         yield make
         for store in made:
             store.close()
+
+
+class TestSqliteWithHotProducts(TestSqlite):
+    """Two at most, so that some are always on their way out."""
+
+    hot_products = 2

@@ -19,6 +19,7 @@ from benchmarks import (
     curves,
     domain_speed,
     flat,
+    hot_products,
     kafka_speed,
     load,
     orders,
@@ -79,6 +80,14 @@ def test_http_is_measured_beside_the_echo(databases: Databases) -> None:
 def test_bulk_is_measured_beside_the_floor(databases: Databases, invented: None) -> None:
     [table] = bulk.tables(databases, KINDS, bulk.Size(rounds=1, lines=200))
     assert len(table.rows) == 6
+    for row in table.rows:
+        assert row[5] == pytest.approx(row[1] / row[3])  # type: ignore[operator]  # these columns are numbers
+
+
+def test_hot_products_are_measured_beside_none(databases: Databases, invented: None) -> None:
+    size = hot_products.Size(bulk.Size(rounds=1, lines=200), over_http.Size(1, 0.2, 0.1))
+    [table] = hot_products.tables(databases, KINDS, size)
+    assert len(table.rows) == 14
     for row in table.rows:
         assert row[5] == pytest.approx(row[1] / row[3])  # type: ignore[operator]  # these columns are numbers
 

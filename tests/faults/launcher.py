@@ -8,7 +8,7 @@ statements before it, so that there is a moment between them.
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ def at_commits_of_commands(trigger: Trigger, role: str) -> None:
     before, after = point(role, BEFORE_COMMIT), point(role, AFTER_COMMIT)
 
     def striking(run: Callable[..., list[Outcome]]) -> Callable[..., list[Outcome]]:
-        def wrapped(self: Any, connection: Connection, steps: Sequence[Step]) -> list[Outcome]:
+        def wrapped(self: Any, connection: Connection, asked: Iterable[Step]) -> list[Outcome]:
+            steps = list(asked)
             if not steps or steps[-1].sql != "COMMIT":
                 return run(self, connection, steps)
             if trigger.is_armed(before):

@@ -77,6 +77,22 @@ def test_levels_are_read_by_the_index_of_open_batches_and_past_the_closed_ones(e
         assert re.search(rf"ix_batches_open_by_preference on batches o \(actual rows={OPEN}\b", found), found
 
 
+@pytest.mark.parametrize("version", [0, 2 * CLOSED + OPEN], ids=["of before", "of now"])
+def test_a_hot_product_is_read_like_any_other_if_it_changed_and_else_not_at_all(engine: Engine, version: int) -> None:
+    step = Statements(dialect_of(engine)).changed_open_batches({CHAIR: version}, 16)
+    found = plan(engine, step.sql, step.parameters)
+    if engine.dialect.name == "sqlite":
+        assert "ix_batches_open_by_preference" in found
+        assert re.findall(r"SCAN (\w+)", found) == ["json_each"], found
+    else:
+        assert "Seq Scan" not in found
+        read = rf"\(actual rows={OPEN}\b" if version == 0 else r"\(never executed\)"
+        assert re.search(rf"ix_batches_open_by_preference on batches o {read}", found), found
+    with engine.connect() as connection:
+        rows = dialect_of(engine).run(connection, [step])[0].rows
+    assert len(rows) == (OPEN if version == 0 else 0)
+
+
 @pytest.mark.parametrize(
     ("ask", "indexes"),
     [

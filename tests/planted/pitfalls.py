@@ -109,7 +109,7 @@ PLANTS: list[Plant] = [
         "adapters/sql/repository.py",
         "            self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, self._session))\n",
         "            self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, self._session))\n"
-        "            for batch in page:\n"
+        "            for batch in page.batches:\n"
         "                list(self._products[sku].lines.newest_on(batch.reference))\n",
     ),
     plant(

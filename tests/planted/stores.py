@@ -77,7 +77,7 @@ PLANTS: list[Plant] = [
         "only the first page of batches is read",
         SQLITE + DECISIONS,
         REPOSITORY,
-        "        self._horizon = max(map(preference, page)) if full else None\n",
+        "        self._horizon = horizon_of(page, session.pages.batches)\n",
         "        self._horizon = None\n",
     ),
     plant(
@@ -161,7 +161,7 @@ PLANTS: list[Plant] = [
         "a product made between two statements fails the reader",
         "integration/test_races.py::test_a_product_that_is_made_meanwhile_is_not_there_yet",
         REPOSITORY,
-        "            if batch.sku in pages:",
+        "            if batch.sku in by_sku:",
         "            if batch is not None:",
     ),
     plant(

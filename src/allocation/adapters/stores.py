@@ -65,9 +65,12 @@ def memory_store(ids: Ids, clock: Clock, partitions: int) -> Store:
     )
 
 
-def sql_store(engine: Engine, ids: Ids, clock: Clock, partitions: int, patience_seconds: float) -> Store:
-    """A database whose tables are there. `patience_seconds`: how long it is looked for if it goes away at a commit."""
-    database = Database.of(engine, ids, clock, partitions, patience_seconds=patience_seconds)
+def sql_store(
+    engine: Engine, ids: Ids, clock: Clock, partitions: int, patience_seconds: float, hot_products: int
+) -> Store:
+    """A database whose tables are there. `patience_seconds`: how long it is looked for if it goes away at a commit;
+    `hot_products`: how many are kept in memory between transactions."""
+    database = Database.of(engine, ids, clock, partitions, patience_seconds=patience_seconds, hot_products=hot_products)
     return Store(
         lambda: SqlUnitOfWork(database),
         SqlViews(engine, partitions),

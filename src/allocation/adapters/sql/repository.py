@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import date
+from datetime import datetime
 from heapq import merge
 from itertools import chain
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from allocation.adapters.sql.dialects import Outcome, Step
 from allocation.adapters.sql.errors import translated
+from allocation.adapters.sql.hot_products import HotProducts, Page, horizon_of
 from allocation.adapters.sql.statements import Statements, batch_from, line_and_batch_from, line_from
 from allocation.domain.events import BatchCreated, Event
 from allocation.domain.model import Batch, Batches, Lines, OrderLine, Product
@@ -53,13 +54,12 @@ class Session:
 class PagedBatches(Batches):
     """The open batches read so far, in order of preference up to `_horizon` (None: all), and those named."""
 
-    def __init__(self, sku: str, session: Session, named: Set[str], first_page: list[Batch]) -> None:
+    def __init__(self, sku: str, session: Session, named: Set[str], first: Page) -> None:
         """`named`: references that were looked up for the whole group; those not here are not of this product."""
-        super().__init__(first_page)
+        super().__init__(first.batches)
         self._sku, self._session, self._named = sku, session, named
         self._absent: set[str] = set()
-        self._horizon: tuple[date, str] | None = None
-        self._turn(first_page)
+        self._horizon, self._read_at = first.horizon, first.read_at
 
     def get(self, ref: str) -> Batch | None:
         batch = self._by_reference.get(ref)
@@ -102,11 +102,11 @@ class PagedBatches(Batches):
         page = [batch_from(row) for row in session.rows(step)]
         for batch in page:
             self.take(batch)
-        self._turn(page)
+        self._horizon = horizon_of(page, session.pages.batches)
 
-    def _turn(self, page: list[Batch]) -> None:
-        full = len(page) == self._session.pages.batches
-        self._horizon = max(map(preference, page)) if full else None
+    def first_page(self, version: int) -> Page:
+        """What the database would tell now, as far as it is known; no more than a page, however much was read."""
+        return Page.known(version, super().open(), self._horizon, self._session.pages.batches, self._read_at)
 
 
 class PagedLines(Lines):
@@ -183,9 +183,9 @@ class PagedLines(Lines):
 class SqlRepository(Repository):
     """The products of one unit of work, by identity. `versions` holds what was locked, as it was loaded."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, hot: HotProducts) -> None:
         super().__init__()
-        self._session = session
+        self._session, self._hot = session, hot
         self._products: dict[str, Product] = {}
         self._skus: dict[str, str | None] = {}
         self._named: set[str] = set()
@@ -206,8 +206,12 @@ class SqlRepository(Repository):
         s, pages = self._session.statements, self._session.pages
         if not skus:
             return
+        hot, read_at = self._hot.take(skus), self._hot.now()
+        cold = skus - hot.keys() if hot else skus
+        of_batches = [s.first_open_batches(cold, pages.batches)] if cold else []
+        of_batches += [s.changed_open_batches({sku: hot[sku].version for sku in hot}, pages.batches)] if hot else []
         steps = [s.insert_products(needs.new_skus)] if needs.new_skus else []
-        steps += [s.lock(skus), s.first_open_batches(skus, pages.batches)]
+        steps += [s.lock(skus), *of_batches]
         steps += [s.least_waiting(needs.freed)] if needs.freed else []
         steps += [s.lines(needs.lines)] if needs.lines else []
         steps += [s.named_batches(needs.refs)] if needs.refs else []
@@ -216,7 +220,9 @@ class SqlRepository(Repository):
             next(outcomes)
             self.inserted |= needs.new_skus
         locked = {row[0]: row[1] for row in next(outcomes).rows}
-        self._take_products(skus, locked, map(batch_from, next(outcomes).rows))
+        self.versions.update(dict.fromkeys(skus, 0) | locked)
+        read = [batch_from(row) for _ in of_batches for row in next(outcomes).rows]
+        self._take_products(locked, read, hot, read_at)
         if needs.freed:
             self._take_least_waiting(next(outcomes).rows)
         if needs.lines:
@@ -224,13 +230,17 @@ class SqlRepository(Repository):
         if needs.refs:
             self._take_named(needs.refs, map(batch_from, next(outcomes).rows))
 
-    def _take_products(self, skus: set[str], locked: dict[str, int], open_batches: Iterable[Batch]) -> None:
-        self.versions.update(dict.fromkeys(skus, 0) | locked)
-        pages: dict[str, list[Batch]] = {sku: [] for sku, version in locked.items() if version}
-        for batch in open_batches:
-            if batch.sku in pages:  # else its product was made after the lock looked for it
-                pages[batch.sku].append(batch)
-        for sku, page in pages.items():
+    def _take_products(
+        self, locked: dict[str, int], read: Iterable[Batch], hot: dict[str, Page], read_at: datetime
+    ) -> None:
+        by_sku: dict[str, list[Batch]] = {sku: [] for sku, version in locked.items() if version}
+        for batch in read:
+            if batch.sku in by_sku:  # else its product was made after the lock looked for it
+                by_sku[batch.sku].append(batch)
+        for sku, found in by_sku.items():
+            page = hot.get(sku)
+            if page is None or page.version != locked[sku]:
+                page = Page.read(locked[sku], found, self._session.pages.batches, read_at)
             batches = PagedBatches(sku, self._session, self._named, page)
             self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, self._session))
 
@@ -238,6 +248,17 @@ class SqlRepository(Repository):
         """Whether an order line that this unit of work has is in the tables, once those that are gone were deleted."""
         product = self._products.get(sku)
         return product is not None and isinstance(product.lines, PagedLines) and product.lines.is_stored(orderid)
+
+    def keep_hot(self, written: Mapping[str, int]) -> None:
+        """Hand on what is known of the products, now that it is committed; `written` are the versions they got."""
+        versions = {**self.versions, **written}
+        pages = {
+            sku: product.batches.first_page(product.version_number)
+            for sku, product in (self._products.items() if self._hot.most else ())
+            # Any other has decided something that was not written, or the other way round.
+            if isinstance(product.batches, PagedBatches) and product.version_number == versions[sku]
+        }
+        self._hot.put(pages)
 
     def _take_least_waiting(self, found: Iterable[Sequence[Any]]) -> None:
         for sku, least in found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -33,6 +33,11 @@ class Statements:
             f"ORDER BY p.sku {d.for_update('p')}"
         )
         self._first_open = sql(d.first_open_batches(d.rows("v", "sku"), _BATCH))
+        moved = (
+            f"(SELECT p.sku FROM {d.rows('k', 'sku', 'version')} "
+            f"{d.one_of('products', 'p', 'p.sku = k.sku AND CAST(p.version_number AS text) <> k.version')}) v"
+        )
+        self._changed_open = sql(d.first_open_batches(moved, _BATCH))
         self._next_open = sql(
             f"SELECT {_BATCH} FROM batches b WHERE b.sku = ? AND b.is_open AND (coalesce(b.eta, '0001-01-01'), "
             "b.reference) > (?, ?) ORDER BY coalesce(b.eta, '0001-01-01'), b.reference LIMIT ?"
@@ -85,6 +90,11 @@ class Statements:
     def first_open_batches(self, skus: Collection[str], page: int) -> Step:
         """Of each sku the first page of open batches, in order of preference."""
         return self.dialect.reading(self._first_open, _column(skus), page)
+
+    def changed_open_batches(self, versions: Mapping[str, int], page: int) -> Step:
+        """The same, but only of those that are not at the version given."""
+        known = [(sku, str(version)) for sku, version in versions.items()]
+        return self.dialect.reading(self._changed_open, known, page)
 
     def next_open_batches(self, sku: str, after: tuple[date, str], page: int) -> Step:
         return Step(self._next_open, (sku, after[0].isoformat(), after[1], page))

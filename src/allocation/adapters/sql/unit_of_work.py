@@ -17,6 +17,7 @@ from allocation.adapters.serialization import decode_command, decode_outcome
 from allocation.adapters.sql.dialects import Step
 from allocation.adapters.sql.engine import dialect_of, turn_to_write
 from allocation.adapters.sql.errors import translated
+from allocation.adapters.sql.hot_products import HotProducts
 from allocation.adapters.sql.projector import Rows, project
 from allocation.adapters.sql.repository import Pages, Session, SqlRepository
 from allocation.adapters.sql.statements import Statements
@@ -36,6 +37,7 @@ class Database:
     writer: Writer
     clock: Clock
     pages: Pages
+    hot: HotProducts
     patience_seconds: float = 10.0
 
     @classmethod
@@ -47,11 +49,14 @@ class Database:
         partitions: int,
         pages: Pages | None = None,
         patience_seconds: float = 10.0,
+        hot_products: int = 0,
     ) -> Database:
-        """`patience_seconds`: how long to look for a database that went away while it committed."""
+        """`patience_seconds`: how long to look for a database that went away while it committed; `hot_products`: how
+        many are kept in memory between transactions."""
         dialect = dialect_of(engine)
         writer = Writer(dialect, ids, partitions)
-        return cls(engine, Statements(dialect), writer, clock, pages or Pages(), patience_seconds)
+        hot = HotProducts(hot_products, clock)
+        return cls(engine, Statements(dialect), writer, clock, pages or Pages(), hot, patience_seconds)
 
 
 class SqlUnitOfWork(UnitOfWork):
@@ -60,6 +65,7 @@ class SqlUnitOfWork(UnitOfWork):
     def __init__(self, database: Database) -> None:
         self._database = database
         self._asked_to_commit = False
+        self._written: dict[str, int] | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as entering:
@@ -68,13 +74,15 @@ class SqlUnitOfWork(UnitOfWork):
                 self._connection: Connection = self._database.engine.connect()
             self._turn = entering.pop_all()
         self._session = Session(self._connection, self._database.statements, self._database.pages)
-        self.products = SqlRepository(self._session)
+        self.products = SqlRepository(self._session, self._database.hot)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            if self._written is not None:
+                self.products.keep_hot(self._written)
             if not self._connection.invalidated and self._session.begun:
                 self._connection.exec_driver_sql("ROLLBACK")
         except DBAPIError:
@@ -102,6 +110,8 @@ class SqlUnitOfWork(UnitOfWork):
             if not self._asked_to_commit:
                 raise
             heads = self._find_out(logging, handled[0].envelope.key, error)
+        else:
+            self._written = rows.versions
         self._session.begun = False
         logging.place(handled, heads)
 

@@ -1,0 +1,86 @@
+"""Hot products: of those sold last, the first page of open batches stays in this process's memory.
+
+What is kept is what the database would answer, were it asked again. That holds for as long as the product's version
+does: whoever uses a page has the product locked, and compares. Nothing else of a product is kept: order lines are named
+by the commands and read with them, and a product that keeps its lines would grow with each that it is sold by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from threading import Lock
+
+from allocation.domain.model import Batch
+from allocation.domain.preferences import preference
+from allocation.service_layer.envelope import Clock
+
+Horizon = tuple[date, str]
+LONGEST = timedelta(seconds=5)
+"""How long a page may be used after it was read. `rebuild` corrects rows and leaves the version as it is: a page that
+was read from damaged rows is gone this long after they were corrected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The open batches of a product at `version`: all of them up to `horizon`, in order of preference (None: to the
+    end). `read_at`: when the database last told of them."""
+
+    version: int
+    batches: list[Batch]
+    horizon: Horizon | None
+    read_at: datetime
+
+    @classmethod
+    def read(cls, version: int, batches: list[Batch], size: int, read_at: datetime) -> Page:
+        """What came when a page of this size was asked for."""
+        return cls(version, batches, horizon_of(batches, size), read_at)
+
+    @classmethod
+    def known(cls, version: int, batches: Iterable[Batch], horizon: Horizon | None, size: int, at: datetime) -> Page:
+        """No more than a page of this size, of all open batches up to a horizon and of others beyond it."""
+        found = [batch for batch in batches if horizon is None or preference(batch) <= horizon]
+        return cls(version, found[:size], horizon if len(found) <= size else preference(found[size - 1]), at)
+
+
+def horizon_of(batches: Sequence[Batch], size: int) -> Horizon | None:
+    """How far the open batches are known once these came as the next page of this size; None: to the end."""
+    return max(map(preference, batches)) if len(batches) == size else None
+
+
+class HotProducts:
+    """The pages of at most `most` products, those sold last; with 0 it keeps nothing. Shared by all threads.
+
+    A page belongs to one unit of work at a time: it takes it out, and puts it back once it has committed. After
+    anything else the page is not here any more, and is read again.
+    """
+
+    def __init__(self, most: int, clock: Clock) -> None:
+        self.most, self._clock = most, clock
+        self._pages: dict[str, Page] = {}
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._pages)
+
+    def take(self, skus: Collection[str]) -> dict[str, Page]:
+        """Those that are here and young enough; they are not here afterwards."""
+        if not self._pages:
+            return {}
+        now = self.now()
+        with self._lock:
+            taken = {sku: self._pages.pop(sku) for sku in skus if sku in self._pages}
+        return {sku: page for sku, page in taken.items() if timedelta() <= now - page.read_at <= LONGEST}
+
+    def put(self, pages: Mapping[str, Page]) -> None:
+        """Keep these, at the cost of those that were put in longest ago."""
+        with self._lock:
+            for sku, page in pages.items():
+                self._pages.pop(sku, None)
+                self._pages[sku] = page
+            for sku in list(self._pages)[: max(0, len(self._pages) - self.most)]:
+                del self._pages[sku]
+
+    def now(self) -> datetime:
+        return self._clock.now()
