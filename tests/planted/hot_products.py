@@ -11,8 +11,8 @@ PLANTS: list[Plant] = [
         "a hot product is put back although its commit failed",
         HOT + "test_a_commit_that_fails_evicts",
         UNIT_OF_WORK,
-        "        try:\n            heads = ",
-        "        self._written = rows.versions\n        try:\n            heads = ",
+        "        try:\n            heads = logging",
+        "        self._written = rows.versions\n        try:\n            heads = logging",
     ),
     plant(
         "a hot product is put back although the connection was lost",

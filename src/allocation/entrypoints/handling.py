@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 
 from allocation.adapters.serialization import BadMessage
 from allocation.bootstrap import Application
@@ -67,7 +66,7 @@ def _handled(application: Application, envelopes: Mapping[Delivery, CommandEnvel
             name = f"receive {type(envelope.command).__name__}"
             spans.append(stack.enter_context(tracer.span("consumer", name, envelope.traceparent, about)))
         traced = [
-            replace(envelope, traceparent=span.traceparent)
+            envelope._replace(traceparent=span.traceparent)
             for envelope, span in zip(envelopes.values(), spans, strict=True)
         ]
         answers = bus.handle_many(traced)

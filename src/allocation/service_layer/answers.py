@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from allocation.domain.errors import Refused
 from allocation.domain.model import Batch, Product
@@ -38,8 +38,7 @@ class BatchState:
 Result = Promise | BatchState | None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The end of one command: a result, or why not.
 
     `changed` says whether anything was recorded; then `position` is the log position of the last event it led to.

@@ -2,14 +2,16 @@
 
 `correlation_id` is the same for everything that follows from one request; `causation_id` is the id of the message
 that directly led to this one (for an event: of its command). `traceparent` is W3C Trace Context, section 3.2.
+
+Envelopes are named tuples: a frozen dataclass of as many fields measured four times as long to make, and an import makes
+millions.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from zlib import crc32
 
 from allocation.domain.commands import Command
@@ -35,8 +37,7 @@ class Ids(Protocol):
         """`count` ids, cheaper than one by one."""
 
 
-@dataclass(frozen=True, slots=True)
-class CommandEnvelope:
+class CommandEnvelope(NamedTuple):
     """A command on its way in.
 
     `source` names the way (a route, `import`, a queue), `client` who is behind it. With `brought_id` the id is the
@@ -59,8 +60,7 @@ class CommandEnvelope:
         return (self.source, self.id)
 
 
-@dataclass(frozen=True, slots=True)
-class LogPosition:
+class LogPosition(NamedTuple):
     """Where an event stands: the partition of the log, and its number there (1, 2, 3, ... without a gap)."""
 
     partition: int
@@ -70,8 +70,7 @@ class LogPosition:
         return f"{self.partition}-{self.seq}"
 
 
-@dataclass(frozen=True, slots=True)
-class EventEnvelope:
+class EventEnvelope(NamedTuple):
     """An event as the log holds it. `version` is the product's version that the event made."""
 
     event: Event

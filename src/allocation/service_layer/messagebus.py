@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -141,7 +140,7 @@ class MessageBus:
                 span = stack.enter_context(self._delivery_span(name, logged)) if logged.traceparent else None
                 spans.append(span)
                 if span is not None:
-                    traced[place] = replace(logged, traceparent=span.traceparent)
+                    traced[place] = logged._replace(traceparent=span.traceparent)
             outcomes = self._reactions[name](traced, read_models)
             for span, outcome in zip(spans, outcomes, strict=True):
                 if span is not None and outcome is not None:

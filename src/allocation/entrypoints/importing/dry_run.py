@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from allocation.adapters.memory import MemoryStore, MemoryUnitOfWork
@@ -56,7 +55,7 @@ class DryRun:
         while True:
             page = self._views.events(after, _PAGE, sku)
             first = len(self._store.log[0]) + 1
-            moved = [replace(x, position=LogPosition(0, first + n)) for n, x in enumerate(page.events)]
+            moved = [x._replace(position=LogPosition(0, first + n)) for n, x in enumerate(page.events)]
             self._store.write(moved, [])
             if len(moved) < _PAGE:
                 break
