@@ -193,7 +193,9 @@ class Product:
 
     def _apply_allocated(self, event: Allocated) -> None:
         batch = self.batches.get(event.batchref)
-        line = self.lines.get(event.orderid) or self._new_line(event)
+        line = self.lines.get(event.orderid)
+        if line is None:
+            line = OrderLine(event.orderid, self.sku, event.qty, None, self.version_number + 1)
         if batch is None or line.qty != event.qty or not batch.allocate(line):
             raise self._corrupt(event)
         self.lines[event.orderid] = line
@@ -206,9 +208,9 @@ class Product:
         batch.deallocate(line)
 
     def _apply_backordered(self, event: Backordered) -> None:
-        if self.lines.get(event.orderid) is not None:
+        if self.lines.get(event.orderid) is not None or not 0 < event.qty <= MAX_QUANTITY:
             raise self._corrupt(event)
-        self.lines[event.orderid] = self._new_line(event)
+        self.lines[event.orderid] = OrderLine(event.orderid, self.sku, event.qty, None, self.version_number + 1)
 
     def _apply_cancelled(self, event: Cancelled) -> None:
         line = self.lines.get(event.orderid)
@@ -218,11 +220,6 @@ class Product:
 
     def _apply_out_of_stock(self, event: OutOfStock) -> None:
         """A notification: there is nothing to change."""
-
-    def _new_line(self, event: Allocated | Backordered) -> OrderLine:
-        if not 0 < event.qty <= MAX_QUANTITY:
-            raise self._corrupt(event)
-        return OrderLine(event.orderid, self.sku, event.qty, None, self.version_number + 1)
 
     def _corrupt(self, event: Event) -> CorruptLog:
         return CorruptLog(f"{event} cannot have happened to {self.sku} after its version {self.version_number}")

@@ -78,12 +78,13 @@ class Batch:
         return self.sku == line.sku and self.purchased_quantity - self.allocated_quantity >= line.qty
 
     def allocate(self, line: OrderLine) -> bool:
-        """Take the line on, unless it is on a batch already or does not fit. Answers whether it did."""
-        free = self.purchased_quantity - self.allocated_quantity
-        if line.batchref is not None or line.qty > free or line.sku != self.sku:
+        """Take the line on, unless it is on a batch already, wants nothing, or does not fit. Answers whether it did."""
+        taken = self.allocated_quantity + line.qty
+        fits = self.allocated_quantity < taken <= self.purchased_quantity
+        if line.batchref is not None or not fits or line.sku != self.sku:
             return False
         line.batchref = self.reference
-        self.allocated_quantity += line.qty
+        self.allocated_quantity = taken
         return True
 
     def deallocate(self, line: OrderLine) -> None:
