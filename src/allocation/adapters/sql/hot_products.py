@@ -7,6 +7,7 @@ by the commands and read with them, and a product that keeps its lines would gro
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -58,7 +59,7 @@ class HotProducts:
 
     def __init__(self, most: int, clock: Clock) -> None:
         self.most, self._clock = most, clock
-        self._pages: dict[str, Page] = {}
+        self._pages: OrderedDict[str, Page] = OrderedDict()
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -77,10 +78,10 @@ class HotProducts:
         """Keep these, at the cost of those that were put in longest ago."""
         with self._lock:
             for sku, page in pages.items():
-                self._pages.pop(sku, None)
                 self._pages[sku] = page
-            for sku in list(self._pages)[: max(0, len(self._pages) - self.most)]:
-                del self._pages[sku]
+                self._pages.move_to_end(sku)
+            while len(self._pages) > self.most:
+                self._pages.popitem(last=False)
 
     def now(self) -> datetime:
         return self._clock.now()
