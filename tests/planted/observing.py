@@ -19,14 +19,14 @@ PLANTS: list[Plant] = [
         "what is published carries the request's span, not the delivery's",
         ONE_TRACE,
         BUS,
-        "traced[place] = replace(logged, traceparent=span.traceparent)",
+        "traced[place] = logged._replace(traceparent=span.traceparent)",
         "pass",
     ),
     plant(
         "the trace ends at the consumer",
         ONE_TRACE,
         HANDLING,
-        "            replace(envelope, traceparent=span.traceparent)\n",
+        "            envelope._replace(traceparent=span.traceparent)\n",
         "            replace(envelope, traceparent=None)\n",
     ),
     plant(
