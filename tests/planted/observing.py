@@ -27,7 +27,7 @@ PLANTS: list[Plant] = [
         ONE_TRACE,
         HANDLING,
         "            envelope._replace(traceparent=span.traceparent)\n",
-        "            replace(envelope, traceparent=None)\n",
+        "            envelope._replace(traceparent=None)\n",
     ),
     plant(
         "a refused delivery looks well in its trace",
