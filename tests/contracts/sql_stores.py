@@ -38,7 +38,9 @@ class SqlStore(Store):
         engine = make_engine(self.url, lock_timeout_seconds=lock_timeout_seconds)
         self._engines.append(engine)
         hot = self._hot_products
-        database = Database.of(engine, TimeOrderedIds(), clock, self.partitions, Pages(*pages), hot_products=hot)
+        database = Database.of(
+            engine, TimeOrderedIds(), clock, self.partitions, Pages(*pages, pages[0]), hot_products=hot
+        )
         return lambda: SqlUnitOfWork(database), SqlViews(engine, self.partitions)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ SETTEE = "ADORABLE-SETTEE"
 
 # BEGIN, lock, open batches, named lines; lines, batches, products, log head, events, inbox, COMMIT
 ALLOCATE_STATEMENTS = 11
-# the same, with a delete in place of the upsert, and one look at how little somebody waits for
+# the same, with a delete in place of the insert, and one look at the first who wait
 DEALLOCATE_STATEMENTS = 12
 
 
@@ -100,6 +100,17 @@ def test_many_batches_take_the_same_statements_as_one_while_nobody_waits_for_as_
     wait = [Allocate(f"o{n}", f"CHAIR-{n}", 9) for n in range(50)]
     more = [CreateBatch(f"b{n}", f"CHAIR-{n}", 5) for n in range(100)]
     cost(application, *first, *wait)
-    # BEGIN, new products, lock, open batches, least waiting, named batches;
+    # BEGIN, new products, lock, open batches, first who wait, named batches;
     # batches, products, log head, log, inbox, COMMIT
     assert cost(application, *more) == 12
+
+
+def test_many_batches_take_the_same_statements_as_one_though_each_serves_a_few_who_wait(
+    application: Application,
+) -> None:
+    first = [CreateBatch(f"a{n}", f"CHAIR-{n}", 5) for n in range(100)]
+    wait = [Allocate(f"o{n}-{m}", f"CHAIR-{n}", 9) for n in range(100) for m in range(3)]
+    more = [CreateBatch(f"b{n}", f"CHAIR-{n}", 20) for n in range(100)]
+    cost(application, *first, *wait)
+    # as above, and the lines that got a batch
+    assert cost(application, *more) == 13

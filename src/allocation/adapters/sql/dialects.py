@@ -68,6 +68,10 @@ class Dialect(ABC):
         """The first page of open batches, in order of preference, of each `v.sku`; `?` is the page size."""
 
     @abstractmethod
+    def first_waiting(self, rows: str, columns: str) -> str:
+        """The first page of waiting lines, by quantity and age, of each `v.sku`; `?` is the page size."""
+
+    @abstractmethod
     def open_batches_of(self, sku: str) -> str:
         """An outer join to every open batch `b` of a sku."""
 
@@ -135,6 +139,12 @@ class SqliteDialect(Dialect):
         return (
             f"SELECT {columns} FROM {rows} CROSS JOIN batches b ON b.rowid IN (SELECT o.rowid FROM batches o "
             "WHERE o.sku = v.sku AND o.is_open ORDER BY coalesce(o.eta, '0001-01-01'), o.reference LIMIT ?)"
+        )
+
+    def first_waiting(self, rows: str, columns: str) -> str:
+        return (
+            f"SELECT {columns} FROM {rows} CROSS JOIN order_lines l ON l.rowid IN (SELECT o.rowid FROM order_lines o "
+            "WHERE o.sku = v.sku AND o.batchref IS NULL ORDER BY o.qty, o.since LIMIT ?)"
         )
 
     def open_batches_of(self, sku: str) -> str:
@@ -206,6 +216,12 @@ class PostgresDialect(Dialect):
         return (
             f"SELECT {columns} FROM {rows} CROSS JOIN LATERAL (SELECT * FROM batches o WHERE o.sku = v.sku "
             "AND o.is_open ORDER BY coalesce(o.eta, '0001-01-01'), o.reference LIMIT ?) b"
+        )
+
+    def first_waiting(self, rows: str, columns: str) -> str:
+        return (
+            f"SELECT {columns} FROM {rows} CROSS JOIN LATERAL (SELECT * FROM order_lines o WHERE o.sku = v.sku "
+            "AND o.batchref IS NULL ORDER BY o.qty, o.since LIMIT ?) l"
         )
 
     def open_batches_of(self, sku: str) -> str:

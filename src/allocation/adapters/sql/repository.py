@@ -30,6 +30,8 @@ class Pages:
 
     batches: int = 16
     lines: int = 100
+    waiting: int = 16
+    """Lines of each product that wait, where stock may come free. Few products have more who wait."""
 
 
 class Session:
@@ -118,6 +120,7 @@ class PagedLines(Lines):
         self.least_waiting = 0
         """No line that is still unread waits for fewer pieces than this."""
         self._absent: set[str] = set()
+        self._all_waiting_are_here = False
 
     def get(self, orderid: str, default: OrderLine | None = None) -> OrderLine | None:  # type: ignore[override]  # one default, never another type
         line = super().get(orderid)
@@ -137,6 +140,15 @@ class PagedLines(Lines):
             self._absent.add(orderid)
         else:
             self.setdefault(orderid, line)
+
+    def take_first_waiting(self, page: list[OrderLine]) -> None:
+        """Have those of the lines that wait which came as the first page, the smallest of all among them."""
+        if len(page) == self._session.pages.waiting:
+            self.least_waiting = min(line.qty for line in page)
+            return
+        self._all_waiting_are_here = True
+        for line in page:
+            self.take(line.orderid, line)
 
     def is_stored(self, orderid: str) -> bool:
         """Whether the line is in the tables, once those that are gone were deleted; for any line that is here."""
@@ -162,7 +174,8 @@ class PagedLines(Lines):
             return [line_from(row) for row in session.rows(step)]
 
         known = sorted((x for x in self.values() if x.batchref is None), key=lambda x: x.since)
-        for line in merge(known, self._unknown(read, 0), key=lambda x: x.since):
+        unknown = iter(()) if self._all_waiting_are_here else self._unknown(read, 0)
+        for line in merge(known, unknown, key=lambda x: x.since):
             if line.qty <= at_most():
                 yield line
 
@@ -212,7 +225,7 @@ class SqlRepository(Repository):
         of_batches += [s.changed_open_batches({sku: hot[sku].version for sku in hot}, pages.batches)] if hot else []
         steps = [s.insert_products(needs.new_skus)] if needs.new_skus else []
         steps += [s.lock(skus), *of_batches]
-        steps += [s.least_waiting(needs.freed)] if needs.freed else []
+        steps += [s.first_waiting(needs.freed, pages.waiting)] if needs.freed else []
         steps += [s.lines(needs.lines)] if needs.lines else []
         steps += [s.named_batches(needs.refs)] if needs.refs else []
         outcomes = iter(self._session.run(steps))
@@ -224,7 +237,7 @@ class SqlRepository(Repository):
         read = [batch_from(row) for _ in of_batches for row in next(outcomes).rows]
         self._take_products(locked, read, hot, read_at)
         if needs.freed:
-            self._take_least_waiting(next(outcomes).rows)
+            self._take_waiting(needs.freed, map(line_from, next(outcomes).rows))
         if needs.lines:
             self._take_lines(needs.lines, map(line_and_batch_from, next(outcomes).rows))
         if needs.refs:
@@ -260,11 +273,14 @@ class SqlRepository(Repository):
         }
         self._hot.put(pages)
 
-    def _take_least_waiting(self, found: Iterable[Sequence[Any]]) -> None:
-        for sku, least in found:
+    def _take_waiting(self, skus: set[str], found: Iterable[OrderLine]) -> None:
+        by_sku: dict[str, list[OrderLine]] = {sku: [] for sku in skus}
+        for line in found:
+            by_sku[line.sku].append(line)
+        for sku, page in by_sku.items():
             product = self._products.get(sku)
             if product is not None and isinstance(product.lines, PagedLines):
-                product.lines.least_waiting = END_OF_TIME if least is None else least
+                product.lines.take_first_waiting(page)
 
     def _take_lines(self, keys: Collection[tuple[str, str]], found: Iterable[tuple[OrderLine, Batch | None]]) -> None:
         read = {(line.orderid, line.sku): (line, batch) for line, batch in found}

@@ -62,10 +62,7 @@ class Statements:
             sql,
         )
         self._logged = sql("SELECT position FROM event_log WHERE sku = ? AND version = ? AND id = ?")
-        self._least_waiting = sql(
-            "SELECT v.sku, (SELECT min(l.qty) FROM order_lines l WHERE l.sku = v.sku AND l.batchref IS NULL) "
-            f"FROM {d.rows('v', 'sku')}"
-        )
+        self._first_waiting = sql(d.first_waiting(d.rows("v", "sku"), _LINE))
         self._levels = sql(
             f"SELECT p.sku, p.version_number, {_BATCH} FROM {d.rows('v', 'sku')} "
             f"{d.one_of('products', 'p', 'p.sku = v.sku')} {d.open_batches_of('p.sku')} WHERE p.version_number > 0"
@@ -118,9 +115,9 @@ class Statements:
         values = {"sku": sku, "most": at_most, "after": after, "page": page}
         return Step(self._oldest_waiting, tuple(values[name] for name in self._waiting_order))
 
-    def least_waiting(self, skus: Collection[str]) -> Step:
-        """(sku, the smallest quantity that waits, or None if nobody does)."""
-        return self.dialect.reading(self._least_waiting, _column(skus))
+    def first_waiting(self, skus: Collection[str], page: int) -> Step:
+        """Of each sku the first page of waiting lines, the smallest first."""
+        return self.dialect.reading(self._first_waiting, _column(skus), page)
 
     def logged(self, sku: str, version: int, event_id: str) -> Step:
         """The position of an event, if it is in the log."""
