@@ -65,7 +65,7 @@ def tables(databases: Databases, kinds: tuple[Kind, ...], size: Size) -> list[Ta
 
 
 def echo(port: int, size: Size, number: int) -> load.Load:
-    bodies = (_body(line) for line in orders.spread(f"echo-{number}", SKUS))
+    bodies = (body(line) for line in orders.spread(f"echo-{number}", SKUS))
     requests = load.posts("/echo", bodies)
     return load.run(
         port, requests, seconds=size.seconds, warm_up_seconds=size.warm_up_seconds, connections=CLIENTS, expected={200}
@@ -75,13 +75,14 @@ def echo(port: int, size: Size, number: int) -> load.Load:
 def allocate(port: int, which: str, size: Size, number: int | str, clients: int = CLIENTS) -> load.Load:
     """Order lines `spread` over the skus, or all of one that is `hot`."""
     lines = orders.spread(f"s{number}", SKUS) if which == "spread" else orders.hot(f"h{number}")
-    requests = load.posts("/v1/allocations", (_body(line) for line in lines))
+    requests = load.posts("/v1/allocations", (body(line) for line in lines))
     return load.run(
         port, requests, seconds=size.seconds, warm_up_seconds=size.warm_up_seconds, connections=clients, expected={201}
     )
 
 
-def _body(line: orders.Line) -> bytes:
+def body(line: orders.Line) -> bytes:
+    """What is posted for an order line."""
     return b'{"orderid": "%b", "sku": "%b", "qty": %d, "if_short": "refuse"}' % (
         line[0].encode(),
         line[1].encode(),

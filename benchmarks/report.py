@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.measure import Table
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
+PROFILE = Path(__file__).parent.parent / "docs" / "profile.md"
 
 
 def shown(value: str | float | int | None) -> str:

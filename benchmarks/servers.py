@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.databases import Database
@@ -18,8 +18,14 @@ START_LIMIT_SECONDS = 30
 
 
 @contextlib.contextmanager
-def service(database: Database, workers: int, more: Mapping[str, str] | None = None) -> Iterator[int]:
-    """`allocation serve` on a database, with `more` settings; answers its port."""
+def service(
+    database: Database,
+    workers: int,
+    more: Mapping[str, str] | None = None,
+    started: Callable[[int], object] = lambda _pid: None,
+) -> Iterator[int]:
+    """`allocation serve` on a database, with `more` settings; answers its port. `started` is told the id of the process
+    that watches over the serving ones."""
     port = free_port()
     settings = dict(more or {}) | {
         "ALLOCATION_DATABASE_URL": database.url,
@@ -29,7 +35,8 @@ def service(database: Database, workers: int, more: Mapping[str, str] | None = N
         "ALLOCATION_THREADS": str(THREADS),
         "ALLOCATION_LOG_LEVEL": "warning",
     }
-    with _process([sys.executable, "-m", "allocation.entrypoints.cli", "serve"], port, settings):
+    with _process([sys.executable, "-m", "allocation.entrypoints.cli", "serve"], port, settings) as pid:
+        started(pid)
         yield port
 
 
@@ -60,12 +67,12 @@ def environment(settings: dict[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _process(command: list[str], port: int | None, settings: dict[str, str]) -> Iterator[None]:
+def _process(command: list[str], port: int | None, settings: dict[str, str]) -> Iterator[int]:
     process = subprocess.Popen(command, env=environment(settings), start_new_session=True)
     try:
         if port is not None:
             _wait_for(process, port)
-        yield
+        yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -24,6 +24,7 @@ from benchmarks import (
     load,
     orders,
     over_http,
+    profiles,
     real_year,
     report,
     rules_speed,
@@ -140,6 +141,28 @@ def test_the_past_is_measured_on_data_of_its_own(databases: Databases) -> None:
         waiting, events, changed = row[1:4]
         assert waiting >= 50  # type: ignore[operator]  # these columns are numbers
         assert events > waiting + changed > waiting  # type: ignore[operator]  # as above
+
+
+@pytest.mark.parametrize("part", profiles.PARTS)
+def test_a_profile_tells_rooms_functions_and_statements(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    """On a PostgreSQL of its own, whose log is within reach; py-spy is an extra that the tests do without."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    through = "run (/x/site-packages/granian/wsgi.py);handle (/x/src/allocation/service_layer/messagebus.py)"
+
+    def recorded(pid: int, seconds: float, idle: bool) -> str:
+        wait = f"{through};Connection.wait (/x/site-packages/psycopg/connection.py) 8\n" if idle else ""
+        return f"{through};Product.apply (/x/src/allocation/domain/model.py) 2\n{wait}no_request (/x/other.py) 99\n"
+
+    with Databases() as databases:
+        size = profiles.Size(seconds=0.2, repeats=8)
+        rooms, functions, statements = profiles.tables(part, databases, size, recorded)
+    assert [row[:2] for row in rooms.rows] == [["domain", 100.0], ["driver", 0.0]]
+    assert [row[:2] for row in functions.rows] == [["`Product.apply (allocation/domain/model.py)`", 100.0]]
+    told = [str(row[0]) for row in statements.rows]
+    assert [told[0], told[-2], told[-1]] == ["`BEGIN`", "`COMMIT`", "all"]
+    assert len([what for what in told if "INSERT INTO event_log" in what]) == 1
+    assert statements.rows[-1][1] == pytest.approx(sum(row[1] for row in statements.rows[:-1]))  # type: ignore[misc]  # numbers
+    assert report.PROFILE.read_text().count(f"<!-- profile-{part}-rooms: begin -->") == 1
 
 
 def test_every_variant_runs(databases: Databases, invented: None) -> None:
