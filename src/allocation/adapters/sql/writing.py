@@ -65,9 +65,16 @@ class Writer:
             yield d.updating(_CHANGE_BATCH, ("text", "int", "int", "int", "date"), changed, meets_all=True)
         if rows.gone:
             yield d.updating(_DELETE_LINE, ("text", "text"), list(rows.gone))
-        if new := [(*key, *line) for key, line in rows.lines.items() if not is_stored(*key)]:
+        new: list[tuple[Any, ...]] = []
+        moved: list[tuple[Any, ...]] = []
+        for key, line in rows.lines.items():
+            if is_stored(*key):
+                moved.append((*key, line[1]))
+            else:
+                new.append((*key, *line))
+        if new:
             yield d.inserting(order_lines, new)
-        if moved := [(*key, batchref) for key, (_, batchref, _) in rows.lines.items() if is_stored(*key)]:
+        if moved:
             yield d.updating(_MOVE_LINE, ("text", "text", "text"), moved, meets_all=True)
         if rows.versions:
             versions = [(sku, loaded[sku], version) for sku, version in rows.versions.items()]
