@@ -144,7 +144,7 @@ PLANTS: list[Plant] = [
         "13 the read model is not written with the answer",
         PROMISES + "test_13_a_read_after_the_answer_is_stale",
         "adapters/sql/writing.py",
-        "            yield d.inserting(order_lines, new)\n",
+        "            yield self._dialect.inserting(order_lines, new)\n",
         "            pass\n",
     ),
     plant(

@@ -15,6 +15,7 @@ from allocation.adapters.serialization import encode, encode_outcome, written_as
 from allocation.adapters.sql.dialects import Dialect, Outcome, Step
 from allocation.adapters.sql.projector import BatchRow, Rows
 from allocation.adapters.sql.tables import batches, moment_text, order_lines
+from allocation.domain.events import BatchCreated
 from allocation.service_layer.envelope import Ids, LogPosition, partition_of
 from allocation.service_layer.unit_of_work import Handled
 
@@ -26,6 +27,9 @@ _CHANGE_BATCH = (
 _DELETE_LINE = "DELETE FROM order_lines /*using*/ WHERE order_lines.orderid = {0} AND order_lines.sku = {1}"
 _RAISE_VERSION = (
     "UPDATE products SET version_number = {2} /*from*/ WHERE products.sku = {0} AND products.version_number = {1}"
+)
+_TAKE_FROM_BATCH = (
+    "UPDATE batches SET allocated_quantity = allocated_quantity + {1} /*from*/ WHERE batches.reference = {0}"
 )
 _MOVE_LINE = "UPDATE order_lines SET batchref = {2} /*from*/ WHERE order_lines.orderid = {0} AND order_lines.sku = {1}"
 _DELETE_UNUSED = "DELETE FROM products /*using*/ WHERE products.sku = {0} AND products.version_number = 0"
@@ -58,13 +62,34 @@ class Writer:
     def state(self, rows: Rows, loaded: Mapping[str, int], is_stored: Callable[[str, str], bool]) -> Iterator[Step]:
         """Write the final rows of what changed, if everything is as it was loaded. `is_stored` tells of an order and a
         sku whether their line is in the tables."""
-        d = self._dialect
-        if created := [_created_row(ref, batch) for ref, batch in rows.batches.items() if batch.created is not None]:
-            yield d.inserting(batches, created)
-        if changed := [_changed_row(ref, batch) for ref, batch in rows.batches.items() if batch.created is None]:
-            yield d.updating(_CHANGE_BATCH, ("text", "int", "int", "int", "date"), changed, meets_all=True)
+        if rows.versions:
+            versions = [(sku, loaded[sku], version) for sku, version in rows.versions.items()]
+            yield self._dialect.updating(_RAISE_VERSION, ("text", "bigint", "bigint"), versions, meets_all=True)
+        yield from self._batches(rows)
+        yield from self._lines(rows, is_stored)
+
+    def _batches(self, rows: Rows) -> Iterator[Step]:
+        created: list[tuple[Any, ...]] = []
+        taken: list[tuple[Any, ...]] = []
+        changed: list[tuple[Any, ...]] = []
+        for ref, batch in rows.batches.items():
+            if batch.created is not None:
+                created.append(_created_row(ref, batch, batch.created))
+            elif batch.qty is None and not batch.moved:
+                taken.append((ref, batch.allocated))
+            else:
+                changed.append((ref, batch.allocated, batch.qty, int(batch.moved), _day(batch.eta)))
+        if created:
+            yield self._dialect.inserting(batches, created)
+        if taken:
+            yield self._dialect.updating(_TAKE_FROM_BATCH, ("text", "int"), taken, meets_all=True)
+        if changed:
+            types = ("text", "int", "int", "int", "date")
+            yield self._dialect.updating(_CHANGE_BATCH, types, changed, meets_all=True)
+
+    def _lines(self, rows: Rows, is_stored: Callable[[str, str], bool]) -> Iterator[Step]:
         if rows.gone:
-            yield d.updating(_DELETE_LINE, ("text", "text"), list(rows.gone))
+            yield self._dialect.updating(_DELETE_LINE, ("text", "text"), list(rows.gone))
         new: list[tuple[Any, ...]] = []
         moved: list[tuple[Any, ...]] = []
         for key, line in rows.lines.items():
@@ -73,12 +98,9 @@ class Writer:
             else:
                 new.append((*key, *line))
         if new:
-            yield d.inserting(order_lines, new)
+            yield self._dialect.inserting(order_lines, new)
         if moved:
-            yield d.updating(_MOVE_LINE, ("text", "text", "text"), moved, meets_all=True)
-        if rows.versions:
-            versions = [(sku, loaded[sku], version) for sku, version in rows.versions.items()]
-            yield d.updating(_RAISE_VERSION, ("text", "bigint", "bigint"), versions, meets_all=True)
+            yield self._dialect.updating(_MOVE_LINE, ("text", "text", "text"), moved, meets_all=True)
 
     def delete_unused(self, skus: Collection[str]) -> Iterator[Step]:
         """Products that were made to be locked, and then got no event."""
@@ -156,14 +178,8 @@ class Logging:
                 done.position = LogPosition(place[0], heads[place[0]] - place[1])
 
 
-def _created_row(ref: str, batch: BatchRow) -> tuple[Any, ...]:
-    assert batch.created is not None
-    created = batch.created
+def _created_row(ref: str, batch: BatchRow, created: BatchCreated) -> tuple[Any, ...]:
     return (ref, created.sku, batch.qty, batch.allocated, _day(batch.eta), created.qty, _day(created.eta))
-
-
-def _changed_row(ref: str, batch: BatchRow) -> tuple[Any, ...]:
-    return (ref, batch.allocated, batch.qty, int(batch.moved), _day(batch.eta))
 
 
 def _inbox_row(done: Handled, at: str, partition: int | None, behind: int | None) -> tuple[Any, ...]:
