@@ -49,7 +49,7 @@ def tables(databases: Databases, kinds: tuple[Kind, ...], size: Size) -> list[Ta
         f"{size.rounds} rounds of {size.lines:,} lines each, by turns; "
         "medians. Two batches a sku hold all lines but what does not fit into either. The floor is the hand-written "
         "program of benchmarks/floor.py, same reads and rows; both placed every line alike.",
-        "Aim: at least 0.4 of the floor.",
+        "Aims: of the floor 0.75 on PostgreSQL and 0.65 on SQLite; 20,000 lines/s of real orders on PostgreSQL.",
     ]
     return [Table("bulk", "Allocations in bulk", header, rows, notes)]
 
