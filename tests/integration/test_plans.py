@@ -10,10 +10,12 @@ from sqlalchemy import Engine, event
 from allocation.adapters.clock import SystemClock, TimeOrderedIds
 from allocation.adapters.sql.engine import dialect_of, make_engine
 from allocation.adapters.sql.migrate import migrate
+from allocation.adapters.sql.projector import Rows
 from allocation.adapters.sql.statements import Statements
 from allocation.adapters.sql.subscriptions import SqlSubscriptionStore
 from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
 from allocation.adapters.sql.views import SqlViews
+from allocation.adapters.sql.writing import Writer
 from allocation.domain.commands import Allocate, Command, CreateBatch
 from allocation.service_layer.envelope import LogPosition
 from allocation.service_layer.handlers import COMMAND_HANDLERS
@@ -136,3 +138,16 @@ def test_many_named_products_are_looked_up_one_by_one_and_not_beside_all_others(
     found = plan(engine, (lock := Statements(dialect_of(engine)).lock(named)).sql, lock.parameters)
     assert "Nested Loop" in found
     assert f"products_pkey on products p (actual rows=1 loops={len(named)})" in found, found
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+def test_products_of_one_version_are_raised_one_by_one_too(engine: Engine) -> None:
+    """What all rows say alike is no filter to begin with. Statistics that know few products of that version would have
+    the server read all products for them, and compare each it finds with each of ours."""
+    rows = Rows(versions={f"SKU-{n}": 8 for n in range(0, OTHERS, 2)})
+    with engine.connect() as connection:
+        connection.exec_driver_sql("UPDATE products SET version_number = 7 WHERE sku LIKE 'SKU%%'")
+    writer = Writer(dialect_of(engine), TimeOrderedIds(), 1)
+    [step] = writer.state(rows, dict.fromkeys(rows.versions, 7), lambda orderid, sku: False)
+    found = plan(engine, step.sql, step.parameters)
+    assert f"products_pkey on products (actual rows=1 loops={len(rows.versions)})" in found, found

@@ -320,7 +320,9 @@ class _Columns:
         if not self.alike:
             return rows
         once = (f"?::{types[n]} AS {names[n]}" for n in self.alike)
-        return f"(SELECT {', '.join(once)}, v.* FROM {rows}) AS v"
+        # OFFSET 0 hides from the planner that a column is one value: it would look for that value in the table first,
+        # through all of it, and then compare each row found with each of ours.
+        return f"(SELECT {', '.join(once)}, v.* FROM {rows} OFFSET 0) AS v"
 
     def parameters(self) -> tuple[str | None, ...]:
         once = (None if x is None else str(x) for x in (self._columns[n][0] for n in self.alike))
