@@ -137,6 +137,9 @@ class Store:
         message = Message()
         message.decode(base64.b64decode(encoded))
         self._there(queue).restore(number, message, enqueued, at, self.clock())
+        topic = self.topics.get(queue.partition("/subscriptions/")[0])
+        if topic is not None and message.id is not None:  # its door has to know again whom it let in
+            topic.door.seen[str(message.id)] = enqueued
 
 
 def copies(message: Message, rules: list[Rule]) -> Iterator[Message]:
