@@ -71,9 +71,8 @@ class Bus:
 
     def told(self, topic: str, count: int, subscription: str = "all") -> list[Told]:
         """What came out of a subscription since it was last asked, each session in order: all that is there, or that
-        many once they are. What comes again because its completion was lost on the way has its number still, and counts
-        once; what was published twice has two."""
-        found: dict[int | None, Told] = {}
+        many once they are."""
+        found: list[Told] = []
         deadline = time.monotonic() + LONG_SECONDS
         path = f"{self.namespace}.{topic}", subscription
         while True:
@@ -83,11 +82,11 @@ class Bus:
                 )
                 with receiver:
                     for message in receiver.receive_messages(1000, 0.2):
-                        found.setdefault(message.sequence_number, _told(message))
+                        found.append(_told(message))
                         receiver.complete_message(message)
             except OperationTimeoutError:
                 if len(found) >= count or time.monotonic() > deadline:
-                    return list(found.values())
+                    return found
 
     def dead(self) -> list[str]:
         """The reasons of the queue's dead letters."""

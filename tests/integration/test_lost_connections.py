@@ -1,11 +1,16 @@
 """The connection breaks, at the worst moment: nothing doubled, nobody told wrongly."""
 
+from collections.abc import Collection, Iterator
+
 import pytest
 
+from allocation.adapters.sql.dialects import Step
+from allocation.adapters.sql.unit_of_work import SqlUnitOfWork
+from allocation.adapters.sql.writing import Writer
 from allocation.bootstrap import Application
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.service_layer.answers import Answer, Promise
-from allocation.service_layer.errors import OutcomeUnknown, Unavailable
+from allocation.service_layer.errors import ConnectionLost, OutcomeUnknown, Unavailable
 from tests.integration.conftest import Start
 from tests.servers.proxy import PostgresProxy
 
@@ -52,6 +57,23 @@ def test_a_commit_whose_reply_was_lost_is_looked_up_and_answered_as_done(
 def test_a_commit_that_never_arrived_is_done_again(shop: Application, postgres_proxy: PostgresProxy) -> None:
     postgres_proxy.lose_next_commit()
     assert allocate(shop, "o1").changed
+    assert allocated_events(shop) == ["o1"]
+    assert free(shop) == 8
+
+
+def test_a_connection_lost_while_it_writes_needs_no_asking(shop: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are made while others are under way: what is lost before COMMIT was asked for has not been committed."""
+    original, losses, asked = Writer.delete_unused, iter([ConnectionLost("cut")]), []
+
+    def losing(self: Writer, skus: Collection[str]) -> Iterator[Step]:
+        if (loss := next(losses, None)) is not None:
+            raise loss
+        return original(self, skus)
+
+    monkeypatch.setattr(Writer, "delete_unused", losing)
+    monkeypatch.setattr(SqlUnitOfWork, "_heads_if_committed", lambda *about: asked.append(about))
+    assert allocate(shop, "o1").changed
+    assert asked == []
     assert allocated_events(shop) == ["o1"]
     assert free(shop) == 8
 

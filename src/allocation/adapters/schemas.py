@@ -40,7 +40,7 @@ class Schemas:
             raise ValueError(f"there is no message {', '.join(sorted(strangers))} to upcast")
         self._versions = {name: 1 + len(self._upcasters.get(name, ())) for name in self.types}
         self.names_and_versions = {kind: (name, self._versions[name]) for name, kind in self.types.items()}
-        """Of each message, the version that is written today."""
+        """Of each class, as they are written today."""
         self.readers: dict[tuple[str, int], Callable[[str | bytes], Any]] = {}
         """By name and version, for those who read millions. What they raise, `decode` translates."""
         for name, message in self.types.items():

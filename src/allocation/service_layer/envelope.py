@@ -3,8 +3,7 @@
 `correlation_id` is the same for everything that follows from one request; `causation_id` is the id of the message
 that directly led to this one (for an event: of its command). `traceparent` is W3C Trace Context, section 3.2.
 
-Envelopes are named tuples: a frozen dataclass of as many fields measured four times as long to make, and an import
-makes millions.
+Envelopes are named tuples: a frozen dataclass of as many fields takes far longer to make, and an import makes millions.
 """
 
 from __future__ import annotations

@@ -5,8 +5,7 @@ group committed, and commits for all. Nobody waits for a group to fill up: a lon
 
 Then the callers leave one by one: each wakes the next, and the last has the next in line lead. Threads of one
 interpreter cannot leave together anyway; woken all at once they would only fight for their turn, against the next
-leader too. Measured over HTTP: a fifth to a half more allocations, at 0.5 to 0.9 of the p99. What comes in meanwhile
-makes the next group larger.
+leader too, which measured slower and later (docs/profile.md). What comes in meanwhile makes the next group larger.
 """
 
 from __future__ import annotations

@@ -91,6 +91,8 @@ class Store:
             for subscription, rules in topic.rules.items():
                 for copy in copies(message, list(rules.values())):
                     self.queues[f"{name}/subscriptions/{subscription}"].put(copy, now, at)
+            # Behind the copies: who is killed in between lets it in again, and loses none.
+            self._write("let in", name, str(message.id), now)
         return 0
 
     def every_queue(self) -> Iterator[Queue]:
@@ -121,6 +123,7 @@ class Store:
             "queue": lambda name, settings: self.make_queue(name, **settings),
             "subscription": lambda topic, name, settings: self.make_subscription(topic, name, **settings),
             "put": self._restore,
+            "let in": lambda topic, id, at: self.topics[topic].door.seen.update({id: at}),
             "gone": lambda queue, number: self._there(queue).forget(number),
             "failed": lambda queue, number, failed: self._there(queue).recount(number, failed),
         }
@@ -137,9 +140,6 @@ class Store:
         message = Message()
         message.decode(base64.b64decode(encoded))
         self._there(queue).restore(number, message, enqueued, at, self.clock())
-        topic = self.topics.get(queue.partition("/subscriptions/")[0])
-        if topic is not None and message.id is not None:  # its door has to know again whom it let in
-            topic.door.seen[str(message.id)] = enqueued
 
 
 def copies(message: Message, rules: list[Rule]) -> Iterator[Message]:

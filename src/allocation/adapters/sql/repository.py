@@ -174,8 +174,10 @@ class PagedLines(Lines):
             return [line_from(row) for row in session.rows(step)]
 
         known = sorted((x for x in self.values() if x.batchref is None), key=lambda x: x.since)
-        unread = () if self._all_waiting_are_here else self._unknown(read, 0)
-        for line in merge(known, unread, key=lambda x: x.since) if unread else known:
+        waiting: Iterable[OrderLine] = known
+        if not self._all_waiting_are_here:
+            waiting = merge(known, self._unknown(read, 0), key=lambda x: x.since)
+        for line in waiting:
             if line.qty <= at_most():
                 yield line
 

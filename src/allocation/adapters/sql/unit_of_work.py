@@ -108,7 +108,7 @@ class SqlUnitOfWork(UnitOfWork):
             heads = logging.heads(self._session.run(self._writing(rows, logging)))
         except ConnectionLost as error:
             if not self._asked_to_commit:
-                raise
+                raise  # nothing can have been committed; nor is the log made, by which one could ask
             heads = self._find_out(logging, handled[0].envelope.key, error)
         else:
             self._written = rows.versions
