@@ -181,3 +181,19 @@ def test_what_was_accepted_outlives_a_crash_and_what_was_done_stays_done(place: 
     with place.receiver() as receiver:
         found = [(str(message), message.delivery_count or 0) for message in receiver.receive_messages(5, 1.0)]
     assert found == [("failed", 1), ("waiting", 0)]
+
+
+def test_a_topic_knows_after_a_crash_what_it_had_let_in(place: Place) -> None:
+    port, topic = place.server.admin_port, f"{place.name}-topic"
+    make(port, topic, "Topic", RequiresDuplicateDetection="true")
+    make(port, f"{topic}/subscriptions/all", "Subscription")
+    with place.client.get_topic_sender(topic, socket_timeout=0.05) as sender:
+        sender.send_messages(ServiceBusMessage("first", message_id="same"))
+    place.server.kill()
+    place.server.start()
+    with place.client.get_topic_sender(topic, socket_timeout=0.05) as sender:
+        sender.send_messages(
+            [ServiceBusMessage("again", message_id="same"), ServiceBusMessage("new", message_id="new")]
+        )
+    with place.client.get_subscription_receiver(topic, "all", socket_timeout=0.05) as receiver:
+        assert [str(message) for message in receiver.receive_messages(5, 1.0)] == ["first", "new"]
