@@ -62,8 +62,8 @@ PLANTS: list[Plant] = [
         "a cursor whose commit was not answered is taken to be where it was",
         COMMITS + "test_a_connection_lost_at_the_cursors_commit_counts_nothing_twice_and_leaves_nothing_out",
         WORKER,
-        "        self._leases[partition] = None\n        return False\n",
-        "        return False\n",
+        "        self._leases[partition] = None\n        self._worker.lost(",
+        "        self._worker.lost(",
     ),
     plant(
         "a lease is taken for one's own by the name of its owner",

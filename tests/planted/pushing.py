@@ -259,4 +259,11 @@ PLANTS: list[Plant] = [
         "        lease_seconds = max(self._lease_seconds, subscription.lease_seconds)\n",
         "        lease_seconds = self._lease_seconds\n",
     ),
+    plant(
+        "a lease that was lost is counted still",
+        "unit/test_worker_also.py::test_the_others_go_on_when_one_was_removed_in_the_middle",
+        "service_layer/worker.py",
+        "        self._worker.lost(self.subscription, partition)\n",
+        "",
+    ),
 ]

@@ -120,3 +120,22 @@ def test_one_that_was_removed_in_the_middle_does_no_harm(shop: Shop) -> None:
     hook.opens.set()
     until_none_runs()
     assert shop.subscriptions.cursors() == []
+
+
+def test_the_others_go_on_when_one_was_removed_in_the_middle(shop: Shop) -> None:
+    """Its lease is nobody's any more: counted still, it would be the one too many, and another would be given back."""
+    hook, other = Destination(), Destination("other")
+    hook.opens.clear()
+    shop.subscriptions.join("other", from_the_beginning=True)
+    shop.order("o1")
+    shop.worker.deliver_also([hook.subscription, other.subscription])
+    assert hook.began.wait(LONG_SECONDS)
+    assert other.got.wait(LONG_SECONDS)
+    shop.subscriptions.forget("hook")
+    shop.worker.deliver_also([other.subscription])
+    hook.opens.set()
+    until_none_runs()
+    other.got.clear()
+    shop.order("o2")
+    assert other.got.wait(LONG_SECONDS)
+    assert other.delivered == ["o1", "o2"]

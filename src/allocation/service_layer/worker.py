@@ -154,6 +154,10 @@ class Worker:
         (self._share.lost if lease is None else self._share.took)(subscription.name, partition)
         return lease
 
+    def lost(self, subscription: Subscription, partition: int) -> None:
+        """A lease is not in hand any more, whoever has it now."""
+        self._share.lost(subscription.name, partition)
+
     def release(self, lease: Lease) -> None:
         self._share.lost(lease.subscription, lease.partition)
         self._store.release(lease)
@@ -228,6 +232,7 @@ class _Run(Thread):
             _log.exception("%s, partition %d: it cannot go on", self.subscription.name, partition)
         # Whether the cursor moved is unknown, if the connection was lost at the commit: with a lease comes its place.
         self._leases[partition] = None
+        self._worker.lost(self.subscription, partition)
         return False
 
     def _give_back(self) -> None:
