@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from sqlalchemy import Connection, Table
 from allocation.service_layer.errors import Conflict
 
 Row = Sequence[Any]
+Columns = Sequence[Sequence[Any]]
+"""Rows, column by column."""
 
 MANY = 100
 """From so many rows on, a column that says the same in each travels once."""
@@ -31,11 +33,13 @@ class Step:
     """One statement with its parameters; on SQLite a list of tuples runs it once for each.
 
     `meets`: how many rows it has to meet; if it does not, `run` raises `Conflict` and the transaction is at its end.
+    `told` is given the rows it answers: on SQLite before the next step is asked for, on PostgreSQL after the last.
     """
 
     sql: str
     parameters: Sequence[Any] = ()
     meets: int | None = None
+    told: Callable[[Sequence[Any]], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ class Dialect(ABC):
         `{1}`, ...; with `meets_all` each has to meet one row of the table."""
 
     @abstractmethod
-    def writing(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
+    def writing(self, statement: str, types: Sequence[str], columns: Columns) -> Step:
         """An INSERT ... SELECT ... FROM `/*rows*/` for each row, whose fields are `{0}`, `{1}`, ..."""
 
 
@@ -174,7 +178,10 @@ class SqliteDialect(Dialect):
         outcomes = []
         for step in steps:
             result = connection.exec_driver_sql(step.sql, step.parameters)
-            outcomes.append(Outcome(result.fetchall() if result.returns_rows else ()))
+            rows = result.fetchall() if result.returns_rows else ()
+            outcomes.append(Outcome(rows))
+            if step.told is not None:
+                step.told(rows)
             if step.meets is not None and result.rowcount != step.meets:
                 raise Conflict(f"{step.meets - result.rowcount} of {step.meets} rows are not as they were loaded")
         return outcomes
@@ -196,8 +203,8 @@ class SqliteDialect(Dialect):
         numbered = statement.format(*(f"?{n + 1}" for n in range(len(types))))
         return Step(numbered, list(rows), len(rows) if meets_all else None)
 
-    def writing(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
-        return self.updating(statement.replace("/*rows*/", "(SELECT 1)"), types, rows)
+    def writing(self, statement: str, types: Sequence[str], columns: Columns) -> Step:
+        return self.updating(statement.replace("/*rows*/", "(SELECT 1)"), types, list(zip(*columns, strict=True)))
 
 
 class PostgresDialect(Dialect):
@@ -252,18 +259,24 @@ class PostgresDialect(Dialect):
         try:
             with driver.pipeline() as trip:
                 _without_a_last_flush(trip)
-                cursors = [driver.execute(step.sql, step.parameters or None) for step in steps]
+                sent = [(step.told, driver.execute(step.sql, step.parameters or None)) for step in steps]
         except BaseException:
             # The driver takes what the server skipped after the failure for prepared, and would fail on it ever after.
             connection.invalidate()
             raise
-        return [Outcome(c.fetchall() if c.description else ()) for c in cursors]
+        outcomes = []
+        for told, cursor in sent:
+            rows = cursor.fetchall() if cursor.description else ()
+            outcomes.append(Outcome(rows))
+            if told is not None:
+                told(rows)
+        return outcomes
 
     def reading(self, statement: str, rows: Sequence[Row], *parameters: Any) -> Step:
         return Step(statement, (*map(_joined, zip(*rows, strict=True)), *parameters))
 
     def inserting(self, table: Table, rows: Sequence[Row], conflict: str = "") -> Step:
-        columns = _Columns(rows)
+        columns = _Columns(list(zip(*rows, strict=True)))
         key = (table.name, conflict, columns.alike)
         if (statement := self._filled.get(key)) is None:
             written = _written(table)
@@ -276,7 +289,7 @@ class PostgresDialect(Dialect):
         return Step(statement, columns.parameters())
 
     def updating(self, statement: str, types: Sequence[str], rows: Sequence[Row], meets_all: bool = False) -> Step:
-        columns = _Columns(rows)
+        columns = _Columns(list(zip(*rows, strict=True)))
         key = (statement, meets_all, columns.alike)
         if (filled := self._filled.get(key)) is None:
             names = [f"c{n}" for n in range(len(types))]
@@ -290,8 +303,15 @@ class PostgresDialect(Dialect):
         parameters = columns.parameters()
         return Step(filled, (*parameters, len(rows)) if meets_all else parameters)
 
-    def writing(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
-        return self.updating(statement, types, rows)
+    def writing(self, statement: str, types: Sequence[str], columns: Columns) -> Step:
+        travelling = _Columns(columns)
+        key = (statement, travelling.alike)
+        if (filled := self._filled.get(key)) is None:
+            names = [f"c{n}" for n in range(len(types))]
+            filled = statement.format(*(f"v.{name}" for name in names))
+            filled = self.sql(filled.replace("/*rows*/", travelling.source(names, types)))
+            self._filled[key] = filled
+        return Step(filled, travelling.parameters())
 
 
 def _without_a_last_flush(trip: Any) -> None:
@@ -307,10 +327,10 @@ class _Columns:
 
     __slots__ = ("_columns", "alike")
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self._columns = list(zip(*rows, strict=True))
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
         # Few rows are rarely alike twice in the same places: each time would be a statement to plan anew.
-        alike = [n for n, column in enumerate(self._columns) if _is_alike(column)] if len(rows) >= MANY else []
+        alike = [n for n, column in enumerate(self._columns) if _is_alike(column)] if len(columns[0]) >= MANY else []
         self.alike = tuple(alike[1:] if len(alike) == len(self._columns) else alike)  # one has to say how many they are
 
     def source(self, names: Sequence[str], types: Sequence[str]) -> str:

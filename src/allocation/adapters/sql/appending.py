@@ -1,0 +1,189 @@
+"""Appending to the log and the inbox: positions are taken last of all locks, and everything is written under them.
+
+Rows are made column by column, which is how they travel to PostgreSQL, and quicker than one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Table
+
+from allocation.adapters.serialization import encode_all, outcome_of, written_as
+from allocation.adapters.sql.dialects import Columns, Dialect, Step
+from allocation.adapters.sql.tables import event_log, inbox, moment_text
+from allocation.domain.events import Event
+from allocation.service_layer.envelope import CommandEnvelope, Ids, LogPosition, partition_of
+from allocation.service_layer.unit_of_work import Handled
+
+# Both have the columns of their tables, in that order, but for the position: how far it is behind the new head.
+_EVENTS_BELOW_HEAD = (
+    "INSERT INTO event_log (log_partition, position, sku, version, id, type, schema_version, at, correlation_id, "
+    "causation_id, traceparent, data) "
+    "SELECT {0}, h.seq - {1}, {2}, {3}, {4}, {5}, {6}, h.last_at, {8}, {9}, {10}, {11} "
+    "FROM /*rows*/ LEFT JOIN log_head h ON h.log_partition = {0}"
+)
+_EVENT_TYPES = ("int", "bigint", "text", "bigint", "text", "text", "int", "timestamptz", *("text",) * 4)
+_COMMANDS_BELOW_HEAD = (
+    "INSERT INTO inbox (id, source, client, type, body, outcome, log_partition, position, at, correlation_id, "
+    "causation_id, traceparent) SELECT {0}, {1}, {2}, {3}, {4}, {5}, {6}, h.seq - {7}, {8}, {9}, {10}, {11} "
+    "FROM /*rows*/ LEFT JOIN log_head h ON h.log_partition = {6}"
+)
+_COMMAND_TYPES = (*("text",) * 6, "int", "bigint", "timestamptz", *("text",) * 3)
+
+_Place = tuple[int, int]
+"""A partition, and how many of the transaction's events came to it by then."""
+
+
+class Appender:
+    """Makes the steps; bound to a dialect, stateless, shared by all units of work."""
+
+    def __init__(self, dialect: Dialect, ids: Ids, partitions: int) -> None:
+        self.dialect, self.ids, self.partitions = dialect, ids, partitions
+        self.take = dialect.sql(
+            f"UPDATE log_head SET seq = seq + ?, last_at = {dialect.greatest}(last_at, ?) "
+            "WHERE log_partition = ? RETURNING seq, last_at"
+        )
+        self._wait = dialect.sql("UPDATE log_head SET seq = seq WHERE log_partition = ?")
+
+    def append(self, handled: Sequence[Handled], now: datetime) -> Appending:
+        """Everything that was handled, in order."""
+        return Appending(self, handled, moment_text(now))
+
+    def wait_for(self, partition: int) -> Step:
+        """Wait for whoever is committing to this partition."""
+        return Step(self._wait, (partition,))
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An event of a transaction, by which one can tell later whether and where it was committed. `behind`: how far it
+    is behind the new head of its partition."""
+
+    behind: int
+    sku: str
+    version: int
+    id: str
+
+
+class Appending:
+    """One transaction's share of the log.
+
+    `takes` are the steps that take positions, by partition, in the order in which partitions are locked by all;
+    `samples` holds one event of each partition. As their answers come in, `heads` fills: on SQLite before the next step
+    is made, on PostgreSQL at the end of the trip.
+    """
+
+    def __init__(self, appender: Appender, handled: Sequence[Handled], at: str) -> None:
+        self._dialect, self._handled, self._at = appender.dialect, handled, at
+        self._events: list[Event] = []
+        self._versions: list[int] = []
+        self._origins: list[CommandEnvelope] = []
+        self._places: list[_Place] = []
+        self._last: list[_Place | None] = []
+        self._totals: dict[int, int] = {}
+        self._spread(appender.partitions)
+        self._ids = appender.ids.several(len(self._events))
+        self.heads: dict[int, int] = {}
+        self._moments: dict[int, str] = {}
+        self.takes = {
+            partition: Step(appender.take, (total, at, partition), told=partial(self._took, partition))
+            for partition, total in sorted(self._totals.items())
+        }
+
+    def _spread(self, partitions: int) -> None:
+        """Give each event its place."""
+        totals = self._totals
+        for done in self._handled:
+            place = None
+            for event, version in done.events:
+                partition = partition_of(event.sku, partitions)
+                number = totals[partition] = totals.get(partition, 0) + 1
+                place = (partition, number)
+                self._places.append(place)
+                self._events.append(event)
+                self._versions.append(version)
+                self._origins.append(done.envelope)
+            self._last.append(place)
+
+    def _took(self, partition: int, rows: Sequence[Any]) -> None:
+        ((self.heads[partition], self._moments[partition]),) = rows
+
+    def samples(self) -> dict[int, Sample]:
+        """The first event of each partition."""
+        found: dict[int, Sample] = {}
+        rows = zip(self._places, self._events, self._versions, self._ids, strict=True)
+        for (partition, number), event, version, event_id in rows:
+            if partition not in found:
+                found[partition] = Sample(self._totals[partition] - number, event.sku, version, event_id)
+        return found
+
+    def steps(self) -> Iterator[Step]:
+        """What is written under the positions, once they were taken."""
+        if self._events:
+            yield self._into_log()
+        yield self._into_inbox()
+
+    def tell(self) -> None:
+        """Tell each command the position of its last event, now that all heads are known."""
+        for done, place, position in zip(self._handled, self._last, self._positions(self._last), strict=True):
+            if place is not None and position is not None:
+                done.position = LogPosition(place[0], position)
+
+    def _into_log(self) -> Step:
+        events = self._events
+        _, causes, _, correlations, *_, traces = zip(*self._origins, strict=True)
+        names, schema_versions = zip(*map(written_as, events), strict=True)
+        partitions = [partition for partition, _ in self._places]
+        columns: Columns = (
+            partitions,
+            self._positions(self._places),
+            [event.sku for event in events],
+            self._versions,
+            self._ids,
+            names,
+            schema_versions,
+            [self._moments.get(partition, self._at) for partition in partitions],
+            correlations,
+            causes,
+            traces,
+            encode_all(events),
+        )
+        return self._step(event_log, _EVENTS_BELOW_HEAD, _EVENT_TYPES, columns)
+
+    def _into_inbox(self) -> Step:
+        handled = self._handled
+        envelopes = [done.envelope for done in handled]
+        commands, ids, _, correlations, sources, clients, _, causes, traces = zip(*envelopes, strict=True)
+        columns: Columns = (
+            ids,
+            sources,
+            clients,
+            [type(command).__name__ for command in commands],
+            encode_all(commands),
+            encode_all([outcome_of(done.result, done.error) for done in handled]),
+            [None if place is None else place[0] for place in self._last],
+            self._positions(self._last),
+            [self._at] * len(handled),
+            correlations,
+            causes,
+            traces,
+        )
+        return self._step(inbox, _COMMANDS_BELOW_HEAD, _COMMAND_TYPES, columns)
+
+    def _step(self, table: Table, below_head: str, types: Sequence[str], columns: Columns) -> Step:
+        if self.heads:
+            return self._dialect.inserting(table, list(zip(*columns, strict=True)))
+        return self._dialect.writing(below_head, types, columns)
+
+    def _positions(self, places: Sequence[_Place | None]) -> list[int | None]:
+        """Where the events stand; as long as no head is known, how far behind the new head of their partition."""
+        totals = self._totals
+        if not self.heads:
+            return [None if place is None else totals[place[0]] - place[1] for place in places]
+        before = {partition: head - totals[partition] for partition, head in self.heads.items()}
+        return [None if place is None else before[place[0]] + place[1] for place in places]
