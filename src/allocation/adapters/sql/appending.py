@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import Table
@@ -16,8 +17,7 @@ from sqlalchemy import Table
 from allocation.adapters.serialization import encode_all, outcome_of, written_as
 from allocation.adapters.sql.dialects import Columns, Dialect, Step
 from allocation.adapters.sql.tables import event_log, inbox, moment_text
-from allocation.domain.events import Event
-from allocation.service_layer.envelope import CommandEnvelope, Ids, LogPosition, partition_of
+from allocation.service_layer.envelope import Ids, LogPosition, partition_of
 from allocation.service_layer.unit_of_work import Handled
 
 # Both have the columns of their tables, in that order, but for the position: how far it is behind the new head.
@@ -34,9 +34,6 @@ _COMMANDS_BELOW_HEAD = (
     "FROM /*rows*/ LEFT JOIN log_head h ON h.log_partition = {6}"
 )
 _COMMAND_TYPES = (*("text",) * 6, "int", "bigint", "timestamptz", *("text",) * 3)
-
-_Place = tuple[int, int]
-"""A partition, and how many of the transaction's events came to it by then."""
 
 
 class Appender:
@@ -73,42 +70,29 @@ class Sample:
 class Appending:
     """One transaction's share of the log.
 
-    `takes` are the steps that take positions, by partition, in the order in which partitions are locked by all;
-    `samples` holds one event of each partition. As their answers come in, `heads` fills: on SQLite before the next step
-    is made, on PostgreSQL at the end of the trip.
+    `takes` are the steps that take positions, by partition, in the order in which everybody locks partitions. As they
+    are answered `heads` fills: on SQLite before the next step is made, on PostgreSQL at the end of the trip.
     """
 
     def __init__(self, appender: Appender, handled: Sequence[Handled], at: str) -> None:
         self._dialect, self._handled, self._at = appender.dialect, handled, at
-        self._events: list[Event] = []
-        self._versions: list[int] = []
-        self._origins: list[CommandEnvelope] = []
-        self._places: list[_Place] = []
-        self._last: list[_Place | None] = []
-        self._totals: dict[int, int] = {}
-        self._spread(appender.partitions)
-        self._ids = appender.ids.several(len(self._events))
+        happened = [(event, version, done.envelope) for done in handled for event, version in done.events]
+        self._events = [event for event, _, _ in happened]
+        self._versions = [version for _, version, _ in happened]
+        self._origins = [envelope for _, _, envelope in happened]
+        self._ids = appender.ids.several(len(happened))
+        self._partitions = [partition_of(event.sku, appender.partitions) for event in self._events]
+        ends = accumulate(len(done.events) for done in handled)
+        self._last = [end - 1 if done.events else None for done, end in zip(handled, ends, strict=True)]
+        """Of each command, which of the events is its last."""
+        self._numbers, totals = _numbered(self._partitions)
+        self._totals = totals
         self.heads: dict[int, int] = {}
         self._moments: dict[int, str] = {}
         self.takes = {
             partition: Step(appender.take, (total, at, partition), told=partial(self._took, partition))
-            for partition, total in sorted(self._totals.items())
+            for partition, total in sorted(totals.items())
         }
-
-    def _spread(self, partitions: int) -> None:
-        """Give each event its place."""
-        totals = self._totals
-        for done in self._handled:
-            place = None
-            for event, version in done.events:
-                partition = partition_of(event.sku, partitions)
-                number = totals[partition] = totals.get(partition, 0) + 1
-                place = (partition, number)
-                self._places.append(place)
-                self._events.append(event)
-                self._versions.append(version)
-                self._origins.append(done.envelope)
-            self._last.append(place)
 
     def _took(self, partition: int, rows: Sequence[Any]) -> None:
         ((self.heads[partition], self._moments[partition]),) = rows
@@ -116,10 +100,11 @@ class Appending:
     def samples(self) -> dict[int, Sample]:
         """The first event of each partition."""
         found: dict[int, Sample] = {}
-        rows = zip(self._places, self._events, self._versions, self._ids, strict=True)
-        for (partition, number), event, version, event_id in rows:
+        for partition, event, version, event_id in zip(
+            self._partitions, self._events, self._versions, self._ids, strict=True
+        ):
             if partition not in found:
-                found[partition] = Sample(self._totals[partition] - number, event.sku, version, event_id)
+                found[partition] = Sample(self._totals[partition] - 1, event.sku, version, event_id)
         return found
 
     def steps(self) -> Iterator[Step]:
@@ -130,24 +115,24 @@ class Appending:
 
     def tell(self) -> None:
         """Tell each command the position of its last event, now that all heads are known."""
-        for done, place, position in zip(self._handled, self._last, self._positions(self._last), strict=True):
-            if place is not None and position is not None:
-                done.position = LogPosition(place[0], position)
+        partitions, positions = self._partitions, self._positions()
+        for done, last in zip(self._handled, self._last, strict=True):
+            if last is not None:
+                done.position = LogPosition(partitions[last], positions[last])
 
     def _into_log(self) -> Step:
         events = self._events
         _, causes, _, correlations, *_, traces = zip(*self._origins, strict=True)
         names, schema_versions = zip(*map(written_as, events), strict=True)
-        partitions = [partition for partition, _ in self._places]
         columns: Columns = (
-            partitions,
-            self._positions(self._places),
+            self._partitions,
+            self._positions(),
             [event.sku for event in events],
             self._versions,
             self._ids,
             names,
             schema_versions,
-            [self._moments.get(partition, self._at) for partition in partitions],
+            [self._moments.get(partition, self._at) for partition in self._partitions],
             correlations,
             causes,
             traces,
@@ -158,6 +143,7 @@ class Appending:
     def _into_inbox(self) -> Step:
         handled = self._handled
         envelopes = [done.envelope for done in handled]
+        partitions, positions = self._partitions, self._positions()
         commands, ids, _, correlations, sources, clients, _, causes, traces = zip(*envelopes, strict=True)
         columns: Columns = (
             ids,
@@ -166,8 +152,8 @@ class Appending:
             [type(command).__name__ for command in commands],
             encode_all(commands),
             encode_all([outcome_of(done.result, done.error) for done in handled]),
-            [None if place is None else place[0] for place in self._last],
-            self._positions(self._last),
+            [None if last is None else partitions[last] for last in self._last],
+            [None if last is None else positions[last] for last in self._last],
             [self._at] * len(handled),
             correlations,
             causes,
@@ -180,10 +166,20 @@ class Appending:
             return self._dialect.inserting(table, list(zip(*columns, strict=True)))
         return self._dialect.writing(below_head, types, columns)
 
-    def _positions(self, places: Sequence[_Place | None]) -> list[int | None]:
+    def _positions(self) -> list[int]:
         """Where the events stand; as long as no head is known, how far behind the new head of their partition."""
-        totals = self._totals
+        totals, places = self._totals, zip(self._partitions, self._numbers, strict=True)
         if not self.heads:
-            return [None if place is None else totals[place[0]] - place[1] for place in places]
+            return [totals[partition] - number for partition, number in places]
         before = {partition: head - totals[partition] for partition, head in self.heads.items()}
-        return [None if place is None else before[place[0]] + place[1] for place in places]
+        return [before[partition] + number for partition, number in places]
+
+
+def _numbered(partitions: Sequence[int]) -> tuple[list[int], dict[int, int]]:
+    """Count on in each partition: the number of each event, and how many there are."""
+    totals = dict.fromkeys(partitions, 0)
+    numbers = []
+    for partition in partitions:
+        totals[partition] += 1
+        numbers.append(totals[partition])
+    return numbers, totals
