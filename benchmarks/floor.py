@@ -36,6 +36,7 @@ class Group:
 
     def __init__(self, decided: list[Decision], taken: list[tuple[str, int]], versions: list[tuple[str, int, int]]):
         self.decided = decided
+        self.correlation_id = fresh_ids(1)[0]
         self.batches = taken  # reference, quantity taken
         self.products = versions  # sku, version as loaded, new version
         self.at = datetime.now(UTC)
