@@ -43,9 +43,9 @@ PLANTS: list[Plant] = [
     plant(
         "05 events stay in memory",
         AT_ONCE + "test_05_events_kept_in_memory_until_after_the_commit_die_with_the_process",
-        "adapters/sql/writing.py",
-        "yield self._dialect.writing(_EVENT, _EVENT_TYPES, events)",
-        "yield self.wait_for(next(iter(logging.takes)))",
+        "adapters/sql/appending.py",
+        "            yield self._into_log()\n",
+        "            self._into_log()\n",
     ),
     plant(
         "06 what was rolled back stays in memory for the next",
@@ -107,8 +107,8 @@ PLANTS: list[Plant] = [
         "11 every command loads every line",
         SHAPE + "test_11_every_allocate_loads_every_line",
         "adapters/sql/repository.py",
-        "            self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, self._session))\n",
-        "            self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, self._session))\n"
+        "            self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, session))\n",
+        "            self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, session))\n"
         "            for batch in page.batches:\n"
         "                list(self._products[sku].lines.newest_on(batch.reference))\n",
     ),
