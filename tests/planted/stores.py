@@ -8,6 +8,7 @@ REPOSITORY, WRITING, APPENDING, UNIT_OF_WORK, DIALECTS, STATEMENTS, PROJECTOR, V
     f"adapters/sql/{module}.py"
     for module in ("repository", "writing", "appending", "unit_of_work", "dialects", "statements", "projector", "views")
 )
+COLUMNS = "adapters/sql/columns.py"
 TABLES = "adapters/sql/migrations/versions/0001_state_log_and_inbox.py"
 DECISIONS = "test_on_a_product_with_many_batches_and_lines_too"
 
@@ -221,7 +222,7 @@ PLANTS: list[Plant] = [
     plant(
         "the planner is told that a column is one value",
         "integration/test_plans.py::test_products_of_one_version_are_raised_one_by_one_too",
-        DIALECTS,
+        COLUMNS,
         " OFFSET 0) AS v",
         ") AS v",
     ),
@@ -250,7 +251,7 @@ PLANTS: list[Plant] = [
     plant(
         "columns that are alike travel so in few rows too",
         "unit/test_columns.py::test_few_rows_make_one_statement_whatever_they_say",
-        DIALECTS,
+        COLUMNS,
         " if len(columns[0]) >= MANY else []",
         "",
     ),

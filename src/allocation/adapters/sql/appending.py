@@ -15,7 +15,8 @@ from typing import Any
 from sqlalchemy import Table
 
 from allocation.adapters.serialization import encode_all, outcome_of, written_as
-from allocation.adapters.sql.dialects import Columns, Dialect, Step
+from allocation.adapters.sql.columns import Columns
+from allocation.adapters.sql.dialects import Dialect, Step
 from allocation.adapters.sql.tables import event_log, inbox, moment_text
 from allocation.service_layer.envelope import Ids, LogPosition, partition_of
 from allocation.service_layer.unit_of_work import Handled

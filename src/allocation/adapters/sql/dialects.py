@@ -1,8 +1,7 @@
 """How many rows travel in one statement: what SQLite and PostgreSQL do differently, and nothing else.
 
-PostgreSQL takes a column as one string and cuts it up itself (`unnest(string_to_array(...))`), which measured faster
-than COPY, JSON, lists and executemany; what a column says in each of many rows alike travels once. SQLite takes rows to
-read by as one JSON array, and rows to write by executemany. Statements write parameters as `?`.
+PostgreSQL takes a column as one string (see `columns`). SQLite takes rows to read by as one JSON array, and rows to
+write by executemany. Statements write parameters as `?`.
 """
 
 from __future__ import annotations
@@ -15,16 +14,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Table
 
+from allocation.adapters.sql.columns import Columns, ColumnsOfText, joined, unnest
 from allocation.service_layer.errors import Conflict
 
 Row = Sequence[Any]
-Columns = Sequence[Sequence[Any]]
-"""Rows, column by column."""
 
-MANY = 100
-"""From so many rows on, a column that says the same in each travels once."""
-
-_SEPARATOR, _NULL = "\x1f", "\x1e"
 _POSTGRES_TYPES = {"TEXT": "text", "BIGINT": "bigint", "INTEGER": "int", "SMALLINT": "smallint", "DATE": "date"}
 
 
@@ -212,7 +206,7 @@ class PostgresDialect(Dialect):
     greatest = "greatest"
 
     def rows(self, alias: str, *columns: str) -> str:
-        return _unnest(alias, columns, ["text"] * len(columns))
+        return unnest(alias, columns, ["text"] * len(columns))
 
     def one_of(self, table: str, alias: str, condition: str, outer: bool = False) -> str:
         # LATERAL with LIMIT keeps the key's index in the plan, even in one that was made while the table was empty.
@@ -273,10 +267,10 @@ class PostgresDialect(Dialect):
         return outcomes
 
     def reading(self, statement: str, rows: Sequence[Row], *parameters: Any) -> Step:
-        return Step(statement, (*map(_joined, zip(*rows, strict=True)), *parameters))
+        return Step(statement, (*map(joined, zip(*rows, strict=True)), *parameters))
 
     def inserting(self, table: Table, rows: Sequence[Row], conflict: str = "") -> Step:
-        columns = _Columns(list(zip(*rows, strict=True)))
+        columns = ColumnsOfText(list(zip(*rows, strict=True)))
         key = (table.name, conflict, columns.alike)
         if (statement := self._filled.get(key)) is None:
             written = _written(table)
@@ -289,12 +283,12 @@ class PostgresDialect(Dialect):
         return Step(statement, columns.parameters())
 
     def updating(self, statement: str, types: Sequence[str], rows: Sequence[Row], meets_all: bool = False) -> Step:
-        columns = _Columns(list(zip(*rows, strict=True)))
+        columns = ColumnsOfText(list(zip(*rows, strict=True)))
         key = (statement, meets_all, columns.alike)
         if (filled := self._filled.get(key)) is None:
             names = [f"c{n}" for n in range(len(types))]
             source = columns.source(names, types)
-            filled = statement.format(*(f"v.{name}" for name in names)).replace("/*rows*/", source)
+            filled = statement.format(*(f"v.{name}" for name in names))
             filled = filled.replace("/*from*/", f"FROM {source}").replace("/*using*/", f"USING {source}")
             if meets_all:
                 # Nobody looks at a count before COMMIT follows in the same trip: the server itself has to fail.
@@ -304,7 +298,7 @@ class PostgresDialect(Dialect):
         return Step(filled, (*parameters, len(rows)) if meets_all else parameters)
 
     def writing(self, statement: str, types: Sequence[str], columns: Columns) -> Step:
-        travelling = _Columns(columns)
+        travelling = ColumnsOfText(columns)
         key = (statement, travelling.alike)
         if (filled := self._filled.get(key)) is None:
             names = [f"c{n}" for n in range(len(types))]
@@ -320,55 +314,3 @@ def _without_a_last_flush(trip: Any) -> None:
     would hold its locks for as long as it is stopped."""
     fetch = trip._fetch_gen
     trip._fetch_gen = lambda *, flush: fetch(flush=False)
-
-
-class _Columns:
-    """Rows to write, column by column. `alike`: the places of those that say the same in every row."""
-
-    __slots__ = ("_columns", "alike")
-
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
-        # Few rows are rarely alike twice in the same places: each time would be a statement to plan anew.
-        alike = [n for n, column in enumerate(self._columns) if _is_alike(column)] if len(columns[0]) >= MANY else []
-        self.alike = tuple(alike[1:] if len(alike) == len(self._columns) else alike)  # one has to say how many they are
-
-    def source(self, names: Sequence[str], types: Sequence[str]) -> str:
-        """The FROM item `v` that gives the rows back."""
-        apart = [n for n in range(len(names)) if n not in self.alike]
-        rows = _unnest("v", [names[n] for n in apart], [types[n] for n in apart])
-        if not self.alike:
-            return rows
-        once = (f"?::{types[n]} AS {names[n]}" for n in self.alike)
-        # OFFSET 0 hides from the planner that a column is one value: it would look for that value in the table first,
-        # through all of it, and then compare each row found with each of ours.
-        return f"(SELECT {', '.join(once)}, v.* FROM {rows} OFFSET 0) AS v"
-
-    def parameters(self) -> tuple[str | None, ...]:
-        once = (None if x is None else str(x) for x in (self._columns[n][0] for n in self.alike))
-        return (*once, *(_joined(column) for n, column in enumerate(self._columns) if n not in self.alike))
-
-
-def _is_alike(column: Sequence[Any]) -> bool:
-    return bool(column[0] == column[-1]) and column.count(column[0]) == len(column)
-
-
-def _unnest(alias: str, columns: Iterable[str], types: Iterable[str]) -> str:
-    # One row whose text is empty would be cut into no row at all.
-    cut = ", ".join(
-        f"coalesce(nullif(string_to_array(?, E'\\x1f', E'\\x1e'), '{{}}'), array[''])::{kind}[]" for kind in types
-    )
-    return f"unnest({cut}) AS {alias}({', '.join(columns)})"
-
-
-def _joined(column: Sequence[Any]) -> str:
-    """A column as one string. Raises `ValueError` if a field holds a mark of ours: it would say something else."""
-    try:
-        joined = _SEPARATOR.join(column)
-        nulls = 0
-    except TypeError:
-        joined = _SEPARATOR.join([_NULL if x is None else str(x) for x in column])
-        nulls = column.count(None)
-    if joined.count(_SEPARATOR) != len(column) - 1 or joined.count(_NULL) != nulls:
-        raise ValueError("a text holds a control character that separates rows or stands for NULL")
-    return joined
