@@ -19,6 +19,7 @@ from allocation.entrypoints.importing.files import open_rows
 from allocation.entrypoints.importing.report import Report, how_to_go_on
 from allocation.entrypoints.importing.rows import batches, orders
 from allocation.entrypoints.importing.run import Import, StopAtFirstRefusal
+from allocation.service_layer.fork_join import ForkJoin
 from allocation.service_layer.handlers import COMMAND_HANDLERS
 
 Handlers = Mapping[type, Callable[..., Any]]
@@ -36,6 +37,8 @@ class Job:
     dry_run: bool = False
     refused: str | None = None
     as_json: bool = False
+    at_once: int | None = None
+    """Transactions; None: as many as do best on this store."""
 
     def run(self, application: Callable[[Handlers], AbstractContextManager[Application]]) -> tuple[bool, str | None]:
         """Answers whether every row was good, and, if it stopped early, how to go on.
@@ -51,13 +54,17 @@ class Job:
             app = opened.enter_context(application(handlers))
             refused = opened.enter_context(Path(self.refused).open("w", newline="")) if self.refused else None
             report = Report(self.as_json, refused)
-            send = DryRun(app.views, handlers, app.ids, app.clock).handle_many if self.dry_run else app.bus.handle_many
             begin = time.monotonic()
-            with progress() as advanced, rare_collection():
+            with progress() as advanced, rare_collection(), self._sending(app, handlers) as send:
                 run = Import(send, app.ids, app.clock, _user(), self.group, self.on_error, report.tell, advanced)
                 stopped = run.run(files)
             report.end(run, stopped, self.dry_run, time.monotonic() - begin)
             return not run.went_wrong, how_to_go_on(stopped, self.dry_run) if stopped else None
+
+    def _sending(self, app: Application, handlers: Handlers) -> ForkJoin:
+        if self.dry_run:  # decides in memory, where nobody else works meanwhile
+            return ForkJoin(DryRun(app.views, handlers, app.ids, app.clock).handle_many, 1)
+        return ForkJoin(app.bus.handle_many, self.at_once or app.at_once)
 
 
 def _user() -> str:
