@@ -22,12 +22,18 @@ from allocation.entrypoints.importing.run import Import, StopAtFirstRefusal
 from allocation.service_layer.fork_join import ForkJoin
 from allocation.service_layer.handlers import COMMAND_HANDLERS
 
+MOST_IN_A_GROUP = 100_000
+"""Rows, however many transactions share them: so many are in memory at a time."""
+
 Handlers = Mapping[type, Callable[..., Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to take in, and how. A file is a path, or `-` for stdin."""
+    """What to take in, and how. A file is a path, or `-` for stdin.
+
+    `at_once` transactions (None: as many as do best on this store) take in `group` rows each, as far as products allow.
+    """
 
     batches: str | None
     orders: str | None
@@ -38,7 +44,6 @@ class Job:
     refused: str | None = None
     as_json: bool = False
     at_once: int | None = None
-    """Transactions; None: as many as do best on this store."""
 
     def run(self, application: Callable[[Handlers], AbstractContextManager[Application]]) -> tuple[bool, str | None]:
         """Answers whether every row was good, and, if it stopped early, how to go on.
@@ -54,17 +59,16 @@ class Job:
             app = opened.enter_context(application(handlers))
             refused = opened.enter_context(Path(self.refused).open("w", newline="")) if self.refused else None
             report = Report(self.as_json, refused)
+            handle, at_once = app.bus.handle_many, self.at_once or app.at_once
+            if self.dry_run:  # in memory, where nothing works beside it
+                handle, at_once = DryRun(app.views, handlers, app.ids, app.clock).handle_many, 1
+            group = min(self.group * at_once, MOST_IN_A_GROUP)
             begin = time.monotonic()
-            with progress() as advanced, rare_collection(), self._sending(app, handlers) as send:
-                run = Import(send, app.ids, app.clock, _user(), self.group, self.on_error, report.tell, advanced)
+            with progress() as advanced, rare_collection(), ForkJoin(handle, at_once) as send:
+                run = Import(send, app.ids, app.clock, _user(), group, self.on_error, report.tell, advanced)
                 stopped = run.run(files)
             report.end(run, stopped, self.dry_run, time.monotonic() - begin)
             return not run.went_wrong, how_to_go_on(stopped, self.dry_run) if stopped else None
-
-    def _sending(self, app: Application, handlers: Handlers) -> ForkJoin:
-        if self.dry_run:  # decides in memory, where nobody else works meanwhile
-            return ForkJoin(DryRun(app.views, handlers, app.ids, app.clock).handle_many, 1)
-        return ForkJoin(app.bus.handle_many, self.at_once or app.at_once)
 
 
 def _user() -> str:
