@@ -33,7 +33,7 @@ PLANTS: list[Plant] = [
     ),
     plant(
         "a reference goes to whichever transaction is quicker",
-        AT_ONCE + "test_two_batches_under_one_reference_are_settled_by_the_order_of_the_file",
+        UNIT + "test_what_cannot_be_divided_goes_as_it_is_and_in_the_callers_thread",
         FORK_JOIN,
         "owners.setdefault(command.ref, sku) != sku",
         "owners.setdefault(sku, sku) != sku",

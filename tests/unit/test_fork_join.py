@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -191,6 +193,22 @@ def test_who_fails_is_told_once_the_others_are_done(failing: str, failure: BaseE
         has_failed.clear()
         store.before = lambda part: None
         assert len(fork_join(tables_and_chairs())) == FEWEST, "the next group is handled as ever"
+
+
+def test_ctrl_c_while_the_caller_waits_does_not_leave_the_others_at_work() -> None:
+    caller, chairs_are_done = get_ident(), Event()
+
+    def before(part: Sequence[CommandEnvelope]) -> None:
+        if get_ident() != caller:
+            time.sleep(0.1)  # the caller's own part has ended meanwhile
+            signal.pthread_kill(caller, signal.SIGINT)
+            time.sleep(0.1)
+            chairs_are_done.set()
+
+    with at_once(2, before) as (_, fork_join):
+        with pytest.raises(KeyboardInterrupt):
+            fork_join(tables_and_chairs())
+        assert chairs_are_done.is_set()
 
 
 def test_of_several_failures_the_first_part_s_is_told() -> None:
