@@ -7,8 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
-from threading import Barrier, Event, Lock, get_ident
+from itertools import chain, count
+from threading import Barrier, Lock, Semaphore, get_ident
 
 import pytest
 from hypothesis import given
@@ -59,15 +59,15 @@ def ordered(*skus: str) -> list[CommandEnvelope]:
     return enveloped([Allocate(f"o-{n}", sku, 1) for n, sku in enumerate(skus)])
 
 
-def tables_and_chairs(count: int = FEWEST) -> list[CommandEnvelope]:
+def tables_and_chairs(how_many: int = FEWEST) -> list[CommandEnvelope]:
     """By turns: they are one part each."""
-    return ordered(*(("TABLE", "CHAIR")[n % 2] for n in range(count)))
+    return ordered(*(("TABLE", "CHAIR")[n % 2] for n in range(how_many)))
 
 
 @contextmanager
 def at_once(width: int, before: Callable[[Sequence[CommandEnvelope]], object]) -> Iterator[tuple[Store, ForkJoin]]:
     store = Store(before)
-    with ForkJoin(store.send, width) as fork_join:
+    with ForkJoin(store.send, width, 1000) as fork_join:
         yield store, fork_join
 
 
@@ -79,19 +79,20 @@ GROUPS = st.lists(
 
 
 @examples(60)
-@given(kinds=GROUPS, width=st.integers(2, 8))
+@given(kinds=GROUPS, width=st.integers(2, 8), size=st.integers(10, 80))
 def test_products_stay_whole_and_in_order_and_everyone_gets_their_own_answer(
-    kinds: list[tuple[type, int]], width: int
+    kinds: list[tuple[type, int]], width: int, size: int
 ) -> None:
     commands: list[Command] = []
     for n, (kind, product) in enumerate(kinds):
         sku = f"SKU-{product}"
         commands.append(Deallocate(f"o-{n}", sku) if kind is Deallocate else kind(f"new-{n}", sku, 1))
     store, group = Store(), enveloped(commands)
-    with ForkJoin(store.send, width) as fork_join:
+    with ForkJoin(store.send, width, size) as fork_join:
         answers = fork_join(group)
     assert answers == [answer_to(envelope) for envelope in group]
-    assert len(store.parts) == min(width, len({product for _, product in kinds})), "none is empty"
+    most = next(parts for parts in count(width, width) if parts * size >= len(group))
+    assert len(store.parts) == min(most, len({product for _, product in kinds})), "none is empty"
     assert sum(map(len, store.skus())) == len(set().union(*store.skus())), "a product is in two parts"
     for part in store.parts:
         numbers = [int(envelope.id) for envelope in part]
@@ -103,7 +104,7 @@ def test_parts_are_as_equal_as_products_allow_and_always_the_same() -> None:
     pieces = {"A": 50, "B": 40, "C": 30, "D": 20, "E": 10}
     for _ in range(3):
         store = Store()
-        with ForkJoin(store.send, 2) as fork_join:
+        with ForkJoin(store.send, 2, 1000) as fork_join:
             fork_join(ordered(*Counter(pieces).elements()))
         assert sorted(map(sorted, store.skus())) == [["A", "D", "E"], ["B", "C"]]
 
@@ -127,7 +128,7 @@ def test_what_cannot_be_divided_goes_as_it_is_and_in_the_callers_thread(
     group: list[CommandEnvelope], width: int
 ) -> None:
     store = Store()
-    with ForkJoin(store.send, width) as fork_join:
+    with ForkJoin(store.send, width, 1000) as fork_join:
         assert fork_join(group) == [answer_to(envelope) for envelope in group]
     assert (store.parts, store.threads) == ([group], {get_ident()})
 
@@ -135,7 +136,7 @@ def test_what_cannot_be_divided_goes_as_it_is_and_in_the_callers_thread(
 def test_a_reference_that_comes_again_with_its_product_is_no_obstacle() -> None:
     group = enveloped([CreateBatch(f"batch-{n % 10}", f"SKU-{n % 10}", 1) for n in range(FEWEST)])
     store = Store()
-    with ForkJoin(store.send, 2) as fork_join:
+    with ForkJoin(store.send, 2, 1000) as fork_join:
         fork_join(group)
     assert list(map(len, store.parts)) == [FEWEST // 2, FEWEST // 2]
 
@@ -144,14 +145,33 @@ def test_a_reference_that_comes_again_with_its_product_is_no_obstacle() -> None:
 
 
 @pytest.mark.parametrize("width", [2, 3, 8])
-def test_the_parts_are_at_work_at_the_same_time_one_of_them_in_the_callers_thread(width: int) -> None:
+def test_as_many_parts_as_were_asked_for_are_at_work_at_the_same_time(width: int) -> None:
     meeting = Barrier(width)
     with at_once(width, lambda part: meeting.wait(PATIENCE_SECONDS)) as (store, fork_join):
         for _ in range(3):
             group = ordered(*(f"SKU-{n % width}" for n in range(FEWEST)))
             assert fork_join(group) == [answer_to(envelope) for envelope in group]
         assert len(store.threads) == width
-        assert get_ident() in store.threads
+
+
+def test_no_more_parts_are_at_work_than_were_asked_for_however_many_there_are() -> None:
+    at_work = Semaphore(2)
+
+    def before(part: Sequence[CommandEnvelope]) -> None:
+        assert at_work.acquire(blocking=False), "a third one"
+        time.sleep(0.01)  # long enough to meet another
+        at_work.release()
+
+    store, group = Store(before), ordered(*(f"SKU-{n % 20}" for n in range(200)))
+    with ForkJoin(store.send, 2, 10) as fork_join:
+        assert fork_join(group) == [answer_to(envelope) for envelope in group]
+    assert [len(part) for part in store.parts] == [10] * 20
+
+
+@pytest.mark.parametrize(("at_once", "best"), [(1, 50), (2, 400), (3, 600)])
+def test_the_best_group_gives_each_thread_several_turns(at_once: int, best: int) -> None:
+    with ForkJoin(Store().send, at_once, 50) as fork_join:
+        assert fork_join.best_group == best
 
 
 def test_what_is_logged_in_any_part_is_still_about_what_the_caller_does() -> None:
@@ -176,39 +196,41 @@ def is_of(sku: str, part: Sequence[CommandEnvelope]) -> bool:
 @pytest.mark.parametrize("failure", [Unavailable("away"), ValueError("a bug"), KeyboardInterrupt()])
 @pytest.mark.parametrize("failing", ["TABLE", "CHAIR"])
 def test_who_fails_is_told_once_the_others_are_done(failing: str, failure: BaseException) -> None:
-    has_failed, others_may_end = Event(), Event()
+    both_are_at_work = Barrier(2)
 
     def before(part: Sequence[CommandEnvelope]) -> None:
+        both_are_at_work.wait(PATIENCE_SECONDS)
         if is_of(failing, part):
-            has_failed.set()
             raise failure
-        assert has_failed.wait(PATIENCE_SECONDS)
-        others_may_end.wait(0.1)  # long enough for one who does not wait to be gone
+        time.sleep(0.1)  # long enough for one who does not wait to be gone
 
     with at_once(2, before) as (store, fork_join):
         with pytest.raises(type(failure)) as raised:
             fork_join(tables_and_chairs())
         assert raised.value is failure
         assert [len(part) for part in store.parts] == [FEWEST // 2], "the other was at work still, or was not done"
-        has_failed.clear()
         store.before = lambda part: None
         assert len(fork_join(tables_and_chairs())) == FEWEST, "the next group is handled as ever"
 
 
-def test_ctrl_c_while_the_caller_waits_does_not_leave_the_others_at_work() -> None:
-    caller, chairs_are_done = get_ident(), Event()
+@pytest.mark.parametrize("failure", [Unavailable("away"), KeyboardInterrupt()])
+def test_after_a_failure_or_ctrl_c_those_at_work_end_and_the_others_are_left(failure: BaseException) -> None:
+    caller, both_are_at_work, begun = get_ident(), Barrier(2), []
 
     def before(part: Sequence[CommandEnvelope]) -> None:
-        if get_ident() != caller:
-            time.sleep(0.1)  # the caller's own part has ended meanwhile
+        begun.append(part)
+        if len(begun) <= 2 and both_are_at_work.wait(PATIENCE_SECONDS) == 0:
+            if isinstance(failure, Unavailable):
+                raise failure
             signal.pthread_kill(caller, signal.SIGINT)
-            time.sleep(0.1)
-            chairs_are_done.set()
+        time.sleep(0.2)  # the caller hears of it meanwhile
 
-    with at_once(2, before) as (_, fork_join):
-        with pytest.raises(KeyboardInterrupt):
-            fork_join(tables_and_chairs())
-        assert chairs_are_done.is_set()
+    store = Store(before)
+    with ForkJoin(store.send, 2, 10) as fork_join:
+        with pytest.raises(type(failure)):
+            fork_join(ordered(*(f"SKU-{n % 20}" for n in range(200))))
+        ended = len(store.parts) + isinstance(failure, Unavailable)
+        assert ended == len(begun) < 10, "of 20"
 
 
 def test_of_several_failures_the_first_part_s_is_told() -> None:

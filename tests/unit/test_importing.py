@@ -504,7 +504,7 @@ def test_with_several_transactions_at_once_it_stops_at_the_first_wrong_row_of_th
     shop.take_in(stock("B-1,CHAIR,1000,", "B-2,TABLE,1000,"))
     lines = [f"o-{n},{('CHAIR', 'TABLE')[n % 2]},1" for n in range(200)]
     wrong = dict(enumerate(lines)) | {100: "o-2,CHAIR,9", 61: "o-1,TABLE,9", 150: "o-150,CHAIR,x"}
-    with ForkJoin(shop.send, 2) as send:
+    with ForkJoin(shop.send, 2, 1000) as send:
         counts, stopped = shop.take_in(ordered(*wrong.values()), send=send)
         assert [len(group) for group in shop.sent[-2:]] == [75, 75], "up to the unreadable one, by products"
         assert stopped is not None
@@ -529,7 +529,7 @@ def test_the_position_is_that_of_the_last_event_whichever_transaction_it_came_fr
         chairs_are_in.set()
         return answers
 
-    with ForkJoin(send, 2) as at_once:
+    with ForkJoin(send, 2, 1000) as at_once:
         shop.take_in(ordered(*(f"o-{n},{('CHAIR', 'TABLE')[n % 2]},1" for n in range(101))), send=at_once)
     assert shop.position == LogPosition(0, 103)
 

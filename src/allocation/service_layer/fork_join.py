@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
+from math import ceil
 from types import TracebackType
 from typing import Self
 
@@ -20,21 +21,26 @@ from allocation.service_layer.envelope import CommandEnvelope
 FEWEST = 100
 """A group of fewer commands is not divided: what a transaction costs by itself would outweigh it."""
 
+TURNS = 4
+"""Parts for each thread in a group of the best size. In the last of its turns a thread may have none to share the
+processor with: the more turns, the less that matters."""
+
 Send = Callable[[Sequence[CommandEnvelope]], list[Answer]]
 
 
 class ForkJoin:
-    """Divides each group among at most `width` calls of `send` (`MessageBus.handle_many`) at once.
+    """Divides each group into parts of about `size` commands, and has `send` (`MessageBus.handle_many`) handle
+    `at_once` of them at a time, each in a thread.
 
-    The commands of one product are handled in their order, in one call. Callers may not assume more: no order between
+    The commands of one product are handled in their order, in one part. Callers may not assume more: no order between
     products; no transaction around the whole (what one part did is committed, whatever becomes of the others); nor that
-    a group is divided at all. It is handled by one call if it is small, if a command names no product (those that
-    change a batch), or if one batch reference stands for two products, as only their order tells which of them gets it.
+    a group is divided at all. It is one part if it is small, if a command names no product (those that change a batch),
+    or if one batch reference stands for two products, as only their order tells which of them gets it.
     """
 
-    def __init__(self, send: Send, width: int) -> None:
-        self._send, self._width = send, width
-        self._threads = ThreadPoolExecutor(max(1, width - 1), "fork-join")
+    def __init__(self, send: Send, at_once: int, size: int) -> None:
+        self._send, self._at_once, self._size = send, at_once, size
+        self._threads = ThreadPoolExecutor(at_once, "fork-join")
 
     def __enter__(self) -> Self:
         return self
@@ -42,14 +48,19 @@ class ForkJoin:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for what is at work, and let go of the threads."""
+        """Let go of the threads."""
         self._threads.shutdown()
+
+    @property
+    def best_group(self) -> int:
+        """How many commands to bring at a time."""
+        return self._size if self._at_once == 1 else self._size * self._at_once * TURNS
 
     def __call__(self, envelopes: Sequence[CommandEnvelope]) -> list[Answer]:
         """Handle a group; answers in its order.
 
-        Raises what a part raised (of several the first), once all have ended: what the others did is done, and told to
-        nobody. The same commands again find it there already.
+        Raises what a part raised (of several, the first), once those at work have ended; those not yet begun are left.
+        What the others did is done, and told to nobody: the same commands again find it there already. So with Ctrl-C.
         """
         homes = self._homes(envelopes)
         if len(set(homes)) < 2:
@@ -57,25 +68,29 @@ class ForkJoin:
         parts: list[list[CommandEnvelope]] = [[] for _ in range(max(homes) + 1)]
         for envelope, home in zip(envelopes, homes, strict=True):
             parts[home].append(envelope)
-        answers = [iter(of_part) for of_part in self._at_once(parts)]
+        answers = [iter(of_part) for of_part in self._handle(parts)]
         return [next(answers[home]) for home in homes]
 
-    def _at_once(self, parts: Sequence[list[CommandEnvelope]]) -> list[list[Answer]]:
-        others: list[Future[list[Answer]]] = []
+    def _handle(self, parts: Sequence[list[CommandEnvelope]]) -> list[list[Answer]]:
+        handling: list[Future[list[Answer]]] = []
         try:
-            others.extend(self._threads.submit(copy_context().run, self._send, part) for part in parts[1:])
-            mine = self._send(parts[0])
-            wait(others)
+            handling.extend(self._threads.submit(copy_context().run, self._send, part) for part in parts)
+            wait(handling, return_when=FIRST_EXCEPTION)
         finally:
-            wait(others)  # once more: Ctrl-C may have ended the other wait
-        return [mine, *(other.result() for other in others)]
+            for part in handling:
+                part.cancel()
+            wait(handling)  # also after Ctrl-C: a part at work cannot be called back
+        failures = (part.exception() for part in handling if not part.cancelled())
+        if failure := next(filter(None, failures), None):
+            raise failure
+        return [part.result() for part in handling]
 
     def _homes(self, envelopes: Sequence[CommandEnvelope]) -> list[int]:
         """The part of each command: product by product, the largest first, each to the part with the fewest."""
-        skus = self._skus(envelopes) if self._width > 1 and len(envelopes) >= FEWEST else []
+        skus = self._skus(envelopes) if self._at_once > 1 and len(envelopes) >= FEWEST else []
         if not skus:
             return [0] * len(envelopes)
-        sizes = [0] * self._width
+        sizes = [0] * (self._at_once * ceil(len(skus) / (self._at_once * self._size)))
         home: dict[str, int] = {}
         for sku, count in Counter(skus).most_common():
             home[sku] = smallest = sizes.index(min(sizes))

@@ -23,7 +23,7 @@ from allocation.service_layer.fork_join import ForkJoin
 from allocation.service_layer.handlers import COMMAND_HANDLERS
 
 MOST_IN_A_GROUP = 100_000
-"""Rows, however many transactions share them: so many are in memory at a time."""
+"""Rows in memory at a time, however many transactions share them."""
 
 Handlers = Mapping[type, Callable[..., Any]]
 
@@ -32,7 +32,8 @@ Handlers = Mapping[type, Callable[..., Any]]
 class Job:
     """What to take in, and how. A file is a path, or `-` for stdin.
 
-    `at_once` transactions (None: as many as do best on this store) take in `group` rows each, as far as products allow.
+    A transaction takes in `group` rows, of several `at_once` (None: as many as do best on this store) as many as
+    products allow.
     """
 
     batches: str | None
@@ -62,9 +63,9 @@ class Job:
             handle, at_once = app.bus.handle_many, self.at_once or app.at_once
             if self.dry_run:  # in memory, where nothing works beside it
                 handle, at_once = DryRun(app.views, handlers, app.ids, app.clock).handle_many, 1
-            group = min(self.group * at_once, MOST_IN_A_GROUP)
             begin = time.monotonic()
-            with progress() as advanced, rare_collection(), ForkJoin(handle, at_once) as send:
+            with progress() as advanced, rare_collection(), ForkJoin(handle, at_once, self.group) as send:
+                group = min(send.best_group, MOST_IN_A_GROUP)
                 run = Import(send, app.ids, app.clock, _user(), group, self.on_error, report.tell, advanced)
                 stopped = run.run(files)
             report.end(run, stopped, self.dry_run, time.monotonic() - begin)
