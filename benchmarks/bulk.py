@@ -59,7 +59,7 @@ def tables(databases: Databases, kinds: tuple[Kind, ...], size: Size) -> list[Ta
         "medians. Two batches a sku hold all lines but what does not fit into either. The floor is the hand-written "
         "program of benchmarks/floor.py, same reads and rows; all placed every line alike.",
         f"{AT_ONCE} at once: larger groups, divided by products into transactions of about {GROUP:,} lines, of which "
-        f"{AT_ONCE} are at work at a time, as in an import on PostgreSQL; the floor works one group at a time, as ever.",
+        f"{AT_ONCE} are at work at a time, as in an import on PostgreSQL; the floor works one group at a time.",
         "Aims: of the floor 0.75 on PostgreSQL and 0.65 on SQLite; 20,000 lines/s of real orders on PostgreSQL.",
     ]
     return [Table("bulk", "Allocations in bulk", header, rows, notes)]
@@ -74,7 +74,7 @@ def _side_by_side(
 
         def service(name: str, at_once: int) -> Callable[[int], float]:
             app = stack.enter_context(seeding.application(stocked(stack, databases, kind, lines)))
-            send = stack.enter_context(ForkJoin(app.bus.handle_many, at_once, GROUP))
+            send = ForkJoin(app.bus.handle_many, at_once, GROUP)
             allocate = partial(by_service, app, send=send)
             return partial(one_round, allocate, lines, size.lines, placed[name], group=send.best_group)
 

@@ -504,16 +504,16 @@ def test_with_several_transactions_at_once_it_stops_at_the_first_wrong_row_of_th
     shop.take_in(stock("B-1,CHAIR,1000,", "B-2,TABLE,1000,"))
     lines = [f"o-{n},{('CHAIR', 'TABLE')[n % 2]},1" for n in range(200)]
     wrong = dict(enumerate(lines)) | {100: "o-2,CHAIR,9", 61: "o-1,TABLE,9", 150: "o-150,CHAIR,x"}
-    with ForkJoin(shop.send, 2, 1000) as send:
-        counts, stopped = shop.take_in(ordered(*wrong.values()), send=send)
-        assert [len(group) for group in shop.sent[-2:]] == [75, 75], "up to the unreadable one, by products"
-        assert stopped is not None
-        assert stopped.reason == "orders.csv, line 63: Order o-1 already has a line for TABLE, with quantity 1"
-        assert [row.number for row in shop.told] == [63, 102], "every wrong row that was found, in order"
-        assert counts == [{Outcome.ALLOCATED: 30 + 50, Outcome.REFUSED: 2}]
-        there = shop.lines(*(f"o-{n}" for n in range(200)))
-        assert there == [f"o-{n}" for n in range(200) if n < 61 or (n < 100 and n % 2 == 0)]
-        counts, stopped = shop.take_in(ordered(*lines), send=send)
+    send = ForkJoin(shop.send, 2, 1000)
+    counts, stopped = shop.take_in(ordered(*wrong.values()), send=send)
+    assert [len(group) for group in shop.sent[-2:]] == [75, 75], "up to the unreadable one, by products"
+    assert stopped is not None
+    assert stopped.reason == "orders.csv, line 63: Order o-1 already has a line for TABLE, with quantity 1"
+    assert [row.number for row in shop.told] == [63, 102], "every wrong row that was found, in order"
+    assert counts == [{Outcome.ALLOCATED: 30 + 50, Outcome.REFUSED: 2}]
+    there = shop.lines(*(f"o-{n}" for n in range(200)))
+    assert there == [f"o-{n}" for n in range(200) if n < 61 or (n < 100 and n % 2 == 0)]
+    counts, stopped = shop.take_in(ordered(*lines), send=send)
     assert (counts, stopped) == ([{Outcome.THERE_ALREADY: 80, Outcome.ALLOCATED: 120}], None)
 
 
@@ -529,8 +529,8 @@ def test_the_position_is_that_of_the_last_event_whichever_transaction_it_came_fr
         chairs_are_in.set()
         return answers
 
-    with ForkJoin(send, 2, 1000) as at_once:
-        shop.take_in(ordered(*(f"o-{n},{('CHAIR', 'TABLE')[n % 2]},1" for n in range(101))), send=at_once)
+    at_once = ForkJoin(send, 2, 1000)
+    shop.take_in(ordered(*(f"o-{n},{('CHAIR', 'TABLE')[n % 2]},1" for n in range(101))), send=at_once)
     assert shop.position == LogPosition(0, 103)
 
 

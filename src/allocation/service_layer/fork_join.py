@@ -6,13 +6,12 @@ the log, last of all.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from contextvars import copy_context
 from math import ceil
-from types import TracebackType
-from typing import Self
+from threading import Event, Thread
 
 from allocation.domain.commands import CreateBatch
 from allocation.service_layer.answers import Answer
@@ -40,16 +39,6 @@ class ForkJoin:
 
     def __init__(self, send: Send, at_once: int, size: int) -> None:
         self._send, self._at_once, self._size = send, at_once, size
-        self._threads = ThreadPoolExecutor(at_once, "fork-join")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Let go of the threads."""
-        self._threads.shutdown()
 
     @property
     def best_group(self) -> int:
@@ -72,18 +61,36 @@ class ForkJoin:
         return [next(answers[home]) for home in homes]
 
     def _handle(self, parts: Sequence[list[CommandEnvelope]]) -> list[list[Answer]]:
-        handling: list[Future[list[Answer]]] = []
+        left = deque(enumerate(parts))
+        done: dict[int, list[Answer]] = {}
+        failures: dict[int, BaseException] = {}
+
+        def work(ended: Event) -> None:
+            with suppress(IndexError):  # none is left
+                while True:
+                    place, part = left.popleft()
+                    try:
+                        done[place] = self._send(part)
+                    except BaseException as failure:  # noqa: BLE001  # raised in the caller's thread
+                        failures[place] = failure
+                        left.clear()
+            ended.set()
+
+        ended = [Event() for _ in range(self._at_once)]
+        threads = [Thread(target=copy_context().run, args=[work, event], name="fork-join") for event in ended]
         try:
-            handling.extend(self._threads.submit(copy_context().run, self._send, part) for part in parts)
-            wait(handling, return_when=FIRST_EXCEPTION)
+            for thread in threads:
+                thread.start()
+            for event in ended:  # not `join`: interrupted, it takes a thread for dead that is alive (bpo-46726)
+                event.wait()
         finally:
-            for part in handling:
-                part.cancel()
-            wait(handling)  # also after Ctrl-C: a part at work cannot be called back
-        failures = (part.exception() for part in handling if not part.cancelled())
-        if failure := next(filter(None, failures), None):
-            raise failure
-        return [part.result() for part in handling]
+            left.clear()
+            for thread, event in zip(threads, ended, strict=True):
+                if thread.ident is not None:  # else it was not begun, or will find nothing left
+                    event.wait()
+        if failures:
+            raise failures[min(failures)]
+        return [done[place] for place in range(len(parts))]
 
     def _homes(self, envelopes: Sequence[CommandEnvelope]) -> list[int]:
         """The part of each command: product by product, the largest first, each to the part with the fewest."""

@@ -64,8 +64,9 @@ class Job:
             if self.dry_run:  # in memory, where nothing works beside it
                 handle, at_once = DryRun(app.views, handlers, app.ids, app.clock).handle_many, 1
             begin = time.monotonic()
-            with progress() as advanced, rare_collection(), ForkJoin(handle, at_once, self.group) as send:
-                group = min(send.best_group, MOST_IN_A_GROUP)
+            send = ForkJoin(handle, at_once, self.group)
+            group = min(send.best_group, MOST_IN_A_GROUP)
+            with progress() as advanced, rare_collection():
                 run = Import(send, app.ids, app.clock, _user(), group, self.on_error, report.tell, advanced)
                 stopped = run.run(files)
             report.end(run, stopped, self.dry_run, time.monotonic() - begin)
