@@ -39,8 +39,8 @@ PLANTS: list[Plant] = [
         "owners.setdefault(sku, sku) != sku",
     ),
     plant(
-        "who fails does not wait for the others",
-        UNIT + "test_who_fails_is_told_once_the_others_are_done",
+        "Ctrl-C leaves transactions at work",
+        UNIT + "test_after_a_failure_or_ctrl_c_those_at_work_end_and_the_others_are_left",
         FORK_JOIN,
         "                if thread.ident is not None:  #",
         "                if False:  #",

@@ -216,7 +216,7 @@ def import_(
     interrupted is finished by the same command.
 
     The rows of one product are taken in in the order of the file. An import that stops has taken in all rows before
-    the one that it tells; where several transactions are at work at once, also a few behind it, of other products.
+    the one that it tells; where several transactions are at work at once, also some behind it, of other products.
 
     A dry run decides on the products as they are now, in memory, and sees what earlier rows would have done; it does
     not see what others change meanwhile.
