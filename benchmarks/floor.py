@@ -2,7 +2,7 @@
 
 No framework, no objects, no events folded into rows: plain dicts decide, and the rows to write are
 plain tuples. What a service of this shape costs beyond its rows is the distance to here. `floor_postgres` and
-`floor_sqlite` hold the statements. Like an import, it works on one connection, one group after the other.
+`floor_sqlite` hold the statements. It works on one connection, one group after the other.
 """
 
 import os
