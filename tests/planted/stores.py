@@ -62,7 +62,7 @@ PLANTS: list[Plant] = [
         "times of the log are the clock's",
         SQLITE + "test_times_never_step_back_though_the_clock_does",
         APPENDING,
-        "self._moments.get(partition, self._at)",
+        "self.heads.moments.get(partition, self._at)",
         "self._at",
     ),
     plant(
@@ -202,14 +202,14 @@ PLANTS: list[Plant] = [
         "a connection lost at COMMIT is told as a failure",
         "integration/test_lost_connections.py::test_a_commit_whose_reply_was_lost_is_looked_up_and_answered_as_done",
         UNIT_OF_WORK,
-        "            appending.heads = self._find_out(appending, handled[0].envelope.key, error)\n",
+        "            appending.heads.seqs = self._find_out(appending, handled[0].envelope.key, error)\n",
         '            raise OutcomeUnknown("the connection was lost") from error\n',
     ),
     plant(
         "a connection lost at COMMIT is taken for a failure and done again",
         "integration/test_lost_connections.py::test_a_commit_whose_reply_was_lost_is_looked_up_and_answered_as_done",
         UNIT_OF_WORK,
-        "            appending.heads = self._find_out(appending, handled[0].envelope.key, error)\n",
+        "            appending.heads.seqs = self._find_out(appending, handled[0].envelope.key, error)\n",
         "            raise\n",
     ),
     plant(

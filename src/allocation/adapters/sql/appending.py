@@ -70,6 +70,18 @@ class Sample:
     id: str
 
 
+class Heads:
+    """The new heads of the partitions that a transaction took positions in, as far as they are known, and the moments
+    their events get. A room of its own: steps hold it, and must not hold the rows that are made behind them."""
+
+    def __init__(self) -> None:
+        self.seqs: dict[int, int] = {}
+        self.moments: dict[int, str] = {}
+
+    def took(self, partition: int, rows: Sequence[Any]) -> None:
+        ((self.seqs[partition], self.moments[partition]),) = rows
+
+
 class Appending:
     """One transaction's share of the log.
 
@@ -90,15 +102,11 @@ class Appending:
         """Of each command, which of the events is its last."""
         self._numbers, totals = _numbered(self._partitions)
         self._totals = totals
-        self.heads: dict[int, int] = {}
-        self._moments: dict[int, str] = {}
+        self.heads = Heads()
         self.takes = {
-            partition: Step(appender.take, (total, at, partition), told=partial(self._took, partition))
+            partition: Step(appender.take, (total, at, partition), told=partial(self.heads.took, partition))
             for partition, total in sorted(totals.items())
         }
-
-    def _took(self, partition: int, rows: Sequence[Any]) -> None:
-        ((self.heads[partition], self._moments[partition]),) = rows
 
     def samples(self) -> dict[int, Sample]:
         """The first event of each partition."""
@@ -135,7 +143,7 @@ class Appending:
             self._ids,
             names,
             schema_versions,
-            [self._moments.get(partition, self._at) for partition in self._partitions],
+            [self.heads.moments.get(partition, self._at) for partition in self._partitions],
             correlations,
             causes,
             traces,
@@ -165,16 +173,16 @@ class Appending:
         return self._step(inbox, _COMMANDS_BELOW_HEAD, _COMMAND_TYPES, columns)
 
     def _step(self, table: Table, below_head: str, types: Sequence[str], columns: Columns) -> Step:
-        if self.heads:
+        if self.heads.seqs:
             return self._dialect.inserting(table, list(zip(*columns, strict=True)))
         return self._dialect.writing(below_head, types, columns)
 
     def _positions(self) -> list[int]:
         """Where the events stand; as long as no head is known, how far behind the new head of their partition."""
         totals, places = self._totals, zip(self._partitions, self._numbers, strict=True)
-        if not self.heads:
+        if not self.heads.seqs:
             return [totals[partition] - number for partition, number in places]
-        before = {partition: head - totals[partition] for partition, head in self.heads.items()}
+        before = {partition: head - totals[partition] for partition, head in self.heads.seqs.items()}
         return [before[partition] + number for partition, number in places]
 
 

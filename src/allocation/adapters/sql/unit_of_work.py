@@ -111,7 +111,7 @@ class SqlUnitOfWork(UnitOfWork):
         except ConnectionLost as error:
             if not self._asked_to_commit:
                 raise  # nothing can have been committed; nor is the log made, by which one could ask
-            appending.heads = self._find_out(appending, handled[0].envelope.key, error)
+            appending.heads.seqs = self._find_out(appending, handled[0].envelope.key, error)
         else:
             self._written = rows.versions
         self._session.begun = False
