@@ -86,8 +86,8 @@ PLANTS: list[Plant] = [
         "09 a line that loses its stock vanishes",
         PROMISES + "test_09_a_line_that_loses_its_stock_vanishes_and_is_never_tried_again",
         "adapters/sql/projector.py",
-        "                _line(rows, event, None, version)\n                rows._batch",
-        "                rows.gone.add((event.orderid, event.sku))\n                rows._batch",
+        "                _line(rows, event, None, version)\n                rows.batches[event",
+        "                rows.gone.add((event.orderid, event.sku))\n                rows.batches[event",
     ),
     plant(
         "10 a negative quantity is taken",

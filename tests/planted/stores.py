@@ -59,6 +59,13 @@ PLANTS: list[Plant] = [
         "last_at = ?",
     ),
     plant(
+        "the steps of a group hold its rows, in a cycle",
+        SQLITE + "test_a_group_leaves_no_cycles_for_the_collector_of_garbage",
+        APPENDING,
+        "            for partition, total in sorted(totals.items())\n        }\n",
+        "            for partition, total in sorted(totals.items())\n        }\n        self.cycle = self.tell\n",
+    ),
+    plant(
         "times of the log are the clock's",
         SQLITE + "test_times_never_step_back_though_the_clock_does",
         APPENDING,

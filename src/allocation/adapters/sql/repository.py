@@ -264,9 +264,10 @@ class SqlRepository(Repository):
             batches = PagedBatches(sku, session, self._named, page)
             self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, session))
 
-    def is_stored(self, orderid: str, sku: str) -> bool:
-        """Whether an order line that this unit of work has is in the tables, once those that are gone were deleted."""
-        return self.versions[sku] > 0 and (orderid, sku) not in self._session.absent
+    def stored(self, keys: Set[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Which of these order lines (orderid, sku), that this unit of work has, are in the tables, once those that are
+        gone were deleted."""
+        return {key for key in keys - self._session.absent if self.versions[key[1]]}
 
     def keep_hot(self, written: Mapping[str, int]) -> None:
         """Hand on what is known of the products, now that it is committed; `written` are the versions they got."""

@@ -119,7 +119,7 @@ class SqlUnitOfWork(UnitOfWork):
 
     def _writing(self, rows: Rows, appending: Appending) -> Iterator[Step]:
         writer, products = self._database.writer, self.products
-        yield from writer.state(rows, products.versions, products.is_stored)
+        yield from writer.state(rows, products.versions, products.stored(rows.lines.keys()))
         yield from writer.delete_unused(products.inserted - rows.versions.keys())
         yield from appending.takes.values()
         yield from appending.steps()

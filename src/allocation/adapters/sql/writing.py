@@ -5,7 +5,7 @@ Steps are made when they are asked for: the server writes one table while the ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from datetime import date
 from typing import Any
 
@@ -36,14 +36,14 @@ class Writer:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
 
-    def state(self, rows: Rows, loaded: Mapping[str, int], is_stored: Callable[[str, str], bool]) -> Iterator[Step]:
-        """Write the final rows of what changed, if everything is as it was loaded. `is_stored` tells of an order and a
-        sku whether their line is in the tables."""
+    def state(self, rows: Rows, loaded: Mapping[str, int], stored: Set[tuple[str, str]]) -> Iterator[Step]:
+        """Write the final rows of what changed, if everything is as it was loaded. `stored` are those of its order
+        lines, by order and sku, that are in the tables."""
         if rows.versions:
             versions = [(sku, loaded[sku], version) for sku, version in rows.versions.items()]
             yield self._dialect.updating(_RAISE_VERSION, ("text", "bigint", "bigint"), versions, meets_all=True)
         yield from self._batches(rows)
-        yield from self._lines(rows, is_stored)
+        yield from self._lines(rows, stored)
 
     def _batches(self, rows: Rows) -> Iterator[Step]:
         created: list[tuple[Any, ...]] = []
@@ -64,19 +64,12 @@ class Writer:
             types = ("text", "int", "int", "int", "date")
             yield self._dialect.updating(_CHANGE_BATCH, types, changed, meets_all=True)
 
-    def _lines(self, rows: Rows, is_stored: Callable[[str, str], bool]) -> Iterator[Step]:
+    def _lines(self, rows: Rows, stored: Set[tuple[str, str]]) -> Iterator[Step]:
         if rows.gone:
             yield self._dialect.updating(_DELETE_LINE, ("text", "text"), list(rows.gone))
-        new: list[tuple[Any, ...]] = []
-        moved: list[tuple[Any, ...]] = []
-        for key, line in rows.lines.items():
-            if is_stored(*key):
-                moved.append((*key, line[1]))
-            else:
-                new.append((*key, *line))
-        if new:
+        if new := [(*key, *line) for key, line in rows.lines.items() if key not in stored]:
             yield self._dialect.inserting(order_lines, new)
-        if moved:
+        if moved := [(*key, rows.lines[key][1]) for key in stored]:
             yield self._dialect.updating(_MOVE_LINE, ("text", "text", "text"), moved, meets_all=True)
 
     def delete_unused(self, skus: Collection[str]) -> Iterator[Step]:
