@@ -2,7 +2,7 @@
 
 No framework, no objects, no events folded into rows: plain dicts decide, and the rows to write are
 plain tuples. What a service of this shape costs beyond its rows is the distance to here. `floor_postgres` and
-`floor_sqlite` hold the statements. Like an import, it works on one connection, one group after the other.
+`floor_sqlite` hold the statements. It works on one connection, one group after the other.
 """
 
 import os
@@ -36,6 +36,7 @@ class Group:
 
     def __init__(self, decided: list[Decision], taken: list[tuple[str, int]], versions: list[tuple[str, int, int]]):
         self.decided = decided
+        self.correlation_id = fresh_ids(1)[0]
         self.batches = taken  # reference, quantity taken
         self.products = versions  # sku, version as loaded, new version
         self.at = datetime.now(UTC)

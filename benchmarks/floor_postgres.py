@@ -24,7 +24,8 @@ Columns = Sequence[tuple[str, str]]
 @dataclass(frozen=True, slots=True)
 class Write:
     """The writing of one table. In the statement `{rows}` stands for the rows, `{base}` for the position before the
-    group's first event, `{at}` for its moment. `guarded`: as many rows of the table must be met."""
+    group's first event, `{at}` for its moment, `{correlation_id}` for what all commands of the group have in common.
+    `guarded`: as many rows of the table must be met."""
 
     statement: str
     columns: Columns
@@ -51,7 +52,8 @@ PRODUCTS = Write(
 )
 EVENTS = Write(
     "INSERT INTO event_log (log_partition, position, sku, version, id, type, schema_version, at, correlation_id, "
-    "causation_id, data) SELECT 0, {base} + place, sku, version, id, type, 1, {at}, cause, cause, data {rows}",
+    "causation_id, data) SELECT 0, {base} + place, sku, version, id, type, 1, {at}, {correlation_id}, cause, data "
+    "{rows}",
     [
         ("place", "int"),
         ("sku", "text"),
@@ -65,7 +67,7 @@ EVENTS = Write(
 )
 INBOX = Write(
     "INSERT INTO inbox (id, source, client, type, body, outcome, log_partition, position, at, correlation_id) "
-    "SELECT id, 'import', '', 'Allocate', body, outcome, 0, {base} + place, {at}, id {rows}",
+    "SELECT id, 'import', '', 'Allocate', body, outcome, 0, {base} + place, {at}, {correlation_id} {rows}",
     [("id", "text"), ("body", "text"), ("outcome", "text"), ("place", "int")],
     Group.inbox,
 )
@@ -74,9 +76,11 @@ HEAD = (
     "UPDATE log_head SET seq = seq + %(events)s, last_at = greatest(last_at, %(at)s) WHERE log_partition = 0 "
     "RETURNING seq - %(events)s AS base, last_at"
 )
+CORRELATION = "%(correlation_id)s"
 OF_HEAD = {
     "base": "(SELECT seq FROM log_head WHERE log_partition = 0) - %(events)s",
     "at": "(SELECT last_at FROM log_head WHERE log_partition = 0)",
+    "correlation_id": CORRELATION,
 }
 
 
@@ -193,20 +197,22 @@ class PostgresFloor:
         statement = write.statement.format(rows=f"FROM {self._source.rows(write.columns, 'w')}", **OF_HEAD)
         if write.guarded:
             statement = _guarded([f"w AS ({statement} RETURNING 1)"], {"w": "%(met)s"})
-        fixed = {"events": group.event_count, "met": len(rows)}
+        fixed = {"events": group.event_count, "met": len(rows), "correlation_id": group.correlation_id}
         self._connection.execute(statement, fixed | self._source.parameters(write.columns, "w", rows))
 
     def _fuse(self) -> str:
         parts, guards = [f"head AS ({HEAD})"], {}
         for n, write in enumerate((*STATE, *LOG)):
             rows = f"FROM {self._source.rows(write.columns, f'w{n}_')}{'' if write in STATE else ', head'}"
-            parts.append(f"w{n} AS ({write.statement.format(rows=rows, base='base', at='last_at')} RETURNING 1)")
+            filled = write.statement.format(rows=rows, base="base", at="last_at", correlation_id=CORRELATION)
+            parts.append(f"w{n} AS ({filled} RETURNING 1)")
             if write.guarded:
                 guards[f"w{n}"] = f"%(met{n})s"
         return _guarded(parts, guards)
 
     def _all_parameters(self, group: Group) -> dict[str, Any]:
         parameters: dict[str, Any] = {"events": group.event_count, "at": group.at}
+        parameters["correlation_id"] = group.correlation_id
         for n, write in enumerate((*STATE, *LOG)):
             rows = write.rows_of(group)
             parameters |= {f"met{n}": len(rows)} | self._source.parameters(write.columns, f"w{n}_", rows)
@@ -231,15 +237,22 @@ class PostgresFloorByCopy(PostgresFloor):
         head = self._connection.execute(HEAD, {"events": group.event_count, "at": group.at}).fetchone()
         assert head is not None
         base, at = head
+        correlation_id = group.correlation_id
         self._copy("order_lines (orderid, sku, qty, batchref, since)", group.lines())
         self._copy(
             "event_log (log_partition, position, sku, version, id, type, schema_version, at, correlation_id, "
             "causation_id, data)",
-            [(0, base + n, sku, v, i, kind, 1, at, c, c, data) for n, sku, v, i, kind, data, c in group.events()],
+            [
+                (0, base + n, sku, v, i, kind, 1, at, correlation_id, c, data)
+                for n, sku, v, i, kind, data, c in group.events()
+            ],
         )
         self._copy(
             "inbox (id, source, client, type, body, outcome, log_partition, position, at, correlation_id)",
-            [(i, "import", "", "Allocate", body, out, 0, base + n, at, i) for i, body, out, n in group.inbox()],
+            [
+                (i, "import", "", "Allocate", body, out, 0, base + n, at, correlation_id)
+                for i, body, out, n in group.inbox()
+            ],
         )
         self._connection.execute("COMMIT")
 
@@ -259,7 +272,7 @@ class PostgresFloorByRow(PostgresFloor):
         names = [name for name, _ in write.columns]
         row = ", ".join(f"%({name})s::{kind} AS {name}" for name, kind in write.columns)
         statement = write.statement.format(rows=f"FROM (SELECT {row}) v", **OF_HEAD)
-        fixed = {"events": group.event_count}
+        fixed = {"events": group.event_count, "correlation_id": group.correlation_id}
         cursor = self._connection.cursor()
         cursor.executemany(statement, [fixed | dict(zip(names, r, strict=True)) for r in write.rows_of(group)])
 

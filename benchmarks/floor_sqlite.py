@@ -21,11 +21,11 @@ WRITES = {
     "order_lines": ("orderid, sku, qty, batchref, since", "?1, ?2, ?3, ?4, ?5"),
     "event_log": (
         "log_partition, position, sku, version, id, type, schema_version, at, correlation_id, causation_id, data",
-        "0, {base} + ?1, ?2, ?3, ?4, ?5, 1, '{at}', ?7, ?7, ?6",
+        "0, {base} + ?1, ?2, ?3, ?4, ?5, 1, '{at}', '{correlation_id}', ?7, ?6",
     ),
     "inbox": (
         "id, source, client, type, body, outcome, log_partition, position, at, correlation_id",
-        "?1, 'import', '', 'Allocate', ?2, ?3, 0, {base} + ?4, '{at}', ?1",
+        "?1, 'import', '', 'Allocate', ?2, ?3, 0, {base} + ?4, '{at}', '{correlation_id}'",
     ),
 }
 
@@ -97,7 +97,7 @@ class SqliteFloor:
         moment = group.at.isoformat(timespec="microseconds")
         base, at = connection.execute(HEAD, (group.event_count, moment)).fetchone()
         for table, (fields, values) in WRITES.items():
-            picked = values.format(base=base, at=at)
+            picked = values.format(base=base, at=at, correlation_id=group.correlation_id)
             rows = getattr(
                 group, "lines" if table == "order_lines" else "events" if table == "event_log" else "inbox"
             )()

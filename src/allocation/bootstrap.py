@@ -60,7 +60,8 @@ class Application:
     subscriptions and `self_audit` walks, once they are started. `close` stops them and lets go of connections.
     `cache_counters` stay at zero where there is no cache; `forget_cache` has what is cached read anew: the tables were
     changed without an event. It raises `Unavailable`. `subscribers` defines subscriptions, `pulling` is what consumers
-    receive from; `pushers` has the worker deliver to those that are pushed, once it is started.
+    receive from; `pushers` has the worker deliver to those that are pushed, once it is started. Who
+    brings masses of commands does best to have `at_once` transactions at work (see `fork_join`).
     """
 
     settings: Settings
@@ -84,6 +85,7 @@ class Application:
     subscribers: Subscribers
     pulling: Pulling
     pushers: Pushers
+    at_once: int
 
 
 def bootstrap(
@@ -215,6 +217,7 @@ def bootstrap(
         subscribers,
         pulling,
         pushers,
+        store.at_once,
     )
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from allocation.domain.commands import Allocate, CreateBatch, IfShort
-from allocation.domain.events import Allocated, BatchCreated
+from allocation.domain.events import Allocated, Backordered, BatchCreated, OutOfStock
 from allocation.service_layer.envelope import EventEnvelope, LogPosition, partition_of
 from allocation.service_layer.errors import Conflict
 from allocation.service_layer.unit_of_work import Handled
@@ -66,6 +66,16 @@ class LogContract:
         )
         assert logged.time.utcoffset() == timedelta(0)
         assert answer.position == logged.position
+
+    def test_a_command_is_told_the_position_of_its_last_event(self, opened: Opened) -> None:
+        made, waits, again, placed = opened.group(
+            CHAIRS, Allocate("o1", "RED-CHAIR", 99), Allocate("o1", "RED-CHAIR", 99), Allocate("o2", "RED-CHAIR", 1)
+        )
+        assert [type(logged.event) for logged in opened.log()] == [BatchCreated, Backordered, OutOfStock, Allocated]
+        assert made.position == LogPosition(0, 1)
+        assert waits.position == LogPosition(0, 3)
+        assert (again.changed, again.position) == (False, None)
+        assert placed.position == LogPosition(0, 4)
 
     def test_an_event_without_a_trace_has_none(self, opened: Opened) -> None:
         opened.handle(CHAIRS)

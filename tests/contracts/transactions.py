@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from threading import Event
@@ -195,3 +196,15 @@ class TransactionContract:
         again = opened.ask(CHAIRS)
         assert (again.result, again.changed) == (BatchState("b1", "RED-CHAIR", 7, 3, SPRING, version=4), False)
         assert opened.ask(CreateBatch("b1", "RED-CHAIR", 7, SPRING)).error == BatchExists("b1")
+
+    def test_a_group_leaves_no_cycles_for_the_collector_of_garbage(self, opened: Opened) -> None:
+        """Work in bulk has it look rarely: what hangs together in a cycle would pile up, group after group."""
+        opened.group(CHAIRS, *(Allocate(f"first-{n}", "RED-CHAIR", 1) for n in range(200)))
+        gc.collect()
+        gc.disable()
+        try:
+            opened.group(*(Allocate(f"o{n}", "RED-CHAIR", 1) for n in range(200)))
+            found = gc.collect()
+        finally:
+            gc.enable()
+        assert found < 100, "each of 200 commands left something"

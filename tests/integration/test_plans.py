@@ -147,7 +147,7 @@ def test_products_of_one_version_are_raised_one_by_one_too(engine: Engine) -> No
     rows = Rows(versions={f"SKU-{n}": 8 for n in range(0, OTHERS, 2)})
     with engine.connect() as connection:
         connection.exec_driver_sql("UPDATE products SET version_number = 7 WHERE sku LIKE 'SKU%%'")
-    writer = Writer(dialect_of(engine), TimeOrderedIds(), 1)
-    [step] = writer.state(rows, dict.fromkeys(rows.versions, 7), lambda orderid, sku: False)
+    writer = Writer(dialect_of(engine))
+    [step] = writer.state(rows, dict.fromkeys(rows.versions, 7), set())
     found = plan(engine, step.sql, step.parameters)
     assert f"products_pkey on products (actual rows=1 loops={len(rows.versions)})" in found, found

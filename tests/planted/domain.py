@@ -9,6 +9,13 @@ MACHINE = "unit/test_stock_state_machine.py::TestStock::runTest"
 
 PLANTS: list[Plant] = [
     plant(
+        "messages may be changed",
+        "unit/test_values.py::test_the_type_checker_refuses_to_change_a_message",
+        "domain/values.py",
+        "frozen_default=True",
+        "frozen_default=False",
+    ),
+    plant(
         "shipments are preferred to stock on hand",
         PRODUCT + "test_stock_on_hand_is_preferred_to_a_shipment",
         PREFERENCES,

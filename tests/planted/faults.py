@@ -52,11 +52,10 @@ PLANTS: list[Plant] = [
         "the inbox has a transaction of its own",
         POINTS + "test_a_service_that_dies_at_any_point_does_once_what_is_asked_again",
         "adapters/sql/unit_of_work.py",
-        "            heads = logging.heads(self._session.run(self._writing(rows, logging)))\n",
-        "            *steps, inbox, commit = self._writing(rows, logging)\n"
-        "            outcomes = self._session.run([*steps, commit])\n"
-        '            self._session.run([Step("BEGIN"), inbox, commit])\n'
-        "            heads = logging.heads([*outcomes, outcomes[-1]])\n",
+        "            self._session.run(self._writing(rows, appending))\n",
+        "            *steps, inbox, commit = self._writing(rows, appending)\n"
+        "            self._session.run([*steps, commit])\n"
+        '            self._session.run([Step("BEGIN"), inbox, commit])\n',
     ),
     plant(
         "a cursor whose commit was not answered is taken to be where it was",

@@ -11,8 +11,8 @@ PLANTS: list[Plant] = [
         "a hot product is put back although its commit failed",
         HOT + "test_a_commit_that_fails_evicts",
         UNIT_OF_WORK,
-        "        try:\n            heads = logging",
-        "        self._written = rows.versions\n        try:\n            heads = logging",
+        "        try:\n            self._session.run(self._writing",
+        "        self._written = rows.versions\n        try:\n            self._session.run(self._writing",
     ),
     plant(
         "a hot product is put back although the connection was lost",

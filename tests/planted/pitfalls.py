@@ -43,9 +43,9 @@ PLANTS: list[Plant] = [
     plant(
         "05 events stay in memory",
         AT_ONCE + "test_05_events_kept_in_memory_until_after_the_commit_die_with_the_process",
-        "adapters/sql/writing.py",
-        "yield self._dialect.writing(_EVENT, _EVENT_TYPES, events)",
-        "yield self.wait_for(next(iter(logging.takes)))",
+        "adapters/sql/appending.py",
+        "            yield self._into_log()\n",
+        "            self._into_log()\n",
     ),
     plant(
         "06 what was rolled back stays in memory for the next",
@@ -86,8 +86,8 @@ PLANTS: list[Plant] = [
         "09 a line that loses its stock vanishes",
         PROMISES + "test_09_a_line_that_loses_its_stock_vanishes_and_is_never_tried_again",
         "adapters/sql/projector.py",
-        "                _line(rows, event, None, version)\n                rows._batch",
-        "                rows.gone.add((event.orderid, event.sku))\n                rows._batch",
+        "                _line(rows, event, None, version)\n                rows.batches[event",
+        "                rows.gone.add((event.orderid, event.sku))\n                rows.batches[event",
     ),
     plant(
         "10 a negative quantity is taken",
@@ -107,8 +107,8 @@ PLANTS: list[Plant] = [
         "11 every command loads every line",
         SHAPE + "test_11_every_allocate_loads_every_line",
         "adapters/sql/repository.py",
-        "            self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, self._session))\n",
-        "            self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, self._session))\n"
+        "            self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, session))\n",
+        "            self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, session))\n"
         "            for batch in page.batches:\n"
         "                list(self._products[sku].lines.newest_on(batch.reference))\n",
     ),

@@ -30,9 +30,9 @@ PLANTS: list[Plant] = [
     plant(
         "events are written under version 1 for ever",
         "integration/test_older_versions.py::test_a_log_with_older_events_is_read_verified_and_written_on",
-        "adapters/sql/writing.py",
-        "*written_as(event), ",
-        "type(event).__name__, 1, ",
+        "adapters/sql/appending.py",
+        "zip(*map(written_as, events), strict=True)",
+        "[type(event).__name__ for event in events], [1] * len(events)",
     ),
     plant(
         "a field of an event gets another name, without a new version",

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from allocation.adapters.sql.dialects import MANY, PostgresDialect, Step
+from allocation.adapters.sql.columns import MANY
+from allocation.adapters.sql.dialects import PostgresDialect, Step
 
 UPDATE = "UPDATE batches SET qty = {1}, eta = {2} /*from*/ WHERE reference = {0}"
 TYPES = ("text", "int", "date")

@@ -7,9 +7,11 @@ import re
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from threading import Event
 
 import pytest
 from hypothesis import given
@@ -18,14 +20,16 @@ from hypothesis import strategies as st
 from allocation.bootstrap import Application, bootstrap
 from allocation.config import Settings
 from allocation.domain.commands import ID_PATTERN, Allocate, Command, CreateBatch, IfShort
+from allocation.domain.errors import BatchExists
 from allocation.entrypoints.importing.dry_run import DryRun
 from allocation.entrypoints.importing.from_csv import CsvRows
 from allocation.entrypoints.importing.from_parquet import ParquetRows
 from allocation.entrypoints.importing.rows import BadRow, Rows, Shape, UnreadableFile, batches, orders
-from allocation.entrypoints.importing.run import Import, Outcome, RowNotTakenIn, StopAtFirstRefusal, Stopped
+from allocation.entrypoints.importing.run import Import, NotReached, Outcome, RowNotTakenIn, StopAtFirstRefusal, Stopped
 from allocation.service_layer.answers import Answer
-from allocation.service_layer.envelope import CommandEnvelope
+from allocation.service_layer.envelope import CommandEnvelope, LogPosition
 from allocation.service_layer.errors import Unavailable
+from allocation.service_layer.fork_join import ForkJoin
 from allocation.service_layer.handlers import COMMAND_HANDLERS
 
 ORDERS = orders(IfShort.WAIT)
@@ -301,6 +305,7 @@ class Shop:
     app: Application = field(init=False)
     sent: list[Sequence[CommandEnvelope]] = field(default_factory=list)
     told: list[RowNotTakenIn] = field(default_factory=list)
+    position: LogPosition | None = None
 
     def __post_init__(self) -> None:
         handlers = StopAtFirstRefusal().wrap(COMMAND_HANDLERS) if self.stop else COMMAND_HANDLERS
@@ -328,6 +333,7 @@ class Shop:
             lambda *_: None,
         )
         stopped = run.run(files)
+        self.position = run.position
         return [dict(+tally.counts) for tally in run.tallies], stopped
 
     def lines(self, *orderids: str) -> list[str]:
@@ -470,6 +476,62 @@ def test_when_the_store_goes_away_within_a_group_no_row_is_called_refused() -> N
     counts, stopped = shop.take_in(stock("B-1,A,1,"), send=send)
     assert stopped == Stopped("the database is away")
     assert (counts, shop.told) == ([{}], [])
+
+
+def test_each_transaction_stops_at_its_own_first_refusal_whatever_happens_in_other_threads() -> None:
+    def refuse(command: Command, uow: object) -> None:
+        raise BatchExists("B-1")
+
+    handlers = StopAtFirstRefusal().wrap({CreateBatch: refuse, Allocate: lambda command, uow: "taken in"})
+    bad, good = CreateBatch("B-1", "A", 1), Allocate("o-1", "A", 1)
+    here, elsewhere, next_one = object(), object(), object()
+    with ThreadPoolExecutor(1) as other:
+        with pytest.raises(BatchExists):
+            handlers[CreateBatch](bad, here)
+        assert other.submit(handlers[Allocate], good, elsewhere).result() == "taken in"
+        with pytest.raises(BatchExists):
+            other.submit(handlers[CreateBatch], bad, elsewhere).result()
+        for stopped in (handlers[Allocate], handlers[CreateBatch]):
+            with pytest.raises(NotReached):
+                stopped(good, here)
+            with pytest.raises(NotReached):
+                other.submit(stopped, good, elsewhere).result()
+        assert handlers[Allocate](good, next_one) == "taken in"
+
+
+def test_with_several_transactions_at_once_it_stops_at_the_first_wrong_row_of_the_file() -> None:
+    shop = Shop()
+    shop.take_in(stock("B-1,CHAIR,1000,", "B-2,TABLE,1000,"))
+    lines = [f"o-{n},{('CHAIR', 'TABLE')[n % 2]},1" for n in range(200)]
+    wrong = dict(enumerate(lines)) | {100: "o-2,CHAIR,9", 61: "o-1,TABLE,9", 150: "o-150,CHAIR,x"}
+    send = ForkJoin(shop.send, 2, 1000)
+    counts, stopped = shop.take_in(ordered(*wrong.values()), send=send)
+    assert [len(group) for group in shop.sent[-2:]] == [75, 75], "up to the unreadable one, by products"
+    assert stopped is not None
+    assert stopped.reason == "orders.csv, line 63: Order o-1 already has a line for TABLE, with quantity 1"
+    assert [row.number for row in shop.told] == [63, 102], "every wrong row that was found, in order"
+    assert counts == [{Outcome.ALLOCATED: 30 + 50, Outcome.REFUSED: 2}]
+    there = shop.lines(*(f"o-{n}" for n in range(200)))
+    assert there == [f"o-{n}" for n in range(200) if n < 61 or (n < 100 and n % 2 == 0)]
+    counts, stopped = shop.take_in(ordered(*lines), send=send)
+    assert (counts, stopped) == ([{Outcome.THERE_ALREADY: 80, Outcome.ALLOCATED: 120}], None)
+
+
+def test_the_position_is_that_of_the_last_event_whichever_transaction_it_came_from() -> None:
+    shop = Shop()
+    shop.take_in(stock("B-1,CHAIR,1000,", "B-2,TABLE,1000,"))
+    chairs_are_in = Event()
+
+    def send(envelopes: Sequence[CommandEnvelope]) -> list[Answer]:
+        if envelopes[0].command.sku == "TABLE":  # type: ignore[union-attr]  # these have one
+            assert chairs_are_in.wait(30)
+        answers = shop.send(envelopes)
+        chairs_are_in.set()
+        return answers
+
+    at_once = ForkJoin(send, 2, 1000)
+    shop.take_in(ordered(*(f"o-{n},{('CHAIR', 'TABLE')[n % 2]},1" for n in range(101))), send=at_once)
+    assert shop.position == LogPosition(0, 103)
 
 
 def test_ctrl_c_ends_a_run_with_its_count() -> None:

@@ -13,7 +13,8 @@ from allocation.adapters.serialization import (
     decode_event,
     decode_outcome,
     encode,
-    encode_outcome,
+    encode_all,
+    outcome_of,
 )
 from allocation.domain import commands, errors, events
 from allocation.domain.errors import MAX_QUANTITY, Available, Refused
@@ -82,12 +83,12 @@ def test_commands_come_back(command: commands.Command) -> None:
 
 @pytest.mark.parametrize("result", RESULTS, ids=repr)
 def test_results_come_back(result: Result) -> None:
-    assert decode_outcome(encode_outcome(result, None)) == (result, None)
+    assert decode_outcome(encode_all([outcome_of(result, None)])[0]) == (result, None)
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=repr)
 def test_refusals_come_back(refusal: Refused) -> None:
-    assert decode_outcome(encode_outcome(None, refusal)) == (None, refusal)
+    assert decode_outcome(encode_all([outcome_of(None, refusal)])[0]) == (None, refusal)
 
 
 def test_what_is_kept_for_good_looks_like_this() -> None:

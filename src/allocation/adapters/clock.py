@@ -37,5 +37,5 @@ class TimeOrderedIds(Ids):
         random = int.from_bytes(os.urandom(10))
         # The lowest 62 bits count on from a random start, wrapping within their field.
         noise = random & 0x3FFF_FFFF_FFFF_FFFF
-        base = stamp | 0x7 << 76 | random >> 68 << 64 | 0x2 << 62
-        return [f"{base | ((noise + n) & 0x3FFF_FFFF_FFFF_FFFF):032x}" for n in range(count)]
+        upper = f"{(stamp | 0x7 << 76 | random >> 68 << 64) >> 64:016x}"
+        return [f"{upper}{0x2 << 62 | ((noise + n) & 0x3FFF_FFFF_FFFF_FFFF):016x}" for n in range(count)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Any, get_args
 
@@ -36,6 +37,11 @@ def encode(message: Event | Command) -> str:
     return _encoder.encode(message).decode()
 
 
+def encode_all(messages: Sequence[Any]) -> list[str]:
+    """Each as a JSON object, as `encode` does one."""
+    return _encoder.encode_lines(messages).decode().split("\n")[:-1]
+
+
 def event_version(event: Event) -> int:
     """The schema version that `encode` writes of it."""
     return EVENTS.version_of(type(event))
@@ -58,18 +64,16 @@ def decode_command(name: str, data: str | bytes) -> Command:
     return command
 
 
-def encode_outcome(result: Result, error: Exception | None) -> str:
-    """A command's result, or its refusal, for the inbox."""
+def outcome_of(result: Result, error: Exception | None) -> dict[str, Any]:
+    """A command's result, or its refusal, as the inbox holds it, to be encoded."""
     if isinstance(error, Refused):
         fields = {name: getattr(error, name) for name in error.__dataclass_fields__}  # type: ignore[attr-defined]  # every refusal is a dataclass
-        return _encoder.encode({"refused": type(error).__name__, "fields": fields}).decode()
-    if result is None:
-        return "{}"
-    return f'{{"result":"{type(result).__name__}","fields":{_encoder.encode(result).decode()}}}'
+        return {"refused": type(error).__name__, "fields": fields}
+    return {} if result is None else {"result": type(result).__name__, "fields": result}
 
 
 def decode_outcome(data: str | bytes) -> tuple[Result, Refused | None]:
-    """What `encode_outcome` wrote."""
+    """An `outcome_of` that was encoded."""
     outcome = msgspec.json.decode(data)
     if refused := outcome.get("refused"):
         return None, _refusal(_REFUSALS[refused], outcome["fields"])

@@ -15,6 +15,7 @@ from allocation.adapters.memory_subscriptions import MemoryDeadLetters, MemorySu
 from allocation.adapters.memory_verification import MemoryAuditStore, MemoryBooks
 from allocation.adapters.sql.audits import SqlAuditStore
 from allocation.adapters.sql.definitions import SqlDefinitions
+from allocation.adapters.sql.engine import transactions_at_once
 from allocation.adapters.sql.history import SqlHistory
 from allocation.adapters.sql.read_models import SqlStock
 from allocation.adapters.sql.subscriptions import SqlDeadLetters, SqlSubscriptionStore
@@ -35,7 +36,8 @@ from allocation.views import Views
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """They see each other's rows. `close` lets go of connections."""
+    """They see each other's rows. `close` lets go of connections. One process does best to have `at_once` writing
+    transactions at work."""
 
     unit_of_work: Callable[[], UnitOfWork]
     views: Views
@@ -47,6 +49,7 @@ class Store:
     history: History
     definitions: Definitions
     close: Callable[[], None] = lambda: None
+    at_once: int = 1
 
 
 def memory_store(ids: Ids, clock: Clock, partitions: int) -> Store:
@@ -82,4 +85,5 @@ def sql_store(
         SqlHistory(engine, partitions),
         SqlDefinitions(engine),
         engine.dispose,
+        transactions_at_once(engine),
     )

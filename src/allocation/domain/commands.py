@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
 from allocation.domain.errors import InvalidReference
+from allocation.domain.values import value
 
 ID_PATTERN = r"^[!-.0-~]{1,255}\Z"
 """An id (order, sku, batch reference): printable ASCII without space and slash, so that it fits a URL, a log line and
@@ -21,7 +21,7 @@ class IfShort(StrEnum):
     WAIT = "wait"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CreateBatch:
     """`qty` pieces of `sku` are bought: on hand now (`eta` None) or arriving on the day `eta`."""
 
@@ -31,7 +31,7 @@ class CreateBatch:
     eta: date | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ChangeBatchQuantity:
     """The batch turned out to hold `qty` pieces. `if_version`: only if the product still has that version."""
 
@@ -40,7 +40,7 @@ class ChangeBatchQuantity:
     if_version: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ChangeBatchEta:
     """The batch arrives on another day; None: it has arrived. `if_version` as above."""
 
@@ -49,7 +49,7 @@ class ChangeBatchEta:
     if_version: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ChangeBatch:
     """Quantity and arrival of one batch, both or neither: the two commands above under one lock."""
 
@@ -59,7 +59,7 @@ class ChangeBatch:
     if_version: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Allocate:
     """Promise `qty` pieces of `sku` to an order; `if_short` says whether to wait or refuse when nothing fits."""
 
@@ -69,7 +69,7 @@ class Allocate:
     if_short: IfShort = IfShort.WAIT
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Deallocate:
     """The order no longer wants this sku: its line gives back what it holds and is owed no more."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date
 
+from allocation.domain.values import value
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class BatchCreated:
     ref: str
     sku: str
@@ -14,14 +15,14 @@ class BatchCreated:
     eta: date | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BatchQuantityChanged:
     ref: str
     sku: str
     qty: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BatchEtaChanged:
     """`eta` None: the shipment has arrived."""
 
@@ -30,7 +31,7 @@ class BatchEtaChanged:
     eta: date | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Allocated:
     orderid: str
     sku: str
@@ -38,7 +39,7 @@ class Allocated:
     batchref: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Deallocated:
     """Off its batch, still owed."""
 
@@ -48,7 +49,7 @@ class Deallocated:
     batchref: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Backordered:
     """Accepted, but nothing fits: the line waits."""
 
@@ -57,7 +58,7 @@ class Backordered:
     qty: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cancelled:
     """No longer owed."""
 
@@ -66,7 +67,7 @@ class Cancelled:
     qty: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OutOfStock:
     """A notification, once for each line that starts to wait; changes nothing but the version."""
 

@@ -196,7 +196,9 @@ class Product:
         line = self.lines.get(event.orderid)
         if line is None:
             line = OrderLine(event.orderid, self.sku, event.qty, None, self.version_number + 1)
-        if batch is None or line.qty != event.qty or not batch.allocate(line):
+        elif line.qty != event.qty:
+            raise self._corrupt(event)
+        if batch is None or not batch.allocate(line):
             raise self._corrupt(event)
         self.lines[event.orderid] = line
 

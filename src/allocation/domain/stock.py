@@ -97,8 +97,11 @@ class Batch:
 class Batches(list[Batch]):
     """A product's batches in order of preference."""
 
+    __slots__ = ("_by_reference",)
+
     def __init__(self, batches: Iterable[Batch] = ()) -> None:
-        super().__init__(sorted(batches))
+        super().__init__(batches)
+        self.sort(key=preference)
         self._by_reference = {batch.reference: batch for batch in self}
 
     def get(self, ref: str) -> Batch | None:
@@ -132,6 +135,8 @@ class Batches(list[Batch]):
 
 class Lines(dict[str, OrderLine]):
     """A product's order lines by order id."""
+
+    __slots__ = ()
 
     def newest_on(self, ref: str) -> Iterator[OrderLine]:
         """The lines on a batch, the newest first."""

@@ -183,7 +183,12 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True)
     type=click.IntRange(1, 100_000),
     default=1000,
     show_default=True,
-    help="Rows taken in by one transaction.",
+    help="Rows taken in by one transaction; of several at once, on average.",
+)
+@click.option(
+    "--at-once",
+    type=click.IntRange(1, 8),
+    help="Transactions at work at once, each with products of its own.  [default: 2 on PostgreSQL, else 1]",
 )
 @click.option("--dry-run", is_flag=True, help="Decide everything, store nothing.")
 @click.option(
@@ -199,6 +204,7 @@ def import_(
     if_short: str,
     on_error: Literal["stop", "skip"],
     group: int,
+    at_once: int | None,
     dry_run: bool,
     refused_file: str | None,
     as_json: bool,
@@ -208,6 +214,9 @@ def import_(
     The first line of a CSV file names the columns; further columns are left aside. A file named - is stdin, one named
     *.parquet is Parquet. Files may be of any size. Running the same import again changes nothing, so what was
     interrupted is finished by the same command.
+
+    The rows of one product are taken in in the order of the file. An import that stops has taken in all rows before
+    the one that it tells; where several transactions are at work at once, also some behind it, of other products.
 
     A dry run decides on the products as they are now, in memory, and sees what earlier rows would have done; it does
     not see what others change meanwhile.
@@ -226,7 +235,7 @@ def import_(
         raise click.UsageError("Only one of --batches and --orders can be stdin.")
     if refused_file and any(Path(refused_file).resolve() == f.resolve() for f in named):
         raise click.UsageError("--refused would write over a file that is read.")
-    job = Job(batches_file, orders_file, IfShort(if_short), on_error, group, dry_run, refused_file, as_json)
+    job = Job(batches_file, orders_file, IfShort(if_short), on_error, group, dry_run, refused_file, as_json, at_once)
     all_good, how_to_go_on = job.run(opened.application)
     if how_to_go_on:
         raise click.ClickException(how_to_go_on)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date
 from typing import Literal, NamedTuple
 
 from allocation.domain.errors import Refused
 from allocation.domain.model import Batch, Product
+from allocation.domain.values import value
 from allocation.service_layer.envelope import LogPosition
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Promise:
     """Where an order line stands: on a batch with its ETA (None: on hand), or waiting (`batchref` None)."""
 
@@ -23,7 +23,7 @@ class Promise:
     eta: date | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BatchState:
     """A batch as it is now; `version` is its product's."""
 

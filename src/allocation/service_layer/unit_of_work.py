@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from types import TracebackType
 from typing import Self
 
@@ -47,8 +48,7 @@ class Repository(ABC):
         found: list[tuple[Event, int]] = []
         for product in self._touched:
             if product.events:
-                first = product.version_number - len(product.events) + 1
-                found += [(event, first + n) for n, event in enumerate(product.events)]
+                found += zip(product.events, count(product.version_number - len(product.events) + 1))
                 product.events.clear()
         self._touched.clear()
         return found

@@ -1,28 +1,24 @@
 """How many rows travel in one statement: what SQLite and PostgreSQL do differently, and nothing else.
 
-PostgreSQL takes a column as one string and cuts it up itself (`unnest(string_to_array(...))`), which measured faster
-than COPY, JSON, lists and executemany; what a column says in each of many rows alike travels once. SQLite takes rows to
-read by as one JSON array, and rows to write by executemany. Statements write parameters as `?`.
+PostgreSQL takes a column as one string (see `columns`). SQLite takes rows to read by as one JSON array, and rows to
+write by executemany. Statements write parameters as `?`.
 """
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Table
 
+from allocation.adapters.sql.columns import Columns, ColumnsOfText, joined, unnest
 from allocation.service_layer.errors import Conflict
 
 Row = Sequence[Any]
 
-MANY = 100
-"""From so many rows on, a column that says the same in each travels once."""
-
-_SEPARATOR, _NULL = "\x1f", "\x1e"
 _POSTGRES_TYPES = {"TEXT": "text", "BIGINT": "bigint", "INTEGER": "int", "SMALLINT": "smallint", "DATE": "date"}
 
 
@@ -31,11 +27,13 @@ class Step:
     """One statement with its parameters; on SQLite a list of tuples runs it once for each.
 
     `meets`: how many rows it has to meet; if it does not, `run` raises `Conflict` and the transaction is at its end.
+    `told` is given the rows it answers: on SQLite before the next step is asked for, on PostgreSQL after the last.
     """
 
     sql: str
     parameters: Sequence[Any] = ()
     meets: int | None = None
+    told: Callable[[Sequence[Any]], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,7 @@ class Dialect(ABC):
         `{1}`, ...; with `meets_all` each has to meet one row of the table."""
 
     @abstractmethod
-    def writing(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
+    def writing(self, statement: str, types: Sequence[str], columns: Columns) -> Step:
         """An INSERT ... SELECT ... FROM `/*rows*/` for each row, whose fields are `{0}`, `{1}`, ..."""
 
 
@@ -174,7 +172,10 @@ class SqliteDialect(Dialect):
         outcomes = []
         for step in steps:
             result = connection.exec_driver_sql(step.sql, step.parameters)
-            outcomes.append(Outcome(result.fetchall() if result.returns_rows else ()))
+            rows = result.fetchall() if result.returns_rows else ()
+            outcomes.append(Outcome(rows))
+            if step.told is not None:
+                step.told(rows)
             if step.meets is not None and result.rowcount != step.meets:
                 raise Conflict(f"{step.meets - result.rowcount} of {step.meets} rows are not as they were loaded")
         return outcomes
@@ -196,8 +197,8 @@ class SqliteDialect(Dialect):
         numbered = statement.format(*(f"?{n + 1}" for n in range(len(types))))
         return Step(numbered, list(rows), len(rows) if meets_all else None)
 
-    def writing(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
-        return self.updating(statement.replace("/*rows*/", "(SELECT 1)"), types, rows)
+    def writing(self, statement: str, types: Sequence[str], columns: Columns) -> Step:
+        return self.updating(statement.replace("/*rows*/", "(SELECT 1)"), types, list(zip(*columns, strict=True)))
 
 
 class PostgresDialect(Dialect):
@@ -205,7 +206,7 @@ class PostgresDialect(Dialect):
     greatest = "greatest"
 
     def rows(self, alias: str, *columns: str) -> str:
-        return _unnest(alias, columns, ["text"] * len(columns))
+        return unnest(alias, columns, ["text"] * len(columns))
 
     def one_of(self, table: str, alias: str, condition: str, outer: bool = False) -> str:
         # LATERAL with LIMIT keeps the key's index in the plan, even in one that was made while the table was empty.
@@ -252,18 +253,24 @@ class PostgresDialect(Dialect):
         try:
             with driver.pipeline() as trip:
                 _without_a_last_flush(trip)
-                cursors = [driver.execute(step.sql, step.parameters or None) for step in steps]
+                sent = [(step.told, driver.execute(step.sql, step.parameters or None)) for step in steps]
         except BaseException:
             # The driver takes what the server skipped after the failure for prepared, and would fail on it ever after.
             connection.invalidate()
             raise
-        return [Outcome(c.fetchall() if c.description else ()) for c in cursors]
+        outcomes = []
+        for told, cursor in sent:
+            rows = cursor.fetchall() if cursor.description else ()
+            outcomes.append(Outcome(rows))
+            if told is not None:
+                told(rows)
+        return outcomes
 
     def reading(self, statement: str, rows: Sequence[Row], *parameters: Any) -> Step:
-        return Step(statement, (*map(_joined, zip(*rows, strict=True)), *parameters))
+        return Step(statement, (*map(joined, zip(*rows, strict=True)), *parameters))
 
     def inserting(self, table: Table, rows: Sequence[Row], conflict: str = "") -> Step:
-        columns = _Columns(rows)
+        columns = ColumnsOfText(list(zip(*rows, strict=True)))
         key = (table.name, conflict, columns.alike)
         if (statement := self._filled.get(key)) is None:
             written = _written(table)
@@ -276,12 +283,12 @@ class PostgresDialect(Dialect):
         return Step(statement, columns.parameters())
 
     def updating(self, statement: str, types: Sequence[str], rows: Sequence[Row], meets_all: bool = False) -> Step:
-        columns = _Columns(rows)
+        columns = ColumnsOfText(list(zip(*rows, strict=True)))
         key = (statement, meets_all, columns.alike)
         if (filled := self._filled.get(key)) is None:
             names = [f"c{n}" for n in range(len(types))]
             source = columns.source(names, types)
-            filled = statement.format(*(f"v.{name}" for name in names)).replace("/*rows*/", source)
+            filled = statement.format(*(f"v.{name}" for name in names))
             filled = filled.replace("/*from*/", f"FROM {source}").replace("/*using*/", f"USING {source}")
             if meets_all:
                 # Nobody looks at a count before COMMIT follows in the same trip: the server itself has to fail.
@@ -290,8 +297,15 @@ class PostgresDialect(Dialect):
         parameters = columns.parameters()
         return Step(filled, (*parameters, len(rows)) if meets_all else parameters)
 
-    def writing(self, statement: str, types: Sequence[str], rows: Sequence[Row]) -> Step:
-        return self.updating(statement, types, rows)
+    def writing(self, statement: str, types: Sequence[str], columns: Columns) -> Step:
+        travelling = ColumnsOfText(columns)
+        key = (statement, travelling.alike)
+        if (filled := self._filled.get(key)) is None:
+            names = [f"c{n}" for n in range(len(types))]
+            filled = statement.format(*(f"v.{name}" for name in names))
+            filled = self.sql(filled.replace("/*rows*/", travelling.source(names, types)))
+            self._filled[key] = filled
+        return Step(filled, travelling.parameters())
 
 
 def _without_a_last_flush(trip: Any) -> None:
@@ -300,55 +314,3 @@ def _without_a_last_flush(trip: Any) -> None:
     would hold its locks for as long as it is stopped."""
     fetch = trip._fetch_gen
     trip._fetch_gen = lambda *, flush: fetch(flush=False)
-
-
-class _Columns:
-    """Rows to write, column by column. `alike`: the places of those that say the same in every row."""
-
-    __slots__ = ("_columns", "alike")
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self._columns = list(zip(*rows, strict=True))
-        # Few rows are rarely alike twice in the same places: each time would be a statement to plan anew.
-        alike = [n for n, column in enumerate(self._columns) if _is_alike(column)] if len(rows) >= MANY else []
-        self.alike = tuple(alike[1:] if len(alike) == len(self._columns) else alike)  # one has to say how many they are
-
-    def source(self, names: Sequence[str], types: Sequence[str]) -> str:
-        """The FROM item `v` that gives the rows back."""
-        apart = [n for n in range(len(names)) if n not in self.alike]
-        rows = _unnest("v", [names[n] for n in apart], [types[n] for n in apart])
-        if not self.alike:
-            return rows
-        once = (f"?::{types[n]} AS {names[n]}" for n in self.alike)
-        # OFFSET 0 hides from the planner that a column is one value: it would look for that value in the table first,
-        # through all of it, and then compare each row found with each of ours.
-        return f"(SELECT {', '.join(once)}, v.* FROM {rows} OFFSET 0) AS v"
-
-    def parameters(self) -> tuple[str | None, ...]:
-        once = (None if x is None else str(x) for x in (self._columns[n][0] for n in self.alike))
-        return (*once, *(_joined(column) for n, column in enumerate(self._columns) if n not in self.alike))
-
-
-def _is_alike(column: Sequence[Any]) -> bool:
-    return bool(column[0] == column[-1]) and column.count(column[0]) == len(column)
-
-
-def _unnest(alias: str, columns: Iterable[str], types: Iterable[str]) -> str:
-    # One row whose text is empty would be cut into no row at all.
-    cut = ", ".join(
-        f"coalesce(nullif(string_to_array(?, E'\\x1f', E'\\x1e'), '{{}}'), array[''])::{kind}[]" for kind in types
-    )
-    return f"unnest({cut}) AS {alias}({', '.join(columns)})"
-
-
-def _joined(column: Sequence[Any]) -> str:
-    """A column as one string. Raises `ValueError` if a field holds a mark of ours: it would say something else."""
-    try:
-        joined = _SEPARATOR.join(column)
-        nulls = 0
-    except TypeError:
-        joined = _SEPARATOR.join([_NULL if x is None else str(x) for x in column])
-        nulls = column.count(None)
-    if joined.count(_SEPARATOR) != len(column) - 1 or joined.count(_NULL) != nulls:
-        raise ValueError("a text holds a control character that separates rows or stands for NULL")
-    return joined

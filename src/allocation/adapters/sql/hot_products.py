@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from threading import Lock
+from typing import NamedTuple
 
 from allocation.domain.model import Batch
 from allocation.domain.preferences import preference
@@ -23,8 +23,7 @@ LONGEST = timedelta(seconds=5)
 was read from damaged rows is gone this long after they were corrected."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """The open batches of a product at `version`: all of them up to `horizon`, in order of preference (None: to the
     end). `read_at`: when the database last told of them."""
 
@@ -32,11 +31,6 @@ class Page:
     batches: list[Batch]
     horizon: Horizon | None
     read_at: datetime
-
-    @classmethod
-    def read(cls, version: int, batches: list[Batch], size: int, read_at: datetime) -> Page:
-        """What came when a page of this size was asked for."""
-        return cls(version, batches, horizon_of(batches, size), read_at)
 
     @classmethod
     def known(cls, version: int, batches: Iterable[Batch], horizon: Horizon | None, size: int, at: datetime) -> Page:

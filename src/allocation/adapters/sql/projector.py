@@ -6,9 +6,11 @@ that came, went and came back.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 
 from allocation.domain.events import (
     Allocated,
@@ -41,15 +43,10 @@ LineRow = tuple[int, str | None, int]
 class Rows:
     """`lines` are to be written over what is there (but `since` stays), after the `gone` ones were deleted."""
 
-    batches: dict[str, BatchRow] = field(default_factory=dict)
+    batches: defaultdict[str, BatchRow] = field(default_factory=partial(defaultdict, BatchRow))
     lines: dict[tuple[str, str], LineRow] = field(default_factory=dict)
     gone: set[tuple[str, str]] = field(default_factory=set)
     versions: dict[str, int] = field(default_factory=dict)
-
-    def _batch(self, ref: str) -> BatchRow:
-        if (row := self.batches.get(ref)) is None:
-            row = self.batches[ref] = BatchRow()
-        return row
 
 
 def project(events: Iterable[tuple[Event, int]]) -> Rows:
@@ -60,10 +57,10 @@ def project(events: Iterable[tuple[Event, int]]) -> Rows:
         match event:
             case Allocated():
                 _line(rows, event, event.batchref, version)
-                rows._batch(event.batchref).allocated += event.qty
+                rows.batches[event.batchref].allocated += event.qty
             case Deallocated():
                 _line(rows, event, None, version)
-                rows._batch(event.batchref).allocated -= event.qty
+                rows.batches[event.batchref].allocated -= event.qty
             case Backordered():
                 _line(rows, event, None, version)
             case Cancelled():
@@ -72,9 +69,9 @@ def project(events: Iterable[tuple[Event, int]]) -> Rows:
             case BatchCreated():
                 rows.batches[event.ref] = BatchRow(qty=event.qty, eta=event.eta, created=event)
             case BatchQuantityChanged():
-                rows._batch(event.ref).qty = event.qty
+                rows.batches[event.ref].qty = event.qty
             case BatchEtaChanged():
-                row = rows._batch(event.ref)
+                row = rows.batches[event.ref]
                 row.moved, row.eta = True, event.eta
             case _:
                 pass  # a notification changes the version only

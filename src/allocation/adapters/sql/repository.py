@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import merge
@@ -22,6 +22,7 @@ from allocation.service_layer.needs import Needs
 from allocation.service_layer.unit_of_work import Repository
 
 END_OF_TIME = 2**63 - 1
+_NONE: Set[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Session:
         self.statements, self.pages = statements, pages
         self._connection, self._dialect = connection, statements.dialect
         self.begun = False
+        self.absent: set[tuple[str, str]] = set()
+        """(orderid, sku) of the order lines that are known not to be in the tables, or no more."""
 
     def run(self, steps: Iterable[Step]) -> list[Outcome]:
         """Each step is asked for when it is its turn. Raises `Conflict`, `ConnectionLost`."""
@@ -56,17 +59,19 @@ class Session:
 class PagedBatches(Batches):
     """The open batches read so far, in order of preference up to `_horizon` (None: all), and those named."""
 
+    __slots__ = ("_absent", "_horizon", "_named", "_read_at", "_session", "_sku")
+
     def __init__(self, sku: str, session: Session, named: Set[str], first: Page) -> None:
         """`named`: references that were looked up for the whole group; those not here are not of this product."""
         super().__init__(first.batches)
         self._sku, self._session, self._named = sku, session, named
-        self._absent: set[str] = set()
+        self._absent: Set[str] = _NONE
         self._horizon, self._read_at = first.horizon, first.read_at
 
     def get(self, ref: str) -> Batch | None:
         batch = self._by_reference.get(ref)
         if batch is None and ref not in self._named and ref not in self._absent:
-            self._absent.add(ref)
+            self._absent |= {ref}
             for batch in map(batch_from, self._session.rows(self._session.statements.named_batches([ref]))):
                 if batch.sku == self._sku:
                     self.add(batch)
@@ -114,32 +119,35 @@ class PagedBatches(Batches):
 class PagedLines(Lines):
     """The lines read or changed so far; what a page of the database tells of those is out of date and passed over."""
 
+    __slots__ = ("_all_waiting_are_here", "_session", "_sku", "least_waiting")
+
     def __init__(self, sku: str, session: Session) -> None:
-        super().__init__()
         self._sku, self._session = sku, session
         self.least_waiting = 0
         """No line that is still unread waits for fewer pieces than this."""
-        self._absent: set[str] = set()
         self._all_waiting_are_here = False
 
     def get(self, orderid: str, default: OrderLine | None = None) -> OrderLine | None:  # type: ignore[override]  # one default, never another type
-        line = super().get(orderid)
-        if line is None and orderid not in self._absent:
-            found = self._session.rows(self._session.statements.lines([(orderid, self._sku)]))
-            self.take(orderid, line_and_batch_from(found[0])[0] if found else None)
-            line = super().get(orderid)
-        return line if line is not None else default
+        if orderid in self:
+            return self[orderid]
+        key = (orderid, self._sku)
+        if key in self._session.absent:
+            return default
+        found = self._session.rows(self._session.statements.lines([key]))
+        if not found:
+            self._session.absent.add(key)
+            return default
+        line = self[orderid] = line_and_batch_from(found[0])[0]
+        return line
 
     def __delitem__(self, orderid: str) -> None:
         super().__delitem__(orderid)
-        self._absent.add(orderid)
+        self._session.absent.add((orderid, self._sku))
 
-    def take(self, orderid: str, line: OrderLine | None) -> None:
-        """Have what was read of a line (None: it is not there), unless it is known already."""
-        if line is None:
-            self._absent.add(orderid)
-        else:
-            self.setdefault(orderid, line)
+    def take(self, line: OrderLine) -> None:
+        """Have a line that was read, unless it is known already."""
+        if (line.orderid, self._sku) not in self._session.absent:
+            self.setdefault(line.orderid, line)
 
     def take_first_waiting(self, page: list[OrderLine]) -> None:
         """Have those of the lines that wait which came as the first page, the smallest of all among them."""
@@ -148,11 +156,7 @@ class PagedLines(Lines):
             return
         self._all_waiting_are_here = True
         for line in page:
-            self.take(line.orderid, line)
-
-    def is_stored(self, orderid: str) -> bool:
-        """Whether the line is in the tables, once those that are gone were deleted; for any line that is here."""
-        return orderid not in self._absent
+            self.take(line)
 
     def newest_on(self, ref: str) -> Iterator[OrderLine]:
         session = self._session
@@ -188,7 +192,7 @@ class PagedLines(Lines):
             page = read(place)
             for line in page:
                 place = line.since
-                if line.orderid not in self and line.orderid not in self._absent:
+                if line.orderid not in self and (line.orderid, self._sku) not in self._session.absent:
                     self[line.orderid] = line
                     yield line
             if len(page) < self._session.pages.lines:
@@ -234,7 +238,7 @@ class SqlRepository(Repository):
         if needs.new_skus:
             next(outcomes)
             self.inserted |= needs.new_skus
-        locked = {row[0]: row[1] for row in next(outcomes).rows}
+        locked: dict[str, int] = dict(next(outcomes).rows)
         self.versions.update(dict.fromkeys(skus, 0) | locked)
         read = [batch_from(row) for _ in of_batches for row in next(outcomes).rows]
         self._take_products(locked, read, hot, read_at)
@@ -248,6 +252,7 @@ class SqlRepository(Repository):
     def _take_products(
         self, locked: dict[str, int], read: Iterable[Batch], hot: dict[str, Page], read_at: datetime
     ) -> None:
+        session = self._session
         by_sku: dict[str, list[Batch]] = {sku: [] for sku, version in locked.items() if version}
         for batch in read:
             if batch.sku in by_sku:  # else its product was made after the lock looked for it
@@ -255,14 +260,14 @@ class SqlRepository(Repository):
         for sku, found in by_sku.items():
             page = hot.get(sku)
             if page is None or page.version != locked[sku]:
-                page = Page.read(locked[sku], found, self._session.pages.batches, read_at)
-            batches = PagedBatches(sku, self._session, self._named, page)
-            self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, self._session))
+                page = Page(locked[sku], found, horizon_of(found, session.pages.batches), read_at)
+            batches = PagedBatches(sku, session, self._named, page)
+            self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, session))
 
-    def is_stored(self, orderid: str, sku: str) -> bool:
-        """Whether an order line that this unit of work has is in the tables, once those that are gone were deleted."""
-        product = self._products.get(sku)
-        return product is not None and isinstance(product.lines, PagedLines) and product.lines.is_stored(orderid)
+    def stored(self, keys: Set[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Which of these order lines (orderid, sku), that this unit of work has, are in the tables, once those that are
+        gone were deleted."""
+        return {key for key in keys - self._session.absent if self.versions[key[1]]}
 
     def keep_hot(self, written: Mapping[str, int]) -> None:
         """Hand on what is known of the products, now that it is committed; `written` are the versions they got."""
@@ -284,14 +289,16 @@ class SqlRepository(Repository):
             if product is not None and isinstance(product.lines, PagedLines):
                 product.lines.take_first_waiting(page)
 
-    def _take_lines(self, keys: Collection[tuple[str, str]], found: Iterable[tuple[OrderLine, Batch | None]]) -> None:
-        read = {(line.orderid, line.sku): (line, batch) for line, batch in found}
-        for orderid, sku in keys:
-            if (product := self._products.get(sku)) is None:
+    def _take_lines(self, keys: set[tuple[str, str]], found: Iterable[tuple[OrderLine, Batch | None]]) -> None:
+        absent = self._session.absent
+        absent |= keys
+        for line, batch in found:
+            absent.remove((line.orderid, line.sku))
+            product = self._products.get(line.sku)
+            if product is None:
                 continue
-            line, batch = read.get((orderid, sku), (None, None))
             if isinstance(product.lines, PagedLines):
-                product.lines.take(orderid, line)
+                product.lines.take(line)
             if batch is not None and isinstance(product.batches, PagedBatches):
                 product.batches.take(batch)
 

@@ -134,7 +134,8 @@ class Statements:
 
 def batch_from(row: Sequence[Any]) -> Batch:
     ref, sku, purchased, allocated, eta, created_quantity, created_eta = row
-    return Batch(ref, sku, purchased, to_date(eta), allocated, (created_quantity, to_date(created_eta)))
+    created_as = (created_quantity, created_eta and to_date(created_eta))
+    return Batch(ref, sku, purchased, eta and to_date(eta), allocated, created_as)
 
 
 def line_from(row: Sequence[Any]) -> OrderLine:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from allocation.adapters.serialization import decode_command, decode_outcome
+from allocation.adapters.sql.appending import Appender, Appending
 from allocation.adapters.sql.dialects import Step
 from allocation.adapters.sql.engine import dialect_of, turn_to_write
 from allocation.adapters.sql.errors import translated
@@ -21,7 +22,7 @@ from allocation.adapters.sql.hot_products import HotProducts
 from allocation.adapters.sql.projector import Rows, project
 from allocation.adapters.sql.repository import Pages, Session, SqlRepository
 from allocation.adapters.sql.statements import Statements
-from allocation.adapters.sql.writing import Logging, Writer
+from allocation.adapters.sql.writing import Writer
 from allocation.service_layer.envelope import Clock, CommandEnvelope, Ids, LogPosition
 from allocation.service_layer.errors import ConnectionLost, OutcomeUnknown, Unavailable
 from allocation.service_layer.needs import needs_of
@@ -35,6 +36,7 @@ class Database:
     engine: Engine
     statements: Statements
     writer: Writer
+    appender: Appender
     clock: Clock
     pages: Pages
     hot: HotProducts
@@ -54,9 +56,9 @@ class Database:
         """`patience_seconds`: how long to look for a database that went away while it committed; `hot_products`: how
         many are kept in memory between transactions."""
         dialect = dialect_of(engine)
-        writer = Writer(dialect, ids, partitions)
+        writer, appender = Writer(dialect), Appender(dialect, ids, partitions)
         hot = HotProducts(hot_products, clock)
-        return cls(engine, Statements(dialect), writer, clock, pages or Pages(), hot, patience_seconds)
+        return cls(engine, Statements(dialect), writer, appender, clock, pages or Pages(), hot, patience_seconds)
 
 
 class SqlUnitOfWork(UnitOfWork):
@@ -103,28 +105,28 @@ class SqlUnitOfWork(UnitOfWork):
 
     def commit(self, handled: Sequence[Handled]) -> None:
         rows = project(pair for done in handled for pair in done.events)
-        logging = self._database.writer.log(handled, self._database.clock.now())
+        appending = self._database.appender.append(handled, self._database.clock.now())
         try:
-            heads = logging.heads(self._session.run(self._writing(rows, logging)))
+            self._session.run(self._writing(rows, appending))
         except ConnectionLost as error:
             if not self._asked_to_commit:
                 raise  # nothing can have been committed; nor is the log made, by which one could ask
-            heads = self._find_out(logging, handled[0].envelope.key, error)
+            appending.heads.seqs = self._find_out(appending, handled[0].envelope.key, error)
         else:
             self._written = rows.versions
         self._session.begun = False
-        logging.place(handled, heads)
+        appending.tell()
 
-    def _writing(self, rows: Rows, logging: Logging) -> Iterator[Step]:
+    def _writing(self, rows: Rows, appending: Appending) -> Iterator[Step]:
         writer, products = self._database.writer, self.products
-        yield from writer.state(rows, products.versions, products.is_stored)
+        yield from writer.state(rows, products.versions, products.stored(rows.lines.keys()))
         yield from writer.delete_unused(products.inserted - rows.versions.keys())
-        yield from logging.takes.values()
-        yield from logging.steps
+        yield from appending.takes.values()
+        yield from appending.steps()
         self._asked_to_commit = True
         yield Step("COMMIT")
 
-    def _find_out(self, logging: Logging, key: tuple[str, str], error: ConnectionLost) -> dict[int, int]:
+    def _find_out(self, appending: Appending, key: tuple[str, str], error: ConnectionLost) -> dict[int, int]:
         """An error at COMMIT is not a failure: ask the log whether it happened. Answers the new heads if it did."""
         patiently = Retrying(
             retry=retry_if_exception_type(Unavailable),
@@ -133,7 +135,7 @@ class SqlUnitOfWork(UnitOfWork):
             reraise=True,
         )
         try:
-            heads = patiently(self._heads_if_committed, logging, key)
+            heads = patiently(self._heads_if_committed, appending, key)
         except Unavailable as still_away:
             raise OutcomeUnknown(
                 "The database went away while it committed: the command may be done. Send the same again to find out; "
@@ -143,18 +145,19 @@ class SqlUnitOfWork(UnitOfWork):
             raise ConnectionLost("The connection was lost before the commit; nothing was done") from error
         return heads
 
-    def _heads_if_committed(self, logging: Logging, key: tuple[str, str]) -> dict[int, int] | None:
+    def _heads_if_committed(self, appending: Appending, key: tuple[str, str]) -> dict[int, int] | None:
         """The heads our events lead to, if they are in the log (without events: if our command is in the inbox)."""
         database = self._database
         with translated(), database.engine.connect() as connection:
             session = Session(connection, database.statements, database.pages)
             try:
-                if not logging.samples:
+                samples = appending.samples()
+                if not samples:
                     return {} if session.rows(database.statements.inbox([key])) else None
                 # The locks wait for our lost transaction, should the server still be busy with it.
-                session.run(database.writer.wait_for(partition) for partition in logging.takes)
+                session.run(database.appender.wait_for(partition) for partition in samples)
                 heads = {}
-                for partition, sample in logging.samples.items():
+                for partition, sample in samples.items():
                     found = session.rows(database.statements.logged(sample.sku, sample.version, sample.id))
                     if not found:
                         return None

@@ -19,14 +19,22 @@ from allocation.entrypoints.importing.files import open_rows
 from allocation.entrypoints.importing.report import Report, how_to_go_on
 from allocation.entrypoints.importing.rows import batches, orders
 from allocation.entrypoints.importing.run import Import, StopAtFirstRefusal
+from allocation.service_layer.fork_join import ForkJoin
 from allocation.service_layer.handlers import COMMAND_HANDLERS
+
+MOST_IN_A_GROUP = 100_000
+"""Rows in memory at a time, however many transactions share them."""
 
 Handlers = Mapping[type, Callable[..., Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to take in, and how. A file is a path, or `-` for stdin."""
+    """What to take in, and how. A file is a path, or `-` for stdin.
+
+    A transaction takes in `group` rows, of several `at_once` (None: as many as do best on this store) as many as
+    products allow.
+    """
 
     batches: str | None
     orders: str | None
@@ -36,6 +44,7 @@ class Job:
     dry_run: bool = False
     refused: str | None = None
     as_json: bool = False
+    at_once: int | None = None
 
     def run(self, application: Callable[[Handlers], AbstractContextManager[Application]]) -> tuple[bool, str | None]:
         """Answers whether every row was good, and, if it stopped early, how to go on.
@@ -51,10 +60,14 @@ class Job:
             app = opened.enter_context(application(handlers))
             refused = opened.enter_context(Path(self.refused).open("w", newline="")) if self.refused else None
             report = Report(self.as_json, refused)
-            send = DryRun(app.views, handlers, app.ids, app.clock).handle_many if self.dry_run else app.bus.handle_many
+            handle, at_once = app.bus.handle_many, self.at_once or app.at_once
+            if self.dry_run:  # in memory, where nothing works beside it
+                handle, at_once = DryRun(app.views, handlers, app.ids, app.clock).handle_many, 1
             begin = time.monotonic()
+            send = ForkJoin(handle, at_once, self.group)
+            group = min(send.best_group, MOST_IN_A_GROUP)
             with progress() as advanced, rare_collection():
-                run = Import(send, app.ids, app.clock, _user(), self.group, self.on_error, report.tell, advanced)
+                run = Import(send, app.ids, app.clock, _user(), group, self.on_error, report.tell, advanced)
                 stopped = run.run(files)
             report.end(run, stopped, self.dry_run, time.monotonic() - begin)
             return not run.went_wrong, how_to_go_on(stopped, self.dry_run) if stopped else None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import wraps
+from threading import local
 from typing import Any, Literal
 
 from allocation.domain.commands import Command
@@ -15,9 +16,8 @@ from allocation.entrypoints.importing.rows import Group, Rows, UnreadableFile
 from allocation.service_layer.answers import Answer, Promise
 from allocation.service_layer.envelope import Clock, CommandEnvelope, Ids, LogPosition
 from allocation.service_layer.errors import Unavailable
+from allocation.service_layer.fork_join import Send
 from allocation.service_layer.unit_of_work import UnitOfWork
-
-Send = Callable[[Sequence[CommandEnvelope]], list[Answer]]
 
 
 class Outcome(StrEnum):
@@ -74,14 +74,21 @@ class NotReached(Refused):
     """The row stands behind the one that stopped the import."""
 
 
+class _Here(local):
+    """Of one thread, which has one transaction at a time."""
+
+    stopped_in: UnitOfWork | None = None
+
+
 class StopAtFirstRefusal:
     """Wraps command handlers: once one has refused, the rest of that transaction's commands are left undone.
 
-    Being out of stock does not count. Works within one transaction at a time; the next begins afresh.
+    Being out of stock does not count. Each transaction stops by itself, those at work in other threads as well as the
+    next, which begins afresh.
     """
 
     def __init__(self) -> None:
-        self._stopped_in: UnitOfWork | None = None
+        self._here = _Here()
 
     def wrap(self, handlers: Mapping[type, Callable[..., Any]]) -> dict[type, Callable[..., Any]]:
         return {command: self._wrapped(handler) for command, handler in handlers.items()}
@@ -89,14 +96,14 @@ class StopAtFirstRefusal:
     def _wrapped(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(handler)
         def handle(command: Command, uow: UnitOfWork, **dependencies: Any) -> Any:
-            if self._stopped_in is uow:
+            if self._here.stopped_in is uow:
                 raise NotReached
             try:
                 return handler(command, uow, **dependencies)
             except NotEnoughStock:
                 raise
             except Refused:
-                self._stopped_in = uow
+                self._here.stopped_in = uow
                 raise
 
         return handle
@@ -104,10 +111,12 @@ class StopAtFirstRefusal:
 
 @dataclass(slots=True)
 class Import:
-    """`send` handles a group in one transaction (`MessageBus.handle_many`).
+    """`send` handles a group in one transaction (`MessageBus.handle_many`), or in several at once (`ForkJoin`).
 
     `tell` hears of each row that was not taken in, `advanced` (file, bytes read, of how many, rows) after each group.
-    With `on_error` "stop", the handlers behind `send` must be wrapped by `StopAtFirstRefusal`.
+    With `on_error` "stop", the handlers behind `send` must be wrapped by `StopAtFirstRefusal`. It stops at the first
+    wrong row of the file, and every row before that was taken in; behind it, of the same group and in another
+    transaction, so were some of other products, or were found wrong too.
     """
 
     send: Send
@@ -120,7 +129,7 @@ class Import:
     advanced: Callable[[str, int, int | None, int], None]
     tallies: list[Tally] = field(default_factory=list)
     position: LogPosition | None = None
-    """Of the last event in the log that the import led to."""
+    """Of the last event in the log that the import led to; with several log partitions, of one of them."""
 
     @property
     def went_wrong(self) -> bool:
@@ -172,7 +181,7 @@ class Import:
         counts = Counter(outcomes)
         del counts[Outcome.NOT_REACHED]
         tally.counts += counts
-        self.position = next((a.position for a in reversed(answers) if a.position is not None), self.position)
+        self.position = max((a.position for a in answers if a.position is not None), default=self.position)
         if counts.keys().isdisjoint(NOT_TAKEN_IN):
             return []
         return [
