@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, count
-from threading import Barrier, Lock, Semaphore, get_ident
+from threading import Barrier, Event, Lock, Semaphore, get_ident
 
 import pytest
 from hypothesis import given
@@ -214,24 +214,33 @@ def test_who_fails_is_told_once_the_others_are_done(failing: str, failure: BaseE
 
 
 @pytest.mark.parametrize("failure", [Unavailable("away"), KeyboardInterrupt()])
-def test_after_a_failure_or_ctrl_c_those_at_work_end_and_the_others_are_left(failure: BaseException) -> None:
-    caller, both_are_at_work, begun = get_ident(), Barrier(2), []
+def test_after_a_failure_or_ctrl_c_those_at_work_end_and_the_others_are_left(
+    failure: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller, both_are_at_work, begun, none_is_left = get_ident(), Barrier(2), [], Event()
+
+    class Parts(deque[object]):
+        def clear(self) -> None:
+            super().clear()
+            none_is_left.set()
 
     def before(part: Sequence[CommandEnvelope]) -> None:
         begun.append(part)
         if len(begun) <= 2 and both_are_at_work.wait(PATIENCE_SECONDS) == 0:
             if isinstance(failure, Unavailable):
                 raise failure
-            time.sleep(0.1)  # the caller waits by now; a moment before, a signal is heard with the next wake only
             signal.pthread_kill(caller, signal.SIGINT)
-        time.sleep(0.3)  # the caller hears of it meanwhile
+            while not none_is_left.wait(1):  # it came in the moment before the caller waits, and woke nobody
+                signal.pthread_kill(caller, signal.SIGINT)
+        assert none_is_left.wait(PATIENCE_SECONDS)
 
+    monkeypatch.setattr("allocation.service_layer.fork_join.deque", Parts)
     store = Store(before)
     fork_join = ForkJoin(store.send, 2, 10)
     with pytest.raises(type(failure)):
         fork_join(ordered(*(f"SKU-{n % 20}" for n in range(200))))
     ended = len(store.parts) + isinstance(failure, Unavailable)
-    assert ended == len(begun) < 10, "of 20"
+    assert ended == len(begun) == 2, "of 20"
 
 
 def test_of_several_failures_the_first_part_s_is_told() -> None:
