@@ -226,7 +226,9 @@ def test_after_a_failure_or_ctrl_c_those_at_work_end_and_the_others_are_left(
 
     def before(part: Sequence[CommandEnvelope]) -> None:
         begun.append(part)
-        if len(begun) <= 2 and both_are_at_work.wait(PATIENCE_SECONDS) == 0:
+        if len(begun) > 2:
+            return
+        if both_are_at_work.wait(PATIENCE_SECONDS) == 0:
             if isinstance(failure, Unavailable):
                 raise failure
             signal.pthread_kill(caller, signal.SIGINT)
