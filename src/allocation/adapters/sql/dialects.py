@@ -169,15 +169,17 @@ class SqliteDialect(Dialect):
         return statement
 
     def run(self, connection: Connection, steps: Iterable[Step]) -> list[Outcome]:
+        driver: Any = connection.connection.driver_connection
         outcomes = []
         for step in steps:
-            result = connection.exec_driver_sql(step.sql, step.parameters)
-            rows = result.fetchall() if result.returns_rows else ()
+            once_a_row = type(step.parameters) is list
+            cursor = (driver.executemany if once_a_row else driver.execute)(step.sql, step.parameters)
+            rows = cursor.fetchall() if cursor.description else ()
             outcomes.append(Outcome(rows))
             if step.told is not None:
                 step.told(rows)
-            if step.meets is not None and result.rowcount != step.meets:
-                raise Conflict(f"{step.meets - result.rowcount} of {step.meets} rows are not as they were loaded")
+            if step.meets is not None and cursor.rowcount != step.meets:
+                raise Conflict(f"{step.meets - cursor.rowcount} of {step.meets} rows are not as they were loaded")
         return outcomes
 
     def reading(self, statement: str, rows: Sequence[Row], *parameters: Any) -> Step:

@@ -67,7 +67,7 @@ def translated() -> Iterator[None]:
     """Whatever the database raises inside leaves in the words of the service layer."""
     try:
         yield
-    except (DBAPIError, PostgresError) as error:
+    except (DBAPIError, PostgresError, sqlite3.Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         translation = translate(cause)
         if translation is None:
