@@ -68,7 +68,7 @@ class Recorded:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profiles", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="http|bulk", help="these only")
-    parser.add_argument("--seconds", type=float, default=Size.seconds, help="of each recording")
+    parser.add_argument("--seconds", type=float, default=Size().seconds, help="of each recording")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/profile.md")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
