@@ -9,6 +9,9 @@ import pytest
 from allocation.adapters.sql.dialects import Outcome, PostgresDialect, SqliteDialect, Step
 from allocation.bootstrap import Application
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch, Deallocate
+from allocation.service_layer.envelope import EventEnvelope
+from allocation.service_layer.errors import SetupError
+from tests.integration.conftest import Start
 
 SETTEE = "ADORABLE-SETTEE"
 
@@ -114,3 +117,23 @@ def test_many_batches_take_the_same_statements_as_one_though_each_serves_a_few_w
     cost(application, *first, *wait)
     # as above, and the lines that got a batch
     assert cost(application, *more) == 13
+
+
+def test_commands_of_every_partition_there_may_be_are_told_where_their_events_stand(
+    start: Start, database_url: str
+) -> None:
+    with pytest.raises(SetupError, match="LOG_PARTITIONS"):
+        start(database_url, log_partitions=65)
+    shop = start(database_url, log_partitions=64)
+    made = [shop.bus.envelope(CreateBatch(f"b-{n}", f"SKU-{n}", 1), f"id-{n}", source="test") for n in range(600)]
+    positions = {answer.position for answer in shop.bus.handle_many(made)}
+    assert {position.partition for position in positions if position} == set(range(64))
+    assert positions == {logged.position for logged in events_of(shop)}
+    assert positions == {answer.position for answer in shop.bus.handle_many(made) if answer.repeated}, "in the inbox"
+
+
+def events_of(shop: Application) -> Iterator[EventEnvelope]:
+    page = shop.views.events([], 200)
+    while page.events:
+        yield from page.events
+        page = shop.views.events(page.next, 200)

@@ -59,6 +59,20 @@ PLANTS: list[Plant] = [
         "last_at = ?",
     ),
     plant(
+        "who looks for a lost commit waits for locks in an order of its own",
+        "unit/test_appending.py::test_partitions_are_locked_and_waited_for_in_one_order_however_their_events_come",
+        APPENDING,
+        "{partition: found[partition] for partition in self.takes}",
+        "found",
+    ),
+    plant(
+        "the heads of the log are read up to some partition",
+        "integration/test_statements.py::test_commands_of_every_partition_there_may_be_are_told_where_their_events_stand",
+        APPENDING,
+        "LIMIT 64",
+        "LIMIT 63",
+    ),
+    plant(
         "the steps of a group hold its rows, in a cycle",
         SQLITE + "test_a_group_leaves_no_cycles_for_the_collector_of_garbage",
         APPENDING,

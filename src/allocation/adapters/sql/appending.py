@@ -109,14 +109,14 @@ class Appending:
         }
 
     def samples(self) -> dict[int, Sample]:
-        """The first event of each partition."""
+        """The first event of each partition, in the order of `takes`: whoever waits for their locks waits in it too."""
         found: dict[int, Sample] = {}
         for partition, event, version, event_id in zip(
             self._partitions, self._events, self._versions, self._ids, strict=True
         ):
             if partition not in found:
                 found[partition] = Sample(self._totals[partition] - 1, event.sku, version, event_id)
-        return found
+        return {partition: found[partition] for partition in self.takes}
 
     def steps(self) -> Iterator[Step]:
         """What is written under the positions, once they were taken."""

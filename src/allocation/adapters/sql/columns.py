@@ -60,11 +60,11 @@ def unnest(alias: str, columns: Iterable[str], types: Iterable[str]) -> str:
 def joined(column: Sequence[Any]) -> str:
     """A column as one string. Raises `ValueError` if a field holds a mark of ours: it would say something else."""
     try:
-        joined = _SEPARATOR.join(column)
+        text = _SEPARATOR.join(column)
         nulls = 0
     except TypeError:
-        joined = _SEPARATOR.join([_NULL if x is None else str(x) for x in column])
+        text = _SEPARATOR.join([_NULL if x is None else str(x) for x in column])
         nulls = column.count(None)
-    if joined.count(_SEPARATOR) != len(column) - 1 or joined.count(_NULL) != nulls:
+    if text.count(_SEPARATOR) != len(column) - 1 or text.count(_NULL) != nulls:
         raise ValueError("a text holds a control character that separates rows or stands for NULL")
-    return joined
+    return text
