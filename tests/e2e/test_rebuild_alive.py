@@ -18,7 +18,7 @@ from tests.e2e.shoppers import Shop, crowd_of, stock_up
 from tests.e2e.truth import assert_sound
 from tests.integration.damage import execute
 
-CUSTOMERS, REQUESTS, REBUILDS, SEED = 16, 600, 3, 20310402
+CUSTOMERS, REQUESTS, REBUILDS, SEED = 16, 600, 2, 20310402
 LIVE = [f"CHAIR-{n}" for n in range(10)]
 QUIET = [f"QUIET-{n}" for n in range(5)]
 

@@ -39,7 +39,7 @@ commands = st.lists(
 
 
 @given(commands)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_the_oracle_places_every_line_as_the_domain_does(script: list[Command]) -> None:
     products = {sku: Product(sku) for sku in SKUS}
     oracle = Oracle()

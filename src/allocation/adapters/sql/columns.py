@@ -26,8 +26,7 @@ class ColumnsOfText:
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
         # Few rows are rarely alike twice in the same places: each time would be a statement to plan anew.
-        alike = [n for n, column in enumerate(self._columns) if _is_alike(column)] if len(columns[0]) >= MANY else []
-        self.alike = tuple(alike[1:] if len(alike) == len(self._columns) else alike)  # one has to say how many they are
+        self.alike = alike_in(columns) if len(columns[0]) >= MANY else ()
 
     def source(self, names: Sequence[str], types: Sequence[str]) -> str:
         """The FROM item `v` that gives the rows back."""
@@ -45,8 +44,12 @@ class ColumnsOfText:
         return (*once, *(joined(column) for n, column in enumerate(self._columns) if n not in self.alike))
 
 
-def _is_alike(column: Sequence[Any]) -> bool:
-    return bool(column[0] == column[-1]) and column.count(column[0]) == len(column)
+def alike_in(columns: Columns) -> tuple[int, ...]:
+    """The places of columns that say the same in every row; of all but one if they all do: one tells how many rows."""
+    alike = [
+        n for n, column in enumerate(columns) if column[0] == column[-1] and column.count(column[0]) == len(column)
+    ]
+    return tuple(alike[1:] if len(alike) == len(columns) else alike)
 
 
 def unnest(alias: str, columns: Iterable[str], types: Iterable[str]) -> str:

@@ -1,20 +1,21 @@
 """How many rows travel in one statement: what SQLite and PostgreSQL do differently, and nothing else.
 
-PostgreSQL takes a column as one string (see `columns`). SQLite takes rows to read by as one JSON array, and rows to
-write by executemany. Statements write parameters as `?`.
+PostgreSQL takes a column as one string (see `columns`). SQLite takes rows to read by as one JSON array, rows to insert
+as lists (see `values_lists`), and rows to update by executemany. Statements write parameters as `?`.
 """
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Table
 
 from allocation.adapters.sql.columns import Columns, ColumnsOfText, joined, unnest
+from allocation.adapters.sql.values_lists import ValuesLists, whole_lists
 from allocation.service_layer.errors import Conflict
 
 Row = Sequence[Any]
@@ -24,7 +25,8 @@ _POSTGRES_TYPES = {"TEXT": "text", "BIGINT": "bigint", "INTEGER": "int", "SMALLI
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One statement with its parameters; on SQLite a list of tuples runs it once for each.
+    """One statement with its parameters; on SQLite a list of tuples runs it once for each, after `lists`, another that
+    takes several rows at a time.
 
     `meets`: how many rows it has to meet; if it does not, `run` raises `Conflict` and the transaction is at its end.
     `told` is given the rows it answers: on SQLite before the next step is asked for, on PostgreSQL after the last.
@@ -34,6 +36,7 @@ class Step:
     parameters: Sequence[Any] = ()
     meets: int | None = None
     told: Callable[[Sequence[Any]], None] | None = None
+    lists: tuple[str, Sequence[Sequence[Any]]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,10 @@ def _written(table: Table) -> list[Any]:
     return [column for column in table.columns if column.computed is None]
 
 
+def _into(table: Table) -> str:
+    return f"INTO {table.name} ({', '.join(column.name for column in _written(table))})"
+
+
 class SqliteDialect(Dialect):
     begin = "BEGIN IMMEDIATE"
     greatest = "max"
@@ -172,6 +179,8 @@ class SqliteDialect(Dialect):
         driver: Any = connection.connection.driver_connection
         outcomes = []
         for step in steps:
+            if step.lists is not None:
+                driver.executemany(*step.lists)
             once_a_row = type(step.parameters) is list
             cursor = (driver.executemany if once_a_row else driver.execute)(step.sql, step.parameters)
             rows = cursor.fetchall() if cursor.description else ()
@@ -183,17 +192,22 @@ class SqliteDialect(Dialect):
         return outcomes
 
     def reading(self, statement: str, rows: Sequence[Row], *parameters: Any) -> Step:
-        source = json.dumps([row[0] for row in rows] if rows and len(rows[0]) == 1 else rows)
-        return Step(statement, (source, *parameters))
+        source = msgspec.json.encode([row[0] for row in rows] if rows and len(rows[0]) == 1 else rows)
+        return Step(statement, (source.decode(), *parameters))
 
     def inserting(self, table: Table, rows: Sequence[Row], conflict: str = "") -> Step:
         key = (table.name, conflict)
-        if (statement := self._filled.get(key)) is None:
-            names = [column.name for column in _written(table)]
-            marks = ", ".join("?" * len(names))
-            statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks}) {conflict}"
-            self._filled[key] = statement
-        return Step(statement, list(rows))
+        if (one_by_one := self._filled.get(key)) is None:
+            marks = ", ".join("?" * len(rows[0]))
+            one_by_one = self._filled[key] = f"INSERT {_into(table)} VALUES ({marks}) {conflict}"
+        in_lists = whole_lists(table, len(rows))
+        if not in_lists:
+            return Step(one_by_one, list(rows))
+        lists = ValuesLists(rows[:in_lists])
+        if (several := self._filled.get((*key, lists.alike))) is None:
+            several = f"INSERT OR FAIL {_into(table)} VALUES {lists.marks()} {conflict}"
+            self._filled[*key, lists.alike] = several
+        return Step(one_by_one, list(rows[in_lists:]), lists=(several, lists.parameters))
 
     def updating(self, statement: str, types: Sequence[str], rows: Sequence[Row], meets_all: bool = False) -> Step:
         numbered = statement.format(*(f"?{n + 1}" for n in range(len(types))))

@@ -86,7 +86,7 @@ class Statements:
 
     def first_open_batches(self, skus: Collection[str], page: int) -> Step:
         """Of each sku the first page of open batches, in order of preference."""
-        return self.dialect.reading(self._first_open, _column(skus), page)
+        return self.dialect.reading(self._first_open, _column(sorted(skus)), page)
 
     def changed_open_batches(self, versions: Mapping[str, int], page: int) -> Step:
         """The same, but only of those that are not at the version given."""
@@ -97,11 +97,11 @@ class Statements:
         return Step(self._next_open, (sku, after[0].isoformat(), after[1], page))
 
     def named_batches(self, refs: Collection[str]) -> Step:
-        return self.dialect.reading(self._named, _column(refs))
+        return self.dialect.reading(self._named, _column(sorted(refs)))
 
     def lines(self, keys: Collection[tuple[str, str]]) -> Step:
         """The lines that are there of (orderid, sku), each with the batch it is on."""
-        return self.dialect.reading(self._lines, list(keys))
+        return self.dialect.reading(self._lines, sorted(keys))
 
     def newest_on(self, ref: str, before: int, page: int) -> Step:
         return Step(self._newest_on, (ref, before, page))
@@ -117,7 +117,7 @@ class Statements:
 
     def first_waiting(self, skus: Collection[str], page: int) -> Step:
         """Of each sku the first page of waiting lines, the smallest first."""
-        return self.dialect.reading(self._first_waiting, _column(skus), page)
+        return self.dialect.reading(self._first_waiting, _column(sorted(skus)), page)
 
     def logged(self, sku: str, version: int, event_id: str) -> Step:
         """The position of an event, if it is in the log."""

@@ -40,7 +40,7 @@ class Writer:
         """Write the final rows of what changed, if everything is as it was loaded. `stored` are those of its order
         lines, by order and sku, that are in the tables."""
         if rows.versions:
-            versions = [(sku, loaded[sku], version) for sku, version in rows.versions.items()]
+            versions = [(sku, loaded[sku], version) for sku, version in sorted(rows.versions.items())]
             yield self._dialect.updating(_RAISE_VERSION, ("text", "bigint", "bigint"), versions, meets_all=True)
         yield from self._batches(rows)
         yield from self._lines(rows, stored)
@@ -49,7 +49,8 @@ class Writer:
         created: list[tuple[Any, ...]] = []
         taken: list[tuple[Any, ...]] = []
         changed: list[tuple[Any, ...]] = []
-        for ref, batch in rows.batches.items():
+        for ref in sorted(rows.batches):
+            batch = rows.batches[ref]
             if batch.created is not None:
                 created.append(_created_row(ref, batch, batch.created))
             elif batch.qty is None and not batch.moved:
