@@ -288,6 +288,8 @@ VARIANTS: dict[str, Callable[[str], PostgresFloor]] = {
     "a statement a row": PostgresFloorByRow,
 }
 FASTEST = "strings, a statement a table, pipelined"
+BESIDE = {"": FASTEST}
+"""What bulk is measured beside."""
 
 
 def seed(url: str, products: list[tuple], batches: list[tuple]) -> None:

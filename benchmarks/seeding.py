@@ -7,12 +7,13 @@ have made (a test compares the tables).
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from types import ModuleType
 
 from allocation.bootstrap import Application, bootstrap
 from allocation.config import load_settings
 from allocation.domain.commands import CreateBatch
 from benchmarks import floor_postgres, floor_sqlite
-from benchmarks.databases import Database
+from benchmarks.databases import Database, Kind
 from benchmarks.floor import Floor, Line
 from benchmarks.measure import progress
 from benchmarks.orders import BatchRow
@@ -30,11 +31,15 @@ def application(database: Database, **settings: object) -> Iterator[Application]
         app.close()
 
 
+def floor_of(kind: Kind) -> ModuleType:
+    return floor_postgres if kind == "postgres" else floor_sqlite
+
+
 @contextmanager
-def floor(database: Database) -> Iterator[Floor]:
-    """The fastest floor on a database that has its tables."""
-    module = floor_postgres if database.kind == "postgres" else floor_sqlite
-    store = module.VARIANTS[module.FASTEST](database.target)
+def floor(database: Database, variant: str | None = None) -> Iterator[Floor]:
+    """A floor on a database that has its tables: the fastest, unless a variant is named."""
+    module = floor_of(database.kind)
+    store = module.VARIANTS[variant or module.FASTEST](database.target)
     try:
         yield Floor(store)
     finally:

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from functools import partial
 
-from benchmarks import bulk, floor_postgres, floor_sqlite, load, over_http, servers
+from benchmarks import bulk, load, over_http, seeding, servers
 from benchmarks.databases import Databases, Kind
 from benchmarks.floor import Floor, Line
 from benchmarks.measure import Table, median, spread_of, take_turns
@@ -40,22 +40,20 @@ def _echoes(size: over_http.Size) -> Table:
 
 
 def _floors(databases: Databases, kind: Kind, size: bulk.Size) -> Table:
-    module = floor_postgres if kind == "postgres" else floor_sqlite
     columns: list[dict[str, float]] = []
     workloads = bulk.workloads((size.rounds + 1) * size.lines)
     for name, make in workloads.items():
         columns.append(_rates(databases, kind, make(), size, f"variants, {kind}, {name}"))
     rows: list[list[str | float | int | None]] = [
-        [variant, *(column[variant] for column in columns)] for variant in module.VARIANTS
+        [variant, *(column[variant] for column in columns)] for variant in seeding.floor_of(kind).VARIANTS
     ]
     return Table(f"variants-{kind}", f"Variants of the floor, {kind}, lines/s", ["floor", *workloads], rows)
 
 
 def _rates(databases: Databases, kind: Kind, lines: list[Line], size: bulk.Size, part: str) -> dict[str, float]:
-    module = floor_postgres if kind == "postgres" else floor_sqlite
     with ExitStack() as stack:
         subjects = {}
-        for name, open_store in module.VARIANTS.items():
+        for name, open_store in seeding.floor_of(kind).VARIANTS.items():
             database = bulk.stocked(stack, databases, kind, lines)
             store = open_store(database.target)
             stack.callback(store.close)
