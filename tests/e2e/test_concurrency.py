@@ -14,7 +14,7 @@ from tests.e2e.shoppers import Shop, crowd_of, stock_up
 from tests.e2e.truth import Tables, assert_sound, faults_of_feed
 
 CLIENTS = 32
-REQUESTS = 3_000
+REQUESTS = 2_000
 SEED = 20310401
 EVERY_EVENT = {
     "Allocated",

@@ -22,7 +22,7 @@ from tests.e2e.shoppers import Shop, crowd_of, stock_up
 from tests.e2e.truth import Tables, assert_sound, faults_of_feed
 from tests.servers.postgres import Postgres, PrivatePostgres
 
-KILLS_EACH = max(1, int(os.environ.get("ALLOCATION_TEST_KILLS", "16")) // 2)
+KILLS_EACH = max(1, int(os.environ.get("ALLOCATION_TEST_KILLS", "12")) // 2)
 SEED = int(os.environ.get("ALLOCATION_TEST_SEED", random.randrange(1_000_000)))
 SKUS = [f"TABLE-{n}" for n in range(40)]
 WORKERS = {"sqlite": 1, "postgres": 2}

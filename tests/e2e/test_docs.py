@@ -30,7 +30,7 @@ PAGES = sorted(
 )
 SOURCES = ROOT / "src"
 MAKEFILE = (ROOT / "Makefile").read_text()
-CURLS = ["curl", "stand-in"] if shutil.which("curl") else ["stand-in"]  # the stand-in is tried everywhere
+CURL = "curl" if shutil.which("curl") else "stand-in"
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -71,13 +71,13 @@ def steps(page: Path = README) -> Iterator[Step]:
         yield step
 
 
-def run(steps: list[Step], folder: Path, which_curl: str = "stand-in") -> list[tuple[int, str]]:
+def run(steps: list[Step], folder: Path) -> list[tuple[int, str]]:
     """Run the steps in one shell, as a reader would; the exit code of each, and what it printed."""
     programs = folder / "programs"
     programs.mkdir()
     path = [str(programs), "/usr/local/bin", "/usr/bin", "/bin"]
     wanted = {"allocation": "-m allocation.entrypoints.cli"}
-    if which_curl == "stand-in":
+    if CURL == "stand-in":
         wanted["curl"] = curl.__file__
     else:
         path.append(str(Path(shutil.which("curl") or "").parent))
@@ -125,13 +125,12 @@ def expect_as_shown(steps: list[Step], outcomes: list[tuple[int, str]]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which_curl", CURLS)
-def test_the_commands_of_the_readme_print_what_it_shows(which_curl: str, tmp_path: Path) -> None:
+def test_the_commands_of_the_readme_print_what_it_shows(tmp_path: Path) -> None:
     with Service(f"sqlite:///{tmp_path}/allocation.db") as service:
         chosen = [step for step in steps() if "make " not in step.commands]
         for step in chosen:
             step.commands = step.commands.replace("127.0.0.1:5005", f"127.0.0.1:{service.port}")
-        outcomes = run(chosen, tmp_path, which_curl)
+        outcomes = run(chosen, tmp_path)
     assert len(chosen) > 10
     expect_as_shown(chosen, outcomes)
 

@@ -15,7 +15,7 @@ from tests.e2e.truth import assert_sound, faults_of_feed
 
 CLIENTS = 48
 SKUS = [f"LAMP-{n}" for n in range(10)]
-STOPS = 3
+STOPS = 2
 LEAST_IN_FLIGHT = 16
 LONGEST_END_SECONDS = 15
 ON_THE_WAY_SECONDS = 0.02
