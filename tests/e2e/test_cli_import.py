@@ -122,6 +122,15 @@ def test_a_few_refused_rows_are_printed_and_all_are_written(run: Run) -> None:
     )
 
 
+def test_bytes_that_are_no_text_are_told_and_given_back_as_they_were(run: Run) -> None:
+    Path("orders.csv").write_bytes(b"orderid,sku,qty\no-1,RED-CHAIR,1\no-2,CH\xe9,1\n")
+    result = run("import", *BOTH, "--on-error", "skip", "--refused", "refused.csv")
+    assert result.exit_code == 1
+    assert "orders.csv: 2 rows: 1 allocated, 1 unreadable" in result.stdout
+    assert r"o-2,CH\xe9,1" in result.stdout
+    assert b'orders.csv,3,"o-2,CH\xe9,1",unreadable,' in Path("refused.csv").read_bytes()
+
+
 def test_json_tells_everything_to_programs(run: Run) -> None:
     Path("orders.csv").write_text(ORDERS + "o-3,BLUE-CHAIR,1\no-4,,1\n")
     result = run("import", *BOTH, "--on-error", "skip", "--json")

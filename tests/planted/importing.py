@@ -75,10 +75,31 @@ PLANTS: list[Plant] = [
     ),
     plant(
         "a refusal in one transaction ends the stop of another",
-        IMPORTING + "test_each_transaction_stops_at_its_own_first_refusal_whatever_happens_in_other_threads",
+        IMPORTING + "test_each_group_stops_at_its_own_first_refusal_whatever_happens_in_other_threads",
         RUN,
         "class _Here(local):\n",
         "class _Here:\n",
+    ),
+    plant(
+        "an import stops at refusals only, not at failures",
+        IMPORTING + "test_a_row_that_fails_stops_the_import_too_and_those_of_its_product_behind_it_stay_out",
+        RUN,
+        "            except Exception:\n                here",
+        "            except Refused:\n                here",
+    ),
+    plant(
+        "what an attempt stopped at stops the next attempt as well",
+        IMPORTING + "test_a_group_that_is_tried_again_begins_afresh_and_so_does_the_row_it_stopped_at",
+        RUN,
+        "command is not here.stopped_at and command is not here.first",
+        "command is not here.stopped_at",
+    ),
+    plant(
+        "bytes that are no UTF-8 do not go into the file of refused rows",
+        "e2e/test_cli_import.py::test_bytes_that_are_no_text_are_told_and_given_back_as_they_were",
+        "entrypoints/importing/report.py",
+        ', encoding="utf-8", errors="surrogateescape"',
+        ', encoding="utf-8"',
     ),
     plant(
         "the last answer of a group tells its position",

@@ -6,12 +6,13 @@ import io
 import re
 import sys
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,8 +30,9 @@ from allocation.entrypoints.importing.run import Import, NotReached, Outcome, Ro
 from allocation.service_layer.answers import Answer
 from allocation.service_layer.envelope import CommandEnvelope, LogPosition
 from allocation.service_layer.errors import Unavailable
-from allocation.service_layer.fork_join import ForkJoin
+from allocation.service_layer.fork_join import ForkJoin, Send
 from allocation.service_layer.handlers import COMMAND_HANDLERS
+from allocation.service_layer.unit_of_work import UnitOfWork
 
 ORDERS = orders(IfShort.WAIT)
 REFUSING = orders(IfShort.REFUSE)
@@ -225,6 +227,36 @@ def test_memory_stays_flat_however_long_the_file(kind: str) -> None:
     assert peak_bytes(8) < 1.2 * peak_bytes(1) + 100_000
 
 
+def long_lines() -> Iterator[bytes]:
+    yield b"orderid,sku,qty\n"
+    for _ in range(1_000):
+        yield from [b"x" * 8_000] * 8
+        yield b"\n"
+
+
+def test_lines_that_are_far_too_long_do_not_fill_the_memory_either() -> None:
+    rows = CsvRows(Endless(long_lines()), "long.csv", ORDERS)  # type: ignore[arg-type]  # as far as it is used
+    tracemalloc.start()
+    [group] = rows.groups(1_000)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(group.bad) == 1_000
+    assert all("too long" in row.reason for row in group.bad)
+    assert peak_bytes < 1_000 * 64_000
+
+
+def test_a_file_that_can_be_read_no_further_is_told_with_the_line() -> None:
+    def failing() -> Iterator[bytes]:
+        yield b"orderid,sku,qty\no-1,CHAIR,1\n"
+        raise OSError("Input/output error")
+
+    rows = CsvRows(Endless(failing()), "orders.csv", ORDERS)  # type: ignore[arg-type]  # as far as it is used
+    groups = rows.groups(1)
+    assert next(groups).commands == [Allocate("o-1", "CHAIR", 1)]
+    with pytest.raises(UnreadableFile, match=r"orders.csv cannot be read from line 3 on \(Input/output error\)"):
+        next(groups)
+
+
 # --- Parquet --------------------------------------------------------------------------------------------------------
 
 
@@ -273,6 +305,16 @@ def test_parquet_without_the_columns_is_refused(tmp_path: Path) -> None:
         parquet_rows(path, ORDERS)
 
 
+def test_parquet_with_a_column_twice_is_refused(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "orders.parquet"
+    parquet.write_table(pa.table([["o-1"], ["CHAIR"], [1], [2]], names=["orderid", "sku", "qty", "qty"]), path)
+    with pytest.raises(UnreadableFile, match="the columns must be orderid,sku,qty, not 'orderid,sku,qty,qty'"):
+        parquet_rows(path, ORDERS)
+
+
 def test_a_column_that_holds_lists_is_refused(tmp_path: Path) -> None:
     path = parquet_file(tmp_path / "orders.parquet", orderid=["o-1"], sku=[["RED-CHAIR"]], qty=[1])
     with pytest.raises(UnreadableFile, match="cannot be read from row 1 on"):
@@ -302,24 +344,28 @@ class Shop:
     """An application in memory, and imports into it."""
 
     stop: bool = True
+    handlers: Mapping[type, Callable[..., Any]] = field(default_factory=lambda: COMMAND_HANDLERS)
     app: Application = field(init=False)
+    handle_many: Send = field(init=False)
     sent: list[Sequence[CommandEnvelope]] = field(default_factory=list)
     told: list[RowNotTakenIn] = field(default_factory=list)
     position: LogPosition | None = None
 
     def __post_init__(self) -> None:
-        handlers = StopAtFirstRefusal().wrap(COMMAND_HANDLERS) if self.stop else COMMAND_HANDLERS
+        stop = StopAtFirstRefusal()
+        handlers = stop.wrap(self.handlers) if self.stop else self.handlers
         self.app = bootstrap(Settings(database_url="memory:"), handlers=handlers)
+        self.handle_many = stop.each(self.app.bus.handle_many)
 
     def send(self, envelopes: Sequence[CommandEnvelope]) -> list[Answer]:
         self.sent.append(envelopes)
-        return self.app.bus.handle_many(envelopes)
+        return self.handle_many(envelopes)
 
     def dry_run(self) -> DryRun:
         return DryRun(self.app.views, COMMAND_HANDLERS, self.app.ids, self.app.clock)
 
     def take_in(
-        self, *files: Rows, group: int = 1000, send: Callable[[Sequence[CommandEnvelope]], list[Answer]] | None = None
+        self, *files: Rows, group: int = 1000, send: Send | None = None
     ) -> tuple[list[dict[Outcome, int]], Stopped | None]:
         self.told.clear()
         run = Import(
@@ -478,25 +524,64 @@ def test_when_the_store_goes_away_within_a_group_no_row_is_called_refused() -> N
     assert (counts, shop.told) == ([{}], [])
 
 
-def test_each_transaction_stops_at_its_own_first_refusal_whatever_happens_in_other_threads() -> None:
+def test_each_group_stops_at_its_own_first_refusal_whatever_happens_in_other_threads() -> None:
     def refuse(command: Command, uow: object) -> None:
         raise BatchExists("B-1")
 
-    handlers = StopAtFirstRefusal().wrap({CreateBatch: refuse, Allocate: lambda command, uow: "taken in"})
-    bad, good = CreateBatch("B-1", "A", 1), Allocate("o-1", "A", 1)
-    here, elsewhere, next_one = object(), object(), object()
+    stop = StopAtFirstRefusal()
+    handlers = stop.wrap({CreateBatch: refuse, Allocate: lambda command, uow: "taken in"})
+    bad, good, first = CreateBatch("B-1", "A", 1), Allocate("o-1", "A", 1), Allocate("o-0", "A", 1)
+    begin = stop.each(lambda envelopes: [])
+    group = [CommandEnvelope(command, "id", datetime(2031, 1, 1, tzinfo=UTC), "id") for command in (first, bad, good)]
     with ThreadPoolExecutor(1) as other:
-        with pytest.raises(BatchExists):
-            handlers[CreateBatch](bad, here)
-        assert other.submit(handlers[Allocate], good, elsewhere).result() == "taken in"
-        with pytest.raises(BatchExists):
-            other.submit(handlers[CreateBatch], bad, elsewhere).result()
-        for stopped in (handlers[Allocate], handlers[CreateBatch]):
+        for call in (lambda f, *args: f(*args), lambda f, *args: other.submit(f, *args).result()):
+            call(begin, group)
+            assert call(handlers[Allocate], good, None) == "taken in"
+            with pytest.raises(BatchExists):
+                call(handlers[CreateBatch], bad, None)
+        for call in (lambda f, *args: f(*args), lambda f, *args: other.submit(f, *args).result()):
             with pytest.raises(NotReached):
-                stopped(good, here)
-            with pytest.raises(NotReached):
-                other.submit(stopped, good, elsewhere).result()
-        assert handlers[Allocate](good, next_one) == "taken in"
+                call(handlers[Allocate], good, None)
+            call(begin, group)
+            assert call(handlers[Allocate], good, None) == "taken in", "the next group begins afresh"
+
+
+@pytest.mark.parametrize("again", ["first", "bad"])
+def test_a_group_that_is_tried_again_begins_afresh_and_so_does_the_row_it_stopped_at(again: str) -> None:
+    refusals = [BatchExists("B-1")]
+
+    def refuse_once(command: Command, uow: object) -> str:
+        if refusals:
+            raise refusals.pop()
+        return "taken in"
+
+    stop = StopAtFirstRefusal()
+    handlers = stop.wrap({CreateBatch: refuse_once, Allocate: lambda command, uow: "taken in"})
+    rows = {"first": Allocate("o-0", "A", 1), "bad": CreateBatch("B-1", "A", 1), "good": Allocate("o-1", "A", 1)}
+    group = [CommandEnvelope(command, "id", datetime(2031, 1, 1, tzinfo=UTC), "id") for command in rows.values()]
+    stop.each(lambda envelopes: [])(group)
+    with pytest.raises(BatchExists):
+        handlers[CreateBatch](rows["bad"], None)
+    with pytest.raises(NotReached):
+        handlers[Allocate](rows["good"], None)
+    assert handlers[type(rows[again])](rows[again], None) == "taken in"
+    assert handlers[Allocate](rows["good"], None) == "taken in"
+
+
+def test_a_row_that_fails_stops_the_import_too_and_those_of_its_product_behind_it_stay_out() -> None:
+    def fail_once(command: Allocate, uow: UnitOfWork) -> Any:
+        if command.orderid == "o-5":
+            raise RuntimeError("out of order")
+        return COMMAND_HANDLERS[Allocate](command, uow)
+
+    shop = Shop(handlers={**COMMAND_HANDLERS, Allocate: fail_once})
+    shop.take_in(stock("B-1,CHAIR,3,"))
+    lines = [f"o-{n},CHAIR,1" for n in (1, 5, 3, 4, 6)]
+    counts, stopped = shop.take_in(ordered(*lines))
+    assert stopped is not None
+    assert stopped.reason == "orders.csv, line 3: it could not be handled (RuntimeError: out of order)"
+    assert counts == [{Outcome.ALLOCATED: 1, Outcome.REFUSED: 1}]
+    assert shop.lines("o-1", "o-5", "o-3", "o-4", "o-6") == ["o-1"]
 
 
 def test_with_several_transactions_at_once_it_stops_at_the_first_wrong_row_of_the_file() -> None:

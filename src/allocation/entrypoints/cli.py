@@ -213,7 +213,7 @@ def import_(
 
     The first line of a CSV file names the columns; further columns are left aside. A file named - is stdin, one named
     *.parquet is Parquet. Files may be of any size. Running the same import again changes nothing, so what was
-    interrupted is finished by the same command.
+    interrupted is finished by the same command. Only a line that was cancelled since is asked for anew, and taken in.
 
     The rows of one product are taken in in the order of the file. An import that stops has taken in all rows before
     the one that it tells; where several transactions are at work at once, also some behind it, of other products.

@@ -1,4 +1,4 @@
-"""CSV to commands, fast and in flat memory.
+"""CSV to commands, fast, and with no more than a group in memory.
 
 A group of good lines is recognised by one regular expression, which is what makes an import fast. A group with any
 other line in it (blanks, odd quotes, mistakes) goes line by line, which says the same of good rows and why of bad ones.
@@ -20,7 +20,7 @@ from allocation.entrypoints.importing.rows import BadValue, Group, Rows, Shape, 
 LONGEST_LINE = 4096
 """Characters. Three ids and a date in quotes fit well; what is longer is no row."""
 
-_KEPT_OF_A_LINE_BYTES = 65_536
+_KEPT_OF_A_LINE_BYTES = 4 * LONGEST_LINE  # whatever is in them, it is too long a line still
 
 
 class CsvRows(Rows):
@@ -66,9 +66,15 @@ class CsvRows(Rows):
 
     def groups(self, size: int) -> Iterator[Group]:
         first = 2
-        while lines := list(islice(self._lines, size)):
+        while lines := self._next_lines(size, first):
             yield self._all_good(lines, first) or self._each(self._one_by_one(lines, first))
             first += len(lines)
+
+    def _next_lines(self, size: int, first: int) -> list[str]:
+        try:
+            return list(islice(self._lines, size))
+        except OSError as failure:
+            raise UnreadableFile(f"{self.name} cannot be read from line {first} on ({failure})") from failure
 
     def _all_good(self, lines: Sequence[str], first: int) -> Group | None:
         recognise = self._quoted if '"' in lines[0] else self._plain
@@ -127,7 +133,7 @@ def _fields(line: str) -> list[str]:
 
 
 class _Metered(io.BufferedIOBase):
-    """Counts the bytes read, and leaves out what is far too much of a line: memory stays flat, whatever comes."""
+    """Counts the bytes read, and leaves out what is far too much of a line: groups stay small, whatever comes."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.position_bytes = 0

@@ -26,7 +26,7 @@ class ParquetRows(Rows):
         except self._failures as failure:
             raise UnreadableFile(f"{name} is not a Parquet file ({_first_line(failure)})") from None
         found = self._file.schema_arrow.names
-        if not set(shape.columns) <= set(found):
+        if any(found.count(column) != 1 for column in shape.columns):
             expected = ",".join(shape.columns)
             raise UnreadableFile(f"{name}: the columns must be {expected}, not {shown(','.join(found))}")
         self._read_rows = 0

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from allocation.bootstrap import Application
@@ -16,7 +15,7 @@ from allocation.entrypoints.console import progress
 from allocation.entrypoints.garbage import rare_collection
 from allocation.entrypoints.importing.dry_run import DryRun
 from allocation.entrypoints.importing.files import open_rows
-from allocation.entrypoints.importing.report import Report, how_to_go_on
+from allocation.entrypoints.importing.report import Report, as_it_was, how_to_go_on
 from allocation.entrypoints.importing.rows import batches, orders
 from allocation.entrypoints.importing.run import Import, StopAtFirstRefusal
 from allocation.service_layer.fork_join import ForkJoin
@@ -51,20 +50,19 @@ class Job:
 
         The headers of all files are read before anything is done. Raises `UnreadableFile` if one is wrong.
         """
-        handlers: Handlers = COMMAND_HANDLERS
-        if self.on_error == "stop":
-            handlers = StopAtFirstRefusal().wrap(handlers)
+        stop = StopAtFirstRefusal() if self.on_error == "stop" else None
+        handlers: Handlers = stop.wrap(COMMAND_HANDLERS) if stop else COMMAND_HANDLERS
         with ExitStack() as opened:
             files = [open_rows(self.batches, batches(), opened)] if self.batches else []
             files += [open_rows(self.orders, orders(self.if_short), opened)] if self.orders else []
             app = opened.enter_context(application(handlers))
-            refused = opened.enter_context(Path(self.refused).open("w", newline="")) if self.refused else None
+            refused = opened.enter_context(as_it_was(self.refused)) if self.refused else None
             report = Report(self.as_json, refused)
             handle, at_once = app.bus.handle_many, self.at_once or app.at_once
             if self.dry_run:  # in memory, where nothing works beside it
                 handle, at_once = DryRun(app.views, handlers, app.ids, app.clock).handle_many, 1
             begin = time.monotonic()
-            send = ForkJoin(handle, at_once, self.group)
+            send = ForkJoin(stop.each(handle) if stop else handle, at_once, self.group)
             group = min(send.best_group, MOST_IN_A_GROUP)
             with progress() as advanced, rare_collection():
                 run = Import(send, app.ids, app.clock, _user(), group, self.on_error, report.tell, advanced)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import csv
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import TextIO
 
 from allocation.entrypoints.console import JsonList, console, table
+from allocation.entrypoints.importing.rows import printable
 from allocation.entrypoints.importing.run import Import, Outcome, RowNotTakenIn, Stopped, Tally
 
 MOST_SHOWN = 20
 _CHANGES = (Outcome.TAKEN_IN, Outcome.ALLOCATED, Outcome.WAITING)
 _COLUMNS = [field.name for field in fields(RowNotTakenIn)]
+
+
+def as_it_was(path: str) -> TextIO:
+    """Opens a file to write rows to, in which bytes that are no UTF-8 are again what they were when they were read."""
+    return Path(path).open("w", newline="", encoding="utf-8", errors="surrogateescape")
 
 
 class Report:
@@ -53,7 +60,7 @@ class Report:
         for tally in done.tallies:
             screen.print(_sentence(tally))
         if self._kept:
-            rows = [(f"{row.file}:{row.number}", row.row, row.reason) for row in self._kept]
+            rows = [(f"{row.file}:{row.number}", printable(row.row), row.reason) for row in self._kept]
             screen.print(table("where", "row", "why it was not taken in", rows=rows))
         if more := self._count - len(self._kept):
             screen.print(f"... and {more:,} more: --refused FILE writes all of them, --json prints them.")

@@ -122,6 +122,11 @@ def shown(text: str) -> str:
     return quoted if len(text) <= 60 else f"{quoted[:-1]}...'"
 
 
+def printable(text: str) -> str:
+    """Text as it was read, for a screen: bytes that are no UTF-8, and so no characters, are told by their numbers."""
+    return re.sub("[\udc80-\udcff]", lambda c: f"\\x{ord(c[0]) - 0xDC00:02x}", text)
+
+
 class Rows(ABC):
     """An open file. `position_bytes` tells how far it was read, of `size_bytes` (None: nobody knows)."""
 

@@ -75,20 +75,32 @@ class NotReached(Refused):
 
 
 class _Here(local):
-    """Of one thread, which has one transaction at a time."""
+    """Of one thread, which has one group at a time."""
 
-    stopped_in: UnitOfWork | None = None
+    first: Command | None = None
+    stopped_at: Command | None = None
 
 
 class StopAtFirstRefusal:
-    """Wraps command handlers: once one has refused, the rest of that transaction's commands are left undone.
+    """Wraps command handlers, and what sends groups to them: once one has refused or failed, the rest of that group is
+    left undone, also where the bus handles it one by one.
 
-    Being out of stock does not count. Each transaction stops by itself, those at work in other threads as well as the
-    next, which begins afresh.
+    Being out of stock does not count. Each group stops by itself, those at work in other threads as well as the next.
+    A group that is tried again, which begins with its first command, begins afresh; so does the command it stopped at.
     """
 
     def __init__(self) -> None:
         self._here = _Here()
+
+    def each(self, send: Send) -> Send:
+        """`send`, with whose groups the wrapped handlers begin anew."""
+
+        @wraps(send)
+        def send_anew(envelopes: Sequence[CommandEnvelope]) -> list[Answer]:
+            self._here.first, self._here.stopped_at = envelopes[0].command, None
+            return send(envelopes)
+
+        return send_anew
 
     def wrap(self, handlers: Mapping[type, Callable[..., Any]]) -> dict[type, Callable[..., Any]]:
         return {command: self._wrapped(handler) for command, handler in handlers.items()}
@@ -96,14 +108,17 @@ class StopAtFirstRefusal:
     def _wrapped(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(handler)
         def handle(command: Command, uow: UnitOfWork, **dependencies: Any) -> Any:
-            if self._here.stopped_in is uow:
-                raise NotReached
+            here = self._here
+            if here.stopped_at is not None:
+                if command is not here.stopped_at and command is not here.first:
+                    raise NotReached
+                here.stopped_at = None
             try:
                 return handler(command, uow, **dependencies)
             except NotEnoughStock:
                 raise
-            except Refused:
-                self._here.stopped_in = uow
+            except Exception:
+                here.stopped_at = command
                 raise
 
         return handle
@@ -114,8 +129,8 @@ class Import:
     """`send` handles a group in one transaction (`MessageBus.handle_many`), or in several at once (`ForkJoin`).
 
     `tell` hears of each row that was not taken in, `advanced` (file, bytes read, of how many, rows) after each group.
-    With `on_error` "stop", the handlers behind `send` must be wrapped by `StopAtFirstRefusal`. It stops at the first
-    wrong row of the file, and every row before that was taken in; behind it, of the same group and in another
+    With `on_error` "stop", `send` and the handlers behind it must be wrapped by `StopAtFirstRefusal`. It stops at the
+    first wrong row of the file, and every row before that was taken in; behind it, of the same group and in another
     transaction, so were some of other products, or were found wrong too.
     """
 
