@@ -28,7 +28,7 @@ AT_ONCE = 2
 @dataclass(frozen=True, slots=True)
 class Size:
     rounds: int = 6
-    lines: int = 5_000
+    lines: int = 8_000
     """Of each round; the first round is a warm-up and does not count."""
 
 

@@ -122,6 +122,8 @@ class SqliteFloor:
 
     def _insert_in_lists(self, table: str, fields: str, picked: str, rows: list[tuple]) -> list[tuple]:
         """Answers those left over."""
+        if not rows:
+            return rows
         whole, width = len(rows) - len(rows) % LIST, len(rows[0])
         marks = (
             re.sub(r"\?(\d)", lambda match, behind=behind: f"?{behind + int(match[1])}", picked)

@@ -55,7 +55,7 @@ class WholeProducts(Repository):
     def _get(self, sku: str) -> Product | None:
         return self.found.get(sku)
 
-    def _sku_of(self, batchref: str) -> str | None:
+    def sku_of(self, batchref: str) -> str | None:
         return self.skus.get(batchref)
 
     def _add(self, product: Product) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from allocation.adapters.sql.dialects import Outcome, PostgresDialect, SqliteDialect, Step
+from allocation.adapters.sql.repository import Session
 from allocation.bootstrap import Application
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch, Deallocate
-from allocation.service_layer.envelope import EventEnvelope
+from allocation.domain.errors import BatchExists
+from allocation.service_layer.envelope import CommandEnvelope, EventEnvelope
 from allocation.service_layer.errors import SetupError
 from tests.integration.conftest import Start
 
@@ -44,6 +46,22 @@ def statements() -> Iterator[list[str]]:
         yield seen
 
 
+def trips(application: Application, *envelopes: CommandEnvelope) -> int:
+    """How often a group goes to the database."""
+    seen: list[object] = []
+    original = Session.run
+
+    def noted(session: Session, steps: Iterable[Step]) -> list[Outcome]:
+        seen.append(session)
+        return original(session, steps)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "run", noted)
+        for answer in application.bus.handle_many(envelopes):
+            answer.unwrap()
+    return len(seen)
+
+
 def cost(application: Application, *commands: Command) -> int:
     envelopes = [application.bus.envelope(command) for command in commands]
     with statements() as seen:
@@ -59,6 +77,23 @@ def test_an_allocate_takes_the_same_statements_with_ten_lines_and_with_a_thousan
         application.bus.handle_many([application.bus.envelope(Allocate(f"{size}-{n}", SETTEE, 1)) for n in range(size)])
         costs.append(cost(application, Allocate(f"one-more-than-{size}", SETTEE, 1)))
     assert costs == [ALLOCATE_STATEMENTS] * 2
+
+
+def test_a_group_takes_two_trips_whether_or_not_its_commands_bring_ids(application: Application) -> None:
+    make = application.bus.envelope
+    assert trips(application, make(CreateBatch("b1", SETTEE, 100))) == 2
+    assert trips(application, *(make(Allocate(f"o{n}", SETTEE, 1)) for n in range(3))) == 2
+    brought = [make(Allocate(f"p{n}", SETTEE, 1), f"id-{n}") for n in range(3)]
+    assert trips(application, *brought) == 2
+    assert trips(application, *brought) == 1, "what was handled already is found with what it names"
+
+
+def test_a_reference_that_is_another_products_locks_nothing_of_that(application: Application) -> None:
+    application.bus.handle(CreateBatch("b1", SETTEE, 100))
+    with statements() as seen:
+        answer = application.bus.ask(application.bus.envelope(CreateBatch("b1", "TABLE", 100)))
+    assert answer.error == BatchExists("b1")
+    assert sum("p.version_number" in sql for sql in seen) == 1, "it locks the product it names"
 
 
 def test_a_group_takes_the_same_statements_as_one(application: Application) -> None:

@@ -118,8 +118,8 @@ PLANTS: list[Plant] = [
         "a reference may stand for two batches",
         "unit/test_handlers.py::test_a_reference_stands_for_one_batch",
         HANDLERS,
-        "    if owner is not None and owner.sku != cmd.sku:\n        raise BatchExists(cmd.ref)\n",
-        "    if owner is None:\n        pass\n",
+        "    if uow.products.sku_of(cmd.ref) not in (None, cmd.sku):\n        raise BatchExists(cmd.ref)\n",
+        "",
     ),
     plant(
         "a sku moves to another partition with every process",

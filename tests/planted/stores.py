@@ -181,8 +181,8 @@ PLANTS: list[Plant] = [
         "the inbox is not asked",
         SQLITE + "test_an_answer_is_given_again_whatever_happened_since",
         UNIT_OF_WORK,
-        "        if not brought:\n",
-        "        if brought or not brought:\n",
+        "inbox(brought)] if brought else []",
+        "inbox(brought)] if not envelopes else []",
     ),
     plant(
         "the feed loses an event at the turn of a page",

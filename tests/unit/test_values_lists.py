@@ -9,7 +9,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import StaticPool
 
 from allocation.adapters.sql.dialects import SqliteDialect, Step
-from allocation.adapters.sql.tables import event_log, inbox, metadata, order_lines, products
+from allocation.adapters.sql.tables import metadata, order_lines, products
 from allocation.adapters.sql.values_lists import ROWS
 
 
@@ -77,8 +77,14 @@ def test_a_row_that_is_refused_fails_the_transaction_and_nothing_stays(connectio
 
 def test_where_an_index_holds_an_expression_rows_go_one_by_one() -> None:
     """A list would be slower there."""
-    width = {table: sum(c.computed is None for c in table.columns) for table in (event_log, inbox)}
+    width = {table: sum(c.computed is None for c in table.columns) for table in metadata.tables.values()}
     steps = {table.name: SqliteDialect().inserting(table, [tuple("x" * n)] * ROWS) for table, n in width.items()}
-    assert steps["event_log"].lists is None
+    assert {name for name, step in steps.items() if step.lists is None} == {"batches", "event_log"}
     assert len(steps["event_log"].parameters) == ROWS
-    assert steps["inbox"].lists is not None
+
+
+def test_where_a_conflict_leads_to_an_update_rows_go_one_by_one() -> None:
+    """There too."""
+    step = SqliteDialect().inserting(products, [("A", 1)] * ROWS, "ON CONFLICT (sku) DO UPDATE SET version_number = 1")
+    assert step.lists is None
+    assert len(step.parameters) == ROWS

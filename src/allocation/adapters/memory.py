@@ -133,7 +133,7 @@ class MemoryRepository(Repository):
             self.seen[sku] = product
         return product
 
-    def _sku_of(self, batchref: str) -> str | None:
+    def sku_of(self, batchref: str) -> str | None:
         if sku := self._store.sku_of_batch.get(batchref):
             return sku
         return next((p.sku for p in self.seen.values() if p.batches.get(batchref) is not None), None)

@@ -48,8 +48,9 @@ class ForkJoin:
     def __call__(self, envelopes: Sequence[CommandEnvelope]) -> list[Answer]:
         """Handle a group; answers in its order.
 
-        Raises what a part raised (of several, the first), once those at work have ended; those not yet begun are left.
-        What the others did is done, and told to nobody: the same commands again find it there already. So with Ctrl-C.
+        Raises what a part raised (of several, one), once those at work have ended; those not yet begun are left. What
+        the others did is done, and told to nobody: the same commands again find it there already. So with Ctrl-C; a
+        second one does not wait for those at work.
         """
         homes = self._homes(envelopes)
         if len(set(homes)) < 2:

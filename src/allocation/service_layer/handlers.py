@@ -30,8 +30,7 @@ from allocation.service_layer.unit_of_work import UnitOfWork
 
 def create_batch(cmd: commands.CreateBatch, uow: UnitOfWork) -> BatchState:
     commands.require_ids(cmd.ref, cmd.sku)
-    owner = uow.products.get_by_batchref(cmd.ref)
-    if owner is not None and owner.sku != cmd.sku:
+    if uow.products.sku_of(cmd.ref) not in (None, cmd.sku):
         raise BatchExists(cmd.ref)
     known = uow.products.get(cmd.sku)
     product = known or Product(cmd.sku)

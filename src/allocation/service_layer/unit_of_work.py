@@ -35,8 +35,12 @@ class Repository(ABC):
 
     def get_by_batchref(self, batchref: str) -> Product | None:
         """The product that a batch belongs to, one added in this unit of work included."""
-        sku = self._sku_of(batchref)
+        sku = self.sku_of(batchref)
         return None if sku is None else self.get(sku)
+
+    @abstractmethod
+    def sku_of(self, batchref: str) -> str | None:
+        """Whose batch it is. Locks no product: a batch never goes to another."""
 
     def add(self, product: Product) -> None:
         """Take in a new product (one that `get` did not find)."""
@@ -55,9 +59,6 @@ class Repository(ABC):
 
     @abstractmethod
     def _get(self, sku: str) -> Product | None: ...
-
-    @abstractmethod
-    def _sku_of(self, batchref: str) -> str | None: ...
 
     @abstractmethod
     def _add(self, product: Product) -> None: ...

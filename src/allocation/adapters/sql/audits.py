@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Engine, insert, select, update
 
-from allocation.adapters.sql.engine import dialect_of
+from allocation.adapters.sql.engine import dialect_of, transaction
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.tables import self_audit
 from allocation.service_layer.audit import Audit, AuditStore, Round
@@ -31,7 +29,7 @@ class SqlAuditStore(AuditStore):
     def take(self, owner: str, seconds: float) -> Audit | None:
         now = self._clock.now()
         until = now + timedelta(seconds=seconds)
-        with self._writing() as connection:
+        with transaction(self._engine, self._dialect.begin) as connection:
             row = connection.execute(select(self_audit).with_for_update()).one_or_none()
             if row is None:
                 fresh = {"id": _ROW, "owner": owner, "leased_until": until, "place": ""}
@@ -44,19 +42,8 @@ class SqlAuditStore(AuditStore):
 
     def write(self, audit: Audit, owner: str) -> bool:
         kept = {"place": audit.place, "current_round": _text(audit.current), "last_round": _text(audit.last)}
-        with self._writing() as connection:
+        with transaction(self._engine, self._dialect.begin) as connection:
             return connection.execute(update(self_audit).where(self_audit.c.owner == owner).values(kept)).rowcount == 1
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with translated(), self._engine.connect() as connection:
-            connection.exec_driver_sql(self._dialect.begin)
-            try:
-                yield connection
-            except BaseException:
-                connection.exec_driver_sql("ROLLBACK")
-                raise
-            connection.exec_driver_sql("COMMIT")
 
 
 def _audit(row: Any) -> Audit:

@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import Connection, Table
 
 from allocation.adapters.sql.columns import Columns, ColumnsOfText, joined, unnest
-from allocation.adapters.sql.values_lists import ValuesLists, whole_lists
+from allocation.adapters.sql.values_lists import ValuesLists, rows_in_lists
 from allocation.service_layer.errors import Conflict
 
 Row = Sequence[Any]
@@ -26,7 +26,7 @@ _POSTGRES_TYPES = {"TEXT": "text", "BIGINT": "bigint", "INTEGER": "int", "SMALLI
 @dataclass(frozen=True, slots=True)
 class Step:
     """One statement with its parameters; on SQLite a list of tuples runs it once for each, after `lists`, another that
-    takes several rows at a time.
+    takes several rows at a time (and goes neither with `meets` nor with `told`).
 
     `meets`: how many rows it has to meet; if it does not, `run` raises `Conflict` and the transaction is at its end.
     `told` is given the rows it answers: on SQLite before the next step is asked for, on PostgreSQL after the last.
@@ -106,7 +106,8 @@ class Dialect(ABC):
 
     @abstractmethod
     def inserting(self, table: Table, rows: Sequence[Row], conflict: str = "") -> Step:
-        """Insert rows, given in the order of the table's (not computed) columns; days and moments as ISO 8601 text."""
+        """Insert rows, at least one, given in the order of the table's (not computed) columns; days and moments as
+        ISO 8601 text."""
 
     @abstractmethod
     def updating(self, statement: str, types: Sequence[str], rows: Sequence[Row], meets_all: bool = False) -> Step:
@@ -200,7 +201,7 @@ class SqliteDialect(Dialect):
         if (one_by_one := self._filled.get(key)) is None:
             marks = ", ".join("?" * len(rows[0]))
             one_by_one = self._filled[key] = f"INSERT {_into(table)} VALUES ({marks}) {conflict}"
-        in_lists = whole_lists(table, len(rows))
+        in_lists = rows_in_lists(table, conflict, len(rows))
         if not in_lists:
             return Step(one_by_one, list(rows))
         lists = ValuesLists(rows[:in_lists])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from allocation.adapters.sql.dialects import Dialect, PostgresDialect, SqliteDialect
+from allocation.adapters.sql.errors import translated
 from allocation.service_layer.errors import SetupError
 
 _TURN = "allocation_turn_to_write"
@@ -29,6 +32,29 @@ def turn_to_write(engine: Engine) -> AbstractContextManager[Any]:
     sleep for up to 100 ms before it looks again: those of one process rather queue here. PostgreSQL: nothing."""
     turn: AbstractContextManager[Any] = engine.get_execution_options().get(_TURN, nullcontext())
     return turn
+
+
+@contextmanager
+def transaction(engine: Engine, begin: str) -> Iterator[Connection]:
+    """One that is committed at its end, and rolled back by whatever is raised in it. Raises `Conflict`,
+    `ConnectionLost`."""
+    with translated(), engine.connect() as connection:
+        connection.exec_driver_sql(begin)
+        try:
+            yield connection
+        except BaseException:
+            roll_back(connection)
+            raise
+        connection.exec_driver_sql("COMMIT")
+
+
+def roll_back(connection: Connection) -> None:
+    """Undo what may be open. What went wrong before is what is told: a connection that cannot do it is given up."""
+    try:
+        if not connection.invalidated:
+            connection.exec_driver_sql("ROLLBACK")
+    except DBAPIError:
+        connection.invalidate()  # the transaction ends with it; a pool must not hand it out again
 
 
 def transactions_at_once(engine: Engine) -> int:

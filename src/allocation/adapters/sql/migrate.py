@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, func, insert, inspect, select, text
 
+from allocation.adapters.sql.engine import transaction
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.tables import REVISION, log_head
 from allocation.service_layer.errors import SetupError
@@ -24,15 +25,8 @@ def migrate(engine: Engine, partitions: int) -> tuple[str | None, str]:
         if _is_current(engine, partitions):
             return REVISION, REVISION
         if engine.dialect.name == "sqlite":
-            with engine.connect() as connection:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-                try:
-                    revisions = _upgrade(connection, partitions)
-                except BaseException:
-                    connection.exec_driver_sql("ROLLBACK")
-                    raise
-                connection.exec_driver_sql("COMMIT")
-                return revisions
+            with transaction(engine, "BEGIN IMMEDIATE") as connection:
+                return _upgrade(connection, partitions)
         with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
             connection.exec_driver_sql("SET lock_timeout = 0")
             connection.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK})")

@@ -211,20 +211,21 @@ class SqlRepository(Repository):
         self.versions: dict[str, int] = {}
         self.inserted: set[str] = set()
 
-    def load(self, needs: Needs) -> None:
-        """Lock and read what a group names, in one trip; in two if batches are named whose sku is not."""
+    def load(self, needs: Needs, behind: Sequence[Step] = ()) -> list[Outcome]:
+        """Lock and read what a group names, in one trip; in two if batches are named whose sku is not. Answers what the
+        steps told that go along `behind` the locks."""
         skus = set(needs.skus)
         if needs.homeless:
             found = dict(self._session.rows(self._session.statements.skus_of(needs.homeless)))
             self._skus.update({ref: found.get(ref) for ref in needs.homeless})
             skus.update(found.values())
             needs.freed.update(found.values())
-        self._read(skus, needs)
+        return self._read(skus, needs, behind)
 
-    def _read(self, skus: set[str], needs: Needs) -> None:
+    def _read(self, skus: set[str], needs: Needs, behind: Sequence[Step] = ()) -> list[Outcome]:
         s, pages = self._session.statements, self._session.pages
         if not skus:
-            return
+            return self._session.run(behind) if behind else []
         hot, read_at = self._hot.take(skus), self._hot.now()
         cold = skus - hot.keys() if hot else skus
         of_batches = [s.first_open_batches(cold, pages.batches)] if cold else []
@@ -234,7 +235,7 @@ class SqlRepository(Repository):
         steps += [s.first_waiting(needs.freed, pages.waiting)] if needs.freed else []
         steps += [s.lines(needs.lines)] if needs.lines else []
         steps += [s.named_batches(needs.refs)] if needs.refs else []
-        outcomes = iter(self._session.run(steps))
+        outcomes = iter(self._session.run([*steps, *behind]))
         if needs.new_skus:
             next(outcomes)
             self.inserted |= needs.new_skus
@@ -248,6 +249,7 @@ class SqlRepository(Repository):
             self._take_lines(needs.lines, map(line_and_batch_from, next(outcomes).rows))
         if needs.refs:
             self._take_named(needs.refs, map(batch_from, next(outcomes).rows))
+        return list(outcomes)
 
     def _take_products(
         self, locked: dict[str, int], read: Iterable[Batch], hot: dict[str, Page], read_at: datetime
@@ -316,7 +318,7 @@ class SqlRepository(Repository):
             self._read({sku}, Needs())
         return self._products.get(sku)
 
-    def _sku_of(self, batchref: str) -> str | None:
+    def sku_of(self, batchref: str) -> str | None:
         if batchref not in self._skus:
             found = dict(self._session.rows(self._session.statements.skus_of([batchref])))
             self._skus[batchref] = found.get(batchref)

@@ -74,7 +74,7 @@ class Statements:
 
     def skus_of(self, refs: Collection[str]) -> Step:
         """(reference, sku) of each batch that is there."""
-        return self.dialect.reading(self._skus_of, _column(refs))
+        return self.dialect.reading(self._skus_of, _column(sorted(refs)))
 
     def insert_products(self, skus: Collection[str]) -> Step:
         """Make the products that are absent, at version 0: an absent row cannot be locked."""
@@ -129,7 +129,7 @@ class Statements:
 
     def inbox(self, keys: Collection[tuple[str, str]]) -> Step:
         """The rows of the inbox for (source, id)."""
-        return self.dialect.reading(self._inbox, list(keys))
+        return self.dialect.reading(self._inbox, sorted(keys))
 
 
 def batch_from(row: Sequence[Any]) -> Batch:

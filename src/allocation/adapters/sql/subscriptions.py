@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Integer, and_, bindparam, delete, func, insert, or_, select, update
 
 from allocation.adapters.serialization import text_of
-from allocation.adapters.sql.engine import dialect_of, turn_to_write
+from allocation.adapters.sql.engine import dialect_of, transaction, turn_to_write
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.lane_rows import behind, lane_from, record, row_of, seen_alone, write_turn
 from allocation.adapters.sql.read_models import write
@@ -239,15 +239,8 @@ class SqlSubscriptionStore(SubscriptionStore):
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         begin = "BEGIN IMMEDIATE" if self._engine.dialect.name == "sqlite" else _BEGIN_ON_POSTGRES
-        with translated(), turn_to_write(self._engine), self._engine.connect() as connection:
-            connection.exec_driver_sql(begin)
-            try:
-                yield connection
-            except BaseException:
-                if not connection.invalidated:
-                    connection.exec_driver_sql("ROLLBACK")
-                raise
-            connection.exec_driver_sql("COMMIT")
+        with turn_to_write(self._engine), transaction(self._engine, begin) as connection:
+            yield connection
 
 
 class SqlDeadLetters(DeadLetters):

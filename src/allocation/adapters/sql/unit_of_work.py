@@ -10,13 +10,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from allocation.adapters.serialization import decode_command, decode_outcome
 from allocation.adapters.sql.appending import Appender, Appending
 from allocation.adapters.sql.dialects import Step
-from allocation.adapters.sql.engine import dialect_of, turn_to_write
+from allocation.adapters.sql.engine import dialect_of, roll_back, turn_to_write
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.hot_products import HotProducts
 from allocation.adapters.sql.projector import Rows, project
@@ -85,23 +84,17 @@ class SqlUnitOfWork(UnitOfWork):
         try:
             if self._written is not None:
                 self.products.keep_hot(self._written)
-            if not self._connection.invalidated and self._session.begun:
-                self._connection.exec_driver_sql("ROLLBACK")
-        except DBAPIError:
-            # The connection is gone, and the transaction with it; a pool must not hand it out again.
-            self._connection.invalidate()
+            if self._session.begun:
+                roll_back(self._connection)
         finally:
             self._connection.close()
             self._turn.close()
 
     def begin(self, envelopes: Sequence[CommandEnvelope]) -> dict[tuple[str, str], Handled]:
-        self.products.load(needs_of(envelope.command for envelope in envelopes))
         brought = {envelope.key for envelope in envelopes if envelope.brought_id}
-        if not brought:
-            return {}
-        return {
-            (row[0], row[1]): handled_from(row) for row in self._session.rows(self._database.statements.inbox(brought))
-        }
+        inbox = [self._database.statements.inbox(brought)] if brought else []
+        found = self.products.load(needs_of(envelope.command for envelope in envelopes), behind=inbox)
+        return {(row[0], row[1]): handled_from(row) for outcome in found for row in outcome.rows}
 
     def commit(self, handled: Sequence[Handled]) -> None:
         rows = project(pair for done in handled for pair in done.events)
@@ -164,8 +157,7 @@ class SqlUnitOfWork(UnitOfWork):
                     heads[partition] = found[0][0] + sample.behind
                 return heads
             finally:
-                if not connection.invalidated:
-                    connection.exec_driver_sql("ROLLBACK")
+                roll_back(connection)
 
 
 def handled_from(row: Sequence[Any]) -> Handled:

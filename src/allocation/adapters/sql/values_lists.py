@@ -2,7 +2,7 @@
 
 Half of what an insert by `executemany` costs is to start the statement and to bind its values, row by row. A list has
 to be an INSERT OR FAIL, which leaves the rows before a bad one where they are (the transaction is at its end then): for
-any other, SQLite keeps a copy of each page it changes, which costs more than lists spare.
+an INSERT that takes them back SQLite keeps a copy of each page it changes, which costs more than lists spare.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ ROWS = 50
 """In a list. More measured no faster."""
 
 
-def whole_lists(table: Table, rows: int) -> int:
+def rows_in_lists(table: Table, conflict: str, rows: int) -> int:
     """How many of so many rows go in lists; the others go one by one. None does if an index of the table holds an
-    expression: as that may fail, SQLite keeps those copies all the same."""
+    expression, or if a conflict leads to an update: either may fail, so SQLite keeps those copies all the same."""
     plain = all(isinstance(part, Column) for index in table.indexes for part in index.expressions)
-    return rows - rows % ROWS if plain else 0
+    return rows - rows % ROWS if plain and "UPDATE" not in conflict else 0
 
 
 class ValuesLists:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from allocation.adapters.sql.asking import BATCH, LINE, Ask, batches_from, decoded, history_of
 from allocation.adapters.sql.bookkeeping import LockedProduct
-from allocation.adapters.sql.engine import dialect_of
+from allocation.adapters.sql.engine import dialect_of, roll_back, transaction
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.projections import HeldProjections, Projections
 from allocation.service_layer.books import Books, Found, Locked, Logged, LogPage, Projecting, Stored
@@ -148,27 +148,15 @@ class SqlBooks(Books):
 
     @contextmanager
     def locked(self, sku: str, after_version: int, orderids: Collection[str]) -> Iterator[Locked]:
-        with self._writing() as connection:
+        with transaction(self._engine, self._dialect.begin) as connection:
             locked = LockedProduct(connection, self._asking(connection), sku, after_version, orderids)
             yield locked
             locked.end()
 
     @contextmanager
     def projecting(self, sku: str) -> Iterator[Projecting]:
-        with self._writing() as connection:
+        with transaction(self._engine, self._dialect.begin) as connection:
             yield HeldProjections(connection, self._asking(connection), self._partitions, sku)
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with translated(), self._engine.connect() as connection:
-            connection.exec_driver_sql(self._dialect.begin)
-            try:
-                yield connection
-            except BaseException:
-                if not connection.invalidated:
-                    connection.exec_driver_sql("ROLLBACK")
-                raise
-            connection.exec_driver_sql("COMMIT")
 
     @contextmanager
     def _snapshot(self) -> Iterator[Ask]:
@@ -182,8 +170,7 @@ class SqlBooks(Books):
                     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 yield self._asking(connection)
             finally:
-                if not connection.invalidated:
-                    connection.exec_driver_sql("ROLLBACK")
+                roll_back(connection)
 
     def _asking(self, connection: Connection) -> Ask:
         return Ask(connection, self._dialect)

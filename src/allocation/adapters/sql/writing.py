@@ -67,16 +67,16 @@ class Writer:
 
     def _lines(self, rows: Rows, stored: Set[tuple[str, str]]) -> Iterator[Step]:
         if rows.gone:
-            yield self._dialect.updating(_DELETE_LINE, ("text", "text"), list(rows.gone))
+            yield self._dialect.updating(_DELETE_LINE, ("text", "text"), sorted(rows.gone))
         if new := [(*key, *line) for key, line in rows.lines.items() if key not in stored]:
             yield self._dialect.inserting(order_lines, new)
-        if moved := [(*key, rows.lines[key][1]) for key in stored]:
+        if moved := [(*key, rows.lines[key][1]) for key in sorted(stored)]:
             yield self._dialect.updating(_MOVE_LINE, ("text", "text", "text"), moved, meets_all=True)
 
     def delete_unused(self, skus: Collection[str]) -> Iterator[Step]:
         """Products that were made to be locked, and then got no event."""
         if skus:
-            yield self._dialect.updating(_DELETE_UNUSED, ("text",), [(sku,) for sku in skus])
+            yield self._dialect.updating(_DELETE_UNUSED, ("text",), [(sku,) for sku in sorted(skus)])
 
 
 def _created_row(ref: str, batch: BatchRow, created: BatchCreated) -> tuple[Any, ...]:
