@@ -19,8 +19,15 @@ PLANTS: list[Plant] = [
         "one failure is told to the whole group",
         BUS_TESTS + "test_who_failed_after_recording_has_no_effect_and_the_others_are_answered",
         BUS,
-        "            return [self._alone(envelope) for envelope in envelopes]\n",
+        "            return self._one_by_one(envelopes)\n",
         "            return [Answer(error=failure) for _ in envelopes]\n",
+    ),
+    plant(
+        "one by one, it goes on behind a command for which nothing could be done",
+        BUS_TESTS + "test_one_by_one_nothing_overtakes_a_command_for_which_nothing_could_be_done",
+        BUS,
+        "                return answers + [Answer(error=left)] * (len(envelopes) - len(answers))\n",
+        "",
     ),
     plant(
         "duplicates inside a group are done twice",

@@ -16,6 +16,7 @@ from allocation.domain.errors import InvalidSku, NotEnoughStock, UnknownOrderLin
 from allocation.domain.events import Allocated, Backordered, BatchCreated
 from allocation.service_layer.answers import BatchState, Promise
 from allocation.service_layer.envelope import CommandEnvelope, LogPosition
+from allocation.service_layer.errors import OutcomeUnknown, Unavailable
 from allocation.service_layer.handlers import allocate
 from allocation.service_layer.messagebus import MessageBus
 from allocation.service_layer.unit_of_work import UnitOfWork
@@ -141,6 +142,18 @@ def test_a_failure_is_not_kept_under_the_senders_id(diary: Diary) -> None:
     first, second = (bus.ask(bus.envelope(Allocate("o1", "RED-CHAIR", 3), "id-1")) for _ in range(2))
     assert isinstance(first.error, ZeroDivisionError)
     assert (second.error, second.changed, second.repeated) == (None, True, False)
+
+
+def test_one_by_one_nothing_overtakes_a_command_for_which_nothing_could_be_done(bus: MessageBus, diary: Diary) -> None:
+    bus.handle(CHAIRS)
+    diary.commit_fails.extend([ValueError("not as one"), OutcomeUnknown("the database is away")])
+    answers = group(bus, *(Allocate(f"o{n}", "RED-CHAIR", 3) for n in range(3)))
+    assert isinstance(answers[0].error, OutcomeUnknown)
+    for answer in answers[1:]:
+        assert type(answer.error) is Unavailable, "which promises that nothing was done"
+        assert str(answer.error) == "Left undone, as one before it could not be done: the database is away"
+    assert len(logged(diary)) == 1
+    assert [answer.error for answer in group(bus, *(Allocate(f"o{n}", "RED-CHAIR", 3) for n in range(3)))] == [None] * 3
 
 
 @pytest.mark.parametrize("where", ["begin_fails", "commit_fails"])

@@ -105,7 +105,7 @@ class MessageBus:
             if len(envelopes) == 1:
                 self._meter.group_failed(envelopes, failure)
                 return [Answer(error=failure)]
-            return [self._alone(envelope) for envelope in envelopes]
+            return self._one_by_one(envelopes)
         self._meter.group(envelopes, answers, perf_counter() - begin)
         return answers
 
@@ -152,11 +152,18 @@ class MessageBus:
         about["allocation.correlation_id"] = logged.correlation_id
         return self._tracer.span("producer", f"deliver {name}", logged.traceparent, about)
 
-    def _alone(self, envelope: CommandEnvelope) -> Answer:
-        try:
-            return self.handle_many([envelope])[0]
-        except Exception as failure:  # noqa: BLE001  # told to this caller; the next one is tried all the same
-            return Answer(error=failure)
+    def _one_by_one(self, envelopes: Sequence[CommandEnvelope]) -> list[Answer]:
+        """Up to the first for which nothing could be done now: who sends it again must not find what came behind it,
+        of the same product, done before it."""
+        answers: list[Answer] = []
+        for envelope in envelopes:
+            try:
+                answers += self.handle_many([envelope])
+            except Unavailable as failure:
+                answers.append(Answer(error=failure))
+                left = Unavailable(f"Left undone, as one before it could not be done: {failure}")
+                return answers + [Answer(error=left)] * (len(envelopes) - len(answers))
+        return answers
 
     def _transaction(self, envelopes: Sequence[CommandEnvelope]) -> list[Answer]:
         with self._unit_of_work() as uow:
