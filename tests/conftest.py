@@ -29,6 +29,16 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_stays_what_it_was() -> Iterator[None]:
+    """Workers and consumers, run in this process, take signals for themselves and keep them."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     from tests.contracts.brokers import table_of_scores  # here: the process that begins a run reads no other conftest
 

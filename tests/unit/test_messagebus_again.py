@@ -6,6 +6,7 @@ import pytest
 
 from allocation.domain.commands import Allocate, CreateBatch, Deallocate, IfShort
 from allocation.domain.errors import NotEnoughStock
+from allocation.service_layer.answers import Promise
 from allocation.service_layer.errors import (
     Conflict,
     ConnectionLost,
@@ -15,7 +16,9 @@ from allocation.service_layer.errors import (
     ServiceError,
     Unavailable,
 )
+from allocation.service_layer.handlers import allocate
 from allocation.service_layer.messagebus import MessageBus
+from allocation.service_layer.unit_of_work import UnitOfWork
 from tests.fakes import Diary
 from tests.unit.buses import CHAIRS, group, logged, make_bus, placed
 
@@ -119,14 +122,20 @@ def test_what_another_try_would_not_mend_is_told_at_once(failure: Exception, bus
     assert len(diary.begun) == 1
 
 
-def test_a_store_that_goes_away_while_a_group_is_redone_fails_only_those_still_open(
-    bus: MessageBus, diary: Diary
-) -> None:
+def test_a_store_that_goes_away_while_a_group_is_redone_fails_only_those_still_open(diary: Diary) -> None:
+    failures = [Unavailable("gone"), ValueError("not as one")]
+
+    def handler(cmd: Allocate, uow: UnitOfWork) -> Promise:
+        if cmd.orderid == "o2" and failures:
+            raise failures.pop()
+        return allocate(cmd, uow)
+
+    bus = make_bus(diary, attempts=1, Allocate=handler)
     bus.handle(CHAIRS)
-    diary.begin_fails.extend([ValueError("not as one"), Unavailable("gone")])
-    first, second = group(bus, Allocate("o1", "RED-CHAIR", 3), Allocate("o2", "RED-CHAIR", 3))
-    assert isinstance(first.error, Unavailable)
-    assert second.changed
+    first, second, third = group(bus, *(Allocate(f"o{n}", "RED-CHAIR", 3) for n in (1, 2, 3)))
+    assert first.changed
+    assert isinstance(second.error, Unavailable)
+    assert isinstance(third.error, Unavailable), "it would overtake the second"
 
 
 def test_every_way_of_not_answering_now_is_unavailable_and_of_the_service() -> None:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 import msgspec
 
+from allocation.adapters.schemas import BadMessage
 from allocation.config import load_settings
 from allocation.domain.commands import IfShort
+from allocation.domain.errors import CorruptLog
 from allocation.entrypoints import opened, past
 from allocation.entrypoints.console import print_json
-from allocation.entrypoints.importing.rows import UnreadableFile
+from allocation.entrypoints.importing.rows import UnreadableFile, shown
 from allocation.entrypoints.lanes import lanes
 from allocation.entrypoints.reading import (
     movements_json,
@@ -50,6 +52,12 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (SetupError, Unavailable, UnknownPosition, UnknownSubscription, UnreadableFile) as failure:
             raise click.ClickException(str(failure)) from failure
+        except (CorruptLog, BadMessage) as damage:
+            raise click.ClickException(f"{damage}. `allocation verify` tells what else is damaged.") from damage
+        except UnicodeEncodeError as failure:
+            if not any("\udc80" <= c <= "\udcff" for c in failure.object):
+                raise
+            raise click.UsageError(f"{shown(failure.object)} has bytes that are not UTF-8; no name has.") from failure
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -267,7 +275,7 @@ def stock(sku: str, at: At, as_json: bool) -> None:
 
 @main.command(short_help="What moved of a product, day by day.")
 @click.argument("sku")
-@click.option("--days", type=click.IntRange(1), default=30, show_default=True, help="The latest so many days.")
+@click.option("--days", type=click.IntRange(1, 100_000), default=30, show_default=True, help="The latest so many days.")
 @as_json
 def movements(sku: str, days: int, as_json: bool) -> None:
     """What moved of a product, by day (UTC): pieces received, promised, taken off a batch, left waiting, cancelled.
@@ -312,7 +320,9 @@ def order(orderid: str, at: At, as_json: bool) -> None:
 @main.command(short_help="What happened, in order; with --follow as it happens.")
 @click.option("--follow", is_flag=True, help="Go on until Ctrl-C, printing events as they are committed.")
 @click.option("--after", default="", metavar="CURSOR", help="Go on from here; the last run told it.")
-@click.option("--limit", type=click.IntRange(1), help="Stop after so many.  [default: 100; no end with --follow]")
+@click.option(
+    "--limit", type=click.IntRange(1, 10**9), help="Stop after so many.  [default: 100; no end with --follow]"
+)
 @click.option("--sku", help="Only the events of this product.")
 @as_json
 def events(follow: bool, after: str, limit: int | None, sku: str | None, as_json: bool) -> None:

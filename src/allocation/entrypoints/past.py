@@ -50,8 +50,10 @@ def views_at(application: Application, at: At) -> StateViews:
 @click.argument("sku", required=False)
 @click.option("--order", "orderid", help="Of this order.")
 @click.option("--batch", "ref", help="Of this batch.")
-@click.option("--after", type=click.IntRange(0), default=0, help="Only behind this version of the product.")
-@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Stop after so many events.")
+@click.option("--after", type=click.IntRange(0, 10**18), default=0, help="Only behind this version of the product.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="Stop after so many events."
+)
 @as_json
 def history(sku: str | None, orderid: str | None, ref: str | None, after: int, limit: int, as_json: bool) -> None:
     """Who asked what of a product, an order or a batch, what happened because of it, and when.
@@ -151,7 +153,7 @@ def explain(orderid: str, sku: str, as_json: bool) -> None:
 @click.command(short_help="The whole shop, product by product, now or as it was.")
 @at_option
 @click.option("--after", default="", metavar="SKU", help="Only behind this sku.")
-@click.option("--limit", type=click.IntRange(1), help="Stop after so many products.")
+@click.option("--limit", type=click.IntRange(1, 10**9), help="Stop after so many products.")
 @as_json
 def shop(at: At, after: str, limit: int | None, as_json: bool) -> None:
     """The whole shop, in order of skus, folded from the log: what is free, and who waits.

@@ -138,7 +138,7 @@ def remove(name: str, yes: bool) -> None:
 
 @subscriptions.command()
 @click.argument("name")
-@click.option("--most", type=click.IntRange(1), help="Stop after so many.  [default: what there is now]")
+@click.option("--most", type=click.IntRange(1, 10**9), help="Stop after so many.  [default: what there is now]")
 @click.option("--key", metavar="SKU", help="Only the events of this product.")
 def pull(name: str, most: int | None, key: str | None) -> None:
     """Print events as lines of JSON, and acknowledge those that were printed.

@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 TYPE_PREFIX = "allocation."
+BEYOND = 10**18 - 1
+"""A position behind which no partition has anything, a version that no product comes to."""
+MOST_PARTITION = 9999
 NO_FACTS = frozenset({"StockLevel"})
 """Types of messages that tell of a version without being what made it."""
 
@@ -78,7 +81,7 @@ def _of_cloud_event(event: Mapping[str, object]) -> Fact:
     return Fact(
         _text(event, "subject"),
         _whole(event, "productversion", 1),
-        _whole(event, "partition", 0),
+        _whole(event, "partition", 0, MOST_PARTITION),
         _whole(event, "sequence", 1),
         _text(event, "id"),
         name,
@@ -93,7 +96,7 @@ def _of_plain_object(message: Mapping[str, object]) -> Fact:
     return Fact(
         _text(message, "sku"),
         _whole(message, "version", 1),
-        _whole(place, "partition", 0),
+        _whole(place, "partition", 0, MOST_PARTITION),
         _whole(place, "seq", 1),
         _text(message, "id"),
         _text(message, "type"),
@@ -109,11 +112,11 @@ def _text(message: Mapping[str, object], name: str) -> str:
     return value
 
 
-def _whole(message: Mapping[str, object], name: str, least: int) -> int:
-    """A whole number, as JSON has it or as digits."""
+def _whole(message: Mapping[str, object], name: str, least: int, most: int = BEYOND) -> int:
+    """A whole number, as JSON has it or as digits. The feed takes none that is larger."""
     value = message.get(name)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise NotAFact(f"{name} must be a whole number from {least} on")
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise NotAFact(f"{name} must be a whole number from {least} to {most}")
     return value

@@ -10,7 +10,7 @@ from dataclasses import replace
 from threading import Event as Flag
 from threading import Lock
 
-from .facts import Fact, FeedUnavailable, NotAFact, fact_from, message_from
+from .facts import BEYOND, Fact, FeedUnavailable, NotAFact, fact_from, message_from
 from .feed import MOST_AT_ONCE, Feed, Message
 from .marks import Marks
 from .rounds import Counts, Round
@@ -18,9 +18,6 @@ from .stores import ReplicaStore
 
 MOST_HELD = 10_000
 """Facts that wait in memory for one before them; what comes beyond is let go, and found missing by `check`."""
-
-BEYOND = 10**18 - 1
-"""A position behind which no partition has anything: nothing is asked for there."""
 
 _log = logging.getLogger(__name__)
 
@@ -143,7 +140,8 @@ class Replica:
             self._let_go(fact.sku, round_)
         elif ahead <= 0:
             self._counts.duplicates += not by_feed
-            round_.see(fact)
+            if by_feed or fact.partition in round_.marks:  # else it tells of a partition that its product is not in
+                round_.see(fact)
         elif not by_feed:  # what the feed gave it gives again
             self._hold(fact)
         return applied

@@ -55,9 +55,14 @@ class Place:
         """Raises `ForgedPlace`."""
         part, _, rest = text.partition(":")
         partition, _, after = rest.partition(":")
-        if part not in PARTS or not partition.isdecimal() or (part == "log" and not (after or "0").isdecimal()):
+        numbers = [partition, after or "0"] if part == "log" else [partition]
+        if part not in PARTS or not all(n.isdecimal() and len(n) <= MOST_DIGITS for n in numbers):
             raise ForgedPlace(f"{text!r} is no place of a walk")
         return cls(part, int(partition), after)
+
+
+MOST_DIGITS = 18
+"""Of a place's numbers: what a BIGINT holds for certain."""
 
 
 @dataclass(frozen=True, slots=True)

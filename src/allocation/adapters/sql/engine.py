@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from allocation.adapters.sql.dialects import Dialect, PostgresDialect, SqliteDialect
@@ -22,9 +22,15 @@ _TURN = "allocation_turn_to_write"
 def make_engine(url: str, pool_size: int = 8, lock_timeout_seconds: float = 5.0) -> Engine:
     """An engine in autocommit: the unit of work writes BEGIN and COMMIT itself, so that an error *at* COMMIT can be
     told from any other. Raises `SetupError` if the driver is not installed."""
-    if url.startswith("sqlite"):
-        return _sqlite(url, pool_size, lock_timeout_seconds)
-    return _postgres(url, pool_size, lock_timeout_seconds)
+    make = _sqlite if url.startswith("sqlite") else _postgres
+    try:
+        return make(url, pool_size, lock_timeout_seconds)
+    except (ArgumentError, NoSuchModuleError, ValueError) as wrong:
+        # Neither the address, which may hold a password, nor the words of the library, which may repeat it.
+        raise SetupError(
+            f"ALLOCATION_DATABASE_URL cannot be read as an address ({type(wrong).__name__}): write "
+            "sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
+        ) from None
 
 
 def turn_to_write(engine: Engine) -> AbstractContextManager[Any]:

@@ -216,8 +216,9 @@ def by_the_index(connection: Connection) -> Iterator[None]:
 
 def _facts_from(rows: Iterable[Sequence[Any]]) -> Iterator[Fact]:
     read = serialization.EVENTS.readers
-    try:
-        for kind, schema_version, data, version, seq in rows:
-            yield read[kind, schema_version](data), version, seq
-    except (KeyError, *UNREADABLE) as unreadable:
-        raise CorruptLog(f"event {seq} of the log, {kind}, cannot be read: {unreadable}") from unreadable
+    for kind, schema_version, data, version, seq in rows:
+        try:
+            event = read[kind, schema_version](data)
+        except (KeyError, *UNREADABLE) as unreadable:
+            raise CorruptLog(f"event {seq} of the log, {kind}, cannot be read: {unreadable}") from unreadable
+        yield event, version, seq

@@ -71,6 +71,7 @@ def allocation_answer(answer: Answer) -> AllocationAnswer:
 
 @routes.post(
     "/v1/allocations",
+    takes_a_key=True,
     takes=AllocationRequest,
     gives={
         201: Given(
@@ -125,6 +126,7 @@ def read_allocation(call: Call, query: AtLeast, orderid: str, sku: str) -> Reply
 
 @routes.delete(
     "/v1/allocations/<orderid>/<sku>",
+    takes_a_key=True,
     gives={204: Given("the line is gone", headers=["Log-Position"])},
     refuses=[UnknownOrderLine("order-9", "RED-CHAIR")],
 )

@@ -110,6 +110,7 @@ def _etag(version: int) -> Headers:
 
 @routes.post(
     "/v1/batches",
+    takes_a_key=True,
     takes=BatchRequest,
     gives={
         201: Given(
@@ -155,6 +156,7 @@ def read_batch(call: Call, query: AtLeast, ref: str) -> Reply:
 
 @routes.patch(
     "/v1/batches/<ref>",
+    takes_a_key=True,
     takes=BatchChange,
     gives={
         200: Given(

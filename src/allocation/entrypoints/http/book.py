@@ -44,6 +44,7 @@ class BookAllocation(msgspec.Struct):
 
 @routes.post(
     "/add_batch",
+    takes_a_key=True,
     takes=BatchRequest,
     gives={
         201: Given("the batch is taken in", BatchAnswer("batch-1", "RED-CHAIR", 100, 100, None, 1, "0-1")),
@@ -58,6 +59,7 @@ def add_batch(call: Call, batch: BatchRequest) -> Reply:
 
 @routes.post(
     "/allocate",
+    takes_a_key=True,
     takes=BookLine,
     gives={
         202: Given(

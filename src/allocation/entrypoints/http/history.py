@@ -22,7 +22,7 @@ from allocation.service_layer.unit_of_work import Handled
 
 routes = Routes("History")
 
-MOST_VERSIONS = 2**63 - 1
+MOST_VERSIONS = 10**18 - 1
 
 
 class HistoryQuery(Body):

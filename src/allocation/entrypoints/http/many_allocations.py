@@ -47,6 +47,7 @@ class ManyAnswers(msgspec.Struct):
 
 @routes.post(
     "/v1/allocations:batch",
+    takes_a_key=True,
     takes=ManyLines,
     gives={
         200: Given(

@@ -28,9 +28,9 @@ SCHEMAS = "#/components/schemas/"
 ABOUT = """\
 Promises stock to order lines, and keeps the promise when the world changes.
 
-Errors are problem details (RFC 9457). A call that changes something takes an `Idempotency-Key`: the same request again
-under the same key gets the answer of the first, and nothing is done twice. Every answer has an `X-Correlation-Id`,
-yours if you sent one; events and log lines carry it too."""
+Errors are problem details (RFC 9457). A call that changes stock or orders takes an `Idempotency-Key`: the same request
+again under the same key gets the answer of the first, and nothing is done twice. Every answer has an
+`X-Correlation-Id`, yours if you sent one; events and log lines carry it too."""
 
 _ID = {"type": "string", "pattern": ID_SCHEMA_PATTERN}
 HEADERS_HEEDED: dict[str, Json] = {

@@ -182,8 +182,9 @@ def _constant(name: str) -> NoReturn:
 _SCANNER = json.JSONDecoder(
     object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_constant
 )
-_STRING_OR_OTHER = re.compile(r'"(?:[^"\\]|\\.)*+"|[^"\s,:\[\]{}]+', re.DOTALL)
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+# A string that never ends is taken to the end, or each quote in it would be looked at anew: quadratic time.
+_STRING_OR_OTHER = re.compile(r'"(?:[^"\\]|\\.)*+"?|[^"\s,:\[\]{}]+', re.DOTALL)
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def _place_of(token: str, text: str) -> int | None:

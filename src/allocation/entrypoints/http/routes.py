@@ -48,6 +48,8 @@ class Route:
     refuses: Sequence[Exception] = ()
     reads: Mapping[str, Any] = field(default_factory=dict)
     heeds: Sequence[str] = ()  # headers beyond those that every route heeds
+    takes_a_key: bool = False
+    """Whether an Idempotency-Key makes it safe to send this again: where commands are given to the bus."""
     source: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,11 +62,6 @@ class Route:
     @property
     def changes_something(self) -> bool:
         return self.method not in ("GET", "OPTIONS")
-
-    @property
-    def takes_a_key(self) -> bool:
-        """Whether an Idempotency-Key makes it safe to send this again."""
-        return self.changes_something and not self.reads
 
     def answer(self, application: Application, environ: Mapping[str, Any], ids: Mapping[str, str]) -> tuple[Reply, str]:
         """The reply and its correlation id. Raises nothing: what goes wrong becomes a problem (RFC 9457)."""
