@@ -117,7 +117,8 @@ def bootstrap(
     views, cache_counters = _views(store, cache, settings.log_partitions, telemetry.meter)
     if publishers is None:
         publishers = registry.publishers(settings.publish_to, settings.namespace, _connections(settings))
-    reacting = list(reactions(_destinations(settings, store, cache, notifications, channel), publishers))
+    there = _destinations(settings, store, cache, notifications, channel)
+    reacting = list(reactions(there, publishers, timer, settings.lease_seconds))
     bell = Bell()
     owner = owner or ids.new()
     walk = Walk(store.books, settings.log_partitions, SMALL_STEPS)

@@ -103,13 +103,16 @@ def _data(event: dict[str, msgspec.Raw]) -> bytes:
         return bytes(data)
     try:
         return b64decode(msgspec.json.decode(encoded, type=str), validate=True)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BadMessage(f"data_base64 cannot be read: {error}") from error
 
 
 def _plain(name: str, value: msgspec.Raw) -> str:
     """An attribute as text. JSON may have it as text, a whole number or a truth value (CloudEvents JSON, 2.2)."""
-    read: Any = msgspec.json.decode(value)
+    try:
+        read: Any = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:  # what is raw was skipped, not read
+        raise BadMessage(f"the attribute {name[:40]!r} cannot be read: {error}") from error
     if isinstance(read, bool):
         return str(read).lower()
     if not isinstance(read, str | int):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import smtplib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from email.message import EmailMessage
-from urllib.parse import urlsplit
+from ssl import create_default_context
+from urllib.parse import unquote, urlsplit
 
 from allocation.service_layer.errors import Rejected, Unavailable
 from allocation.service_layer.ports import Notifications
@@ -19,7 +22,7 @@ class SmtpNotifications(Notifications):
         parts = urlsplit(url)
         self._secure = parts.scheme == "smtps"
         self._host, self._port = parts.hostname or "localhost", parts.port or (465 if self._secure else 25)
-        self._user, self._password = parts.username, parts.password
+        self._user, self._password = unquote(parts.username or ""), unquote(parts.password or "")
         self._sender = sender
 
     def send(self, destination: str, subject: str, body: str, message_id: str) -> None:
@@ -27,11 +30,10 @@ class SmtpNotifications(Notifications):
         mail["From"], mail["To"], mail["Subject"] = self._sender, destination, subject
         mail["Message-ID"] = f"<{message_id}@{self._sender.rpartition('@')[2]}>"
         mail.set_content(body)
-        connect = smtplib.SMTP_SSL if self._secure else smtplib.SMTP
         try:
-            with connect(self._host, self._port, timeout=TIMEOUT_SECONDS) as server:
+            with self._connected() as server:
                 if self._user:
-                    server.login(self._user, self._password or "")
+                    server.login(self._user, self._password)
                 server.send_message(mail)
         except (smtplib.SMTPRecipientsRefused, smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as refused:
             if _for_now(refused):
@@ -39,6 +41,21 @@ class SmtpNotifications(Notifications):
             raise Rejected(f"The mail server refuses: {refused}") from refused
         except (OSError, smtplib.SMTPException) as away:
             raise Unavailable(f"The mail server does not answer: {away}") from away
+
+    @contextmanager
+    def _connected(self) -> Iterator[smtplib.SMTP]:
+        if self._secure:
+            # smtplib's own context takes any certificate, and so anybody between.
+            context = create_default_context()
+            server: smtplib.SMTP = smtplib.SMTP_SSL(self._host, self._port, timeout=TIMEOUT_SECONDS, context=context)
+        else:
+            server = smtplib.SMTP(self._host, self._port, timeout=TIMEOUT_SECONDS)
+        try:
+            yield server
+            with suppress(OSError, smtplib.SMTPException):  # the mail is taken: what follows must not send it again
+                server.quit()
+        finally:
+            server.close()
 
 
 def _for_now(refused: smtplib.SMTPException) -> bool:

@@ -84,5 +84,8 @@ def _as_cloud_event(event: msgspec.Raw) -> bytes:
 
 
 def _schema_version(said: msgspec.Raw) -> object:
-    version = msgspec.json.decode(said)
+    try:
+        version = msgspec.json.decode(said)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ""  # which no schema has: it is told as one that is not understood
     return "1" if version in _VERSION_ONE else version

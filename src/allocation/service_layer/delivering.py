@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from math import inf
 
 from allocation.service_layer.envelope import Clock, EventEnvelope, LogPosition
 from allocation.service_layer.errors import Busy, RejectedForGood, Unavailable
@@ -25,6 +26,7 @@ from allocation.service_layer.subscriptions import (
     Subscription,
     SubscriptionStore,
 )
+from allocation.service_layer.waiting import Timer
 
 _log = logging.getLogger(__name__)
 
@@ -216,13 +218,22 @@ def _moved(lane: Lane, next_seq: int) -> Lane:
     return Lane(lane.subscription, lane.key, lane.partition, next_seq, 0, lane.due_at, lane.reason)
 
 
-def one_by_one(handle: Callable[[EventEnvelope, ReadModels], None]) -> Deliver:
-    """Deliver to a plain function, which raises `Unavailable` or anything else where it cannot do its work."""
+def one_by_one(
+    handle: Callable[[EventEnvelope, ReadModels], None], timer: Timer | None = None, most_seconds: float = inf
+) -> Deliver:
+    """Deliver to a plain function, which raises `Unavailable` or anything else where it cannot do its work.
+
+    After `most_seconds`, by `timer`, the rest is left to the next round: a page that outlasts its lease is delivered by
+    the next owner from its beginning, and by the one after that, without end.
+    """
 
     def deliver(events: Sequence[EventEnvelope], read_models: ReadModels) -> Outcomes:
         outcomes: list[Exception | None] = []
         refused: dict[str, Exception] = {}
+        begin = timer.seconds() if timer else 0.0
         for logged in events:
+            if timer and outcomes and timer.seconds() - begin >= most_seconds:
+                return outcomes + [Busy("the rest comes in the next round", 0.0)] * (len(events) - len(outcomes))
             failure = refused.get(logged.key)
             if failure is None:
                 written = ReadModels()

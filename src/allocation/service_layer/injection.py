@@ -14,6 +14,7 @@ from allocation.service_layer.handlers import EVENT_HANDLERS, WHEN_IDLE
 from allocation.service_layer.messagebus import Handler
 from allocation.service_layer.read_models import ReadModels
 from allocation.service_layer.subscriptions import USUAL_PAGE, Deliver, Subscription
+from allocation.service_layer.waiting import Timer
 
 PAUSES_SECONDS = {"project_stock_levels": 0.05, "publish_stock_levels": 0.05, "count_movements": 0.25}
 """How long those who tell only the last word on a sku, or sum up, let events gather."""
@@ -38,7 +39,9 @@ def bound(handler: Callable[..., Any], dependencies: Mapping[str, Any], given: i
     return partial(handler, **chosen) if chosen else handler
 
 
-def reactions(there: Mapping[str, Any], publishers: Mapping[str, Publisher]) -> Iterator[Subscription]:
+def reactions(
+    there: Mapping[str, Any], publishers: Mapping[str, Publisher], timer: Timer, lease_seconds: float
+) -> Iterator[Subscription]:
     """A subscription for each event handler whose dependencies are there; for one that publishes, one a publisher."""
     wants: dict[Callable[..., Any], set[type[Event]]] = {}
     for event, named in EVENT_HANDLERS.items():
@@ -56,7 +59,7 @@ def reactions(there: Mapping[str, Any], publishers: Mapping[str, Publisher]) -> 
                 yield Subscription(
                     name,
                     frozenset(wanted),
-                    _delivering(handler, chosen),
+                    _delivering(handler, chosen, timer, lease_seconds / 3),
                     from_the_beginning="read_models" in needed,
                     pause_seconds=PAUSES_SECONDS.get(handler.__name__, 0.0),
                     idle=None if idle is None else bound(idle, chosen, 1),
@@ -65,7 +68,9 @@ def reactions(there: Mapping[str, Any], publishers: Mapping[str, Publisher]) -> 
                 )
 
 
-def _delivering(handler: Callable[..., Any], dependencies: Mapping[str, Any]) -> Deliver:
+def _delivering(
+    handler: Callable[..., Any], dependencies: Mapping[str, Any], timer: Timer, most_seconds: float
+) -> Deliver:
     """The handler with its dependencies, but for the events and the read models that come with each round."""
     _, *named = inspect.signature(handler).parameters
     chosen = {name: dependencies[name] for name in named if name != "read_models"}
@@ -74,7 +79,7 @@ def _delivering(handler: Callable[..., Any], dependencies: Mapping[str, Any]) ->
     def handle(events: Any, read_models: ReadModels) -> Any:
         return handler(events, **chosen, **({"read_models": read_models} if projects else {}))
 
-    return all_together(handle) if _takes_pages(handler) else one_by_one(handle)
+    return all_together(handle) if _takes_pages(handler) else one_by_one(handle, timer, most_seconds)
 
 
 def _takes_pages(handler: Callable[..., Any]) -> bool:

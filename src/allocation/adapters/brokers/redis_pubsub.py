@@ -9,8 +9,10 @@ import msgspec
 import redis
 
 from allocation.adapters.brokers.redis_client import connect, plain_url, translated
+from allocation.adapters.clock import TimeOrderedIds
 from allocation.adapters.cloudevents import STRUCTURED, structured
 from allocation.service_layer.broker import COMMANDS, Capabilities, Delivery, Message, Publisher, Receiver
+from allocation.service_layer.envelope import Ids
 from allocation.service_layer.errors import Unavailable
 from allocation.service_layer.ports import Channel
 
@@ -103,7 +105,9 @@ def publisher(url: str, namespace: str) -> Publisher:
 
 
 def receiver(url: str, namespace: str, owner: str) -> Receiver:
-    return RedisPubSubReceiver(RedisSubscriber(connect(plain_url(url)), BOOK_CHANNEL, f"{namespace}:{COMMANDS}"))
+    return RedisPubSubReceiver(
+        RedisSubscriber(connect(plain_url(url)), BOOK_CHANNEL, f"{namespace}:{COMMANDS}"), TimeOrderedIds()
+    )
 
 
 class RedisPubSubPublisher(Publisher):
@@ -134,8 +138,8 @@ class RedisPubSubReceiver(Receiver):
 
     capabilities = CAPABILITIES
 
-    def __init__(self, subscriber: RedisSubscriber) -> None:
-        self._subscriber = subscriber
+    def __init__(self, subscriber: RedisSubscriber, ids: Ids) -> None:
+        self._subscriber, self._ids = subscriber, ids
         self._again: list[Delivery] = []
 
     def is_subscribed(self) -> bool:
@@ -146,7 +150,8 @@ class RedisPubSubReceiver(Receiver):
         found, self._again = self._again[:most], self._again[most:]
         while len(found) < most and (heard := self._subscriber.next(0.0 if found else wait_seconds)) is not None:
             channel, body = heard
-            found.append(Delivery(body, f"redis {channel}", "", HEADERS))
+            # An id of ours: what has none of its own may come again after it was done, when its group is released.
+            found.append(Delivery(body, f"redis {channel}", self._ids.new(), HEADERS))
         return found
 
     def accept(self, deliveries: Sequence[Delivery]) -> None:

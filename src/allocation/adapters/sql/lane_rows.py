@@ -50,6 +50,14 @@ def row_of(lane: Lane) -> dict[str, Any]:
 def record(connection: Connection, discarded: Iterable[tuple[Lane, int, str, str]], now: datetime) -> None:
     """Keep for good which events are skipped, by whom and why."""
     for lane, seq, who, why in discarded:
+        # Who went back in the log may discard the same event again.
+        connection.execute(
+            delete(discards).where(
+                discards.c.subscription == lane.subscription,
+                discards.c.log_partition == lane.partition,
+                discards.c.position == seq,
+            )
+        )
         connection.execute(
             insert(discards).values(
                 subscription=lane.subscription,

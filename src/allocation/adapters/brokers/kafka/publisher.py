@@ -119,7 +119,7 @@ class Outlet:
         producer.flush(self._address.patience_seconds)  # proves nothing: the reports do, which it calls
         for outcome in outcomes:
             if isinstance(outcome, Unavailable):
-                raise outcome
+                raise Unavailable(str(outcome))  # anew: what is raised again and again keeps all it has passed through
 
     def _hand_over(self, producer: Producer, messages: Sequence[Message], outcomes: Outcomes) -> None:
         """Queue all of them, but none of a key behind one that cannot be queued."""

@@ -26,6 +26,7 @@ from allocation.adapters.brokers.kafka.address import (
 from allocation.adapters.brokers.kafka.publisher import HEADER_PREFIX
 from allocation.adapters.cloudevents import PREFIX
 from allocation.service_layer.broker import COMMANDS, Delivery, Receiver
+from allocation.service_layer.errors import Unavailable
 
 MOST_KEPT = 1_000
 """So many released deliveries, and what waits behind them, before nothing more is fetched."""
@@ -97,16 +98,25 @@ class KafkaReceiver(Receiver):
         self._consumer: Consumer | None = None
         self._shares: dict[int, _Share] = {}
         self._trouble: KafkaError | None = None
+        self._untold: list[KafkaError] = []
 
     def receive(self, most: int, wait_seconds: float) -> Sequence[Delivery]:
         consumer, until = self._opened(), monotonic() + wait_seconds
         self._commit(self._shares.values())
         found = self._due_again(most)
         while not found and (left := until - monotonic()) > 0:
+            self._tell_errors()
             found = self._take(self._fetched(consumer, 1, min(left, self._seconds_to_the_next())))
             found = found or self._due_again(most)
         if len(found) < most:
-            found += self._take(self._fetched(consumer, most - len(found), 0))
+            try:
+                found += self._take(self._fetched(consumer, most - len(found), 0))
+            except Unavailable:
+                if not found:
+                    raise
+                log.info("%s: told again when what is here is handed out", self._topic, exc_info=True)
+        if not found:
+            self._tell_errors()
         if not found:
             self._look_for_the_broker(consumer)
         return found
@@ -166,7 +176,7 @@ class KafkaReceiver(Receiver):
         found = []
         for record in records:
             if (error := record.error()) is not None:
-                self._heed(error)
+                self._untold.append(error)  # raised here, it would take the messages around it along
                 continue
             partition, offset = _place(record)
             share = self._shares.setdefault(partition, _Share(partition))
@@ -241,6 +251,11 @@ class KafkaReceiver(Receiver):
     def _in_trouble(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN or error.fatal():
             self._trouble = error
+
+    def _tell_errors(self) -> None:
+        """Of what stood among the messages, once those are handed out."""
+        while self._untold:
+            self._heed(self._untold.pop(0))
 
     def _heed(self, error: KafkaError) -> None:
         if error.code() == KafkaError._MAX_POLL_EXCEEDED:

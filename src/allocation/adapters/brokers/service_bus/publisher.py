@@ -122,6 +122,9 @@ class Outlet:
             except FAILURES as failure:
                 self._opening = None if opening.done() else opening
                 raise Unavailable(str(translated(failure, self._entity))) from failure
+            except Exception as broken:  # the SDK raises all kinds while its connection breaks
+                self._opening = None
+                raise _broken(broken, self._entity) from broken
             self._opening = None
         return self._sender
 
@@ -179,7 +182,13 @@ class Outlet:
             if isinstance(why, Rejected):
                 return why
             raise why from failure
+        except Exception as broken:  # as above
+            raise _broken(broken, self._entity) from broken
         return None
+
+
+def _broken(failure: Exception, entity: str) -> Unavailable:
+    return Unavailable(f"the connection to {entity} of Service Bus broke ({type(failure).__name__}: {failure})")
 
 
 def apart(step: Callable[[], ServiceBusSender]) -> Future[ServiceBusSender]:
