@@ -126,6 +126,13 @@ def test_a_lane_is_set_due_or_told_to_discard(kept: Kept) -> None:
     assert kept.store.lanes()[0].discard == ("anna", "sold out")
 
 
+def test_who_goes_back_may_discard_the_same_event_again(kept: Kept) -> None:
+    lease = kept.take()
+    for why in ("sold out", "still sold out"):
+        lease = kept.store.settle(lease, Settlement(3, discarded=[(lane("A"), 1, "anna", why)]), 15)
+    assert lease.seq == 3
+
+
 def test_a_discard_said_while_the_owner_works_is_not_lost(kept: Kept) -> None:
     lease = kept.take()
     lease = kept.store.settle(lease, Settlement(3, lanes={"A": lane("A")}), 15)

@@ -21,6 +21,7 @@ from allocation.entrypoints.cli import main
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.settings_table import masked
 from allocation.service_layer.errors import Unavailable
+from tests.integration.damage import execute
 
 Run = Callable[..., Result]
 
@@ -282,3 +283,29 @@ def test_help_does_not_wait_for_the_database_library() -> None:
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert told.stdout == "False False\n"
+
+
+# --- what nobody should type ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["stock"], ["order"], ["history"], ["shop", "--after"], ["events", "--sku"]])
+def test_bytes_that_are_no_text_are_told_without_a_trace(run: Run, command: list[str]) -> None:
+    result = run(*command, "CH\udce9")
+    assert result.exit_code == 2
+    assert "has bytes that are not UTF-8" in result.stderr
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:secret@host:port/db", "sqlite+foo:///x.db", "postgresql:"])
+def test_a_database_address_that_cannot_be_read_is_told_without_a_trace(run: Run, url: str) -> None:
+    result = run("stock", "RED-CHAIR", ALLOCATION_DATABASE_URL=url)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ALLOCATION_DATABASE_URL cannot be read as an address")
+    assert "secret" not in result.output
+
+
+def test_a_damaged_event_is_told_without_a_trace(run: Run, shop: Application) -> None:
+    execute(shop.settings.database_url, "UPDATE event_log SET data = 'damaged' WHERE position = 1")
+    result = run("shop")
+    assert result.exit_code == 1
+    assert "cannot be read" in result.stderr
+    assert "`allocation verify` tells what else is damaged." in result.stderr

@@ -1,6 +1,7 @@
 """What nobody should send, and what it gets. Nothing here changes anything, and no answer holds a trace."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from allocation.bootstrap import bootstrap
 from allocation.config import Settings
 from allocation.domain.errors import Refused
 from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.http.parsing import _STRING_OR_BRACKET, _STRING_OR_OTHER
 from allocation.entrypoints.http.problems import KINDS
 from tests.e2e.conforming import ConformingClient
 
@@ -336,3 +338,15 @@ def test_every_refusal_of_the_domain_is_told_as_a_problem_of_its_own() -> None:
     assert ours <= set(KINDS)
     slugs = [kind.slug for kind in KINDS.values()]
     assert len(set(slugs)) == len(slugs)
+
+
+@pytest.mark.parametrize("pattern", [_STRING_OR_OTHER, _STRING_OR_BRACKET])
+def test_a_string_that_never_ends_is_looked_at_once(pattern: re.Pattern[str]) -> None:
+    """Looked at from each of its quotes anew, a megabyte of them would hold the process for an hour."""
+    assert [found.span() for found in pattern.finditer('"' + r"\"" * 1_000)] == [(0, 2_001)]
+
+
+@pytest.mark.parametrize("path", ["/v1/products/RED-CHAIR/history", "/v1/batches/batch-1/history"])
+def test_the_largest_version_that_may_be_asked_for_can_be(shop: ConformingClient, path: str) -> None:
+    assert shop.get(f"{path}?after={10**18 - 1}").status_code == 200
+    is_problem(shop.get(f"{path}?after={10**18}"), 422)

@@ -113,3 +113,21 @@ def test_the_page_lets_nothing_run_but_what_is_on_it(memory_client: ConformingCl
     policy = memory_client.get("/docs").headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe-inline" not in policy
+
+
+def test_a_key_is_described_where_commands_are_given_and_nowhere_else() -> None:
+    described = {
+        (method, path)
+        for path, operations in DOCUMENT["paths"].items()
+        for method, operation in operations.items()
+        if {"$ref": "#/components/parameters/Idempotency-Key"} in operation.get("parameters", [])
+    }
+    assert described == {
+        ("post", "/v1/batches"),
+        ("patch", "/v1/batches/{ref}"),
+        ("post", "/v1/allocations"),
+        ("delete", "/v1/allocations/{orderid}/{sku}"),
+        ("post", "/v1/allocations:batch"),
+        ("post", "/add_batch"),
+        ("post", "/allocate"),
+    }

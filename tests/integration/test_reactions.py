@@ -14,6 +14,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from allocation.adapters.brokers.redis_pubsub import BOOK_CHANNEL, RedisSubscriber, connect
+from allocation.adapters.notifications import SmtpNotifications
 from allocation.bootstrap import Application, bootstrap, receivers_of
 from allocation.config import load_settings
 from allocation.domain.commands import Allocate, CreateBatch
@@ -154,6 +155,17 @@ def test_a_mail_server_that_is_away_is_waited_for(start_worker: StartWorker, pos
         assert application.subscriptions.lanes() == []
     finally:
         controller.stop()
+
+
+def test_a_mail_that_was_taken_is_not_sent_again_whatever_the_server_says_then(
+    smtp_url: str, postbox: Postbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def grumpy(_self: Any, _server: Any, _session: Any, _envelope: Any) -> str:
+        return "421 not now"
+
+    monkeypatch.setattr(Postbox, "handle_QUIT", grumpy, raising=False)
+    SmtpNotifications(smtp_url, "shop@example.org").send("anna@example.org", "Out of stock", "all gone", "m-1")
+    assert postbox.mails.get(timeout=LONG_SECONDS)["Subject"] == "Out of stock"
 
 
 @pytest.fixture

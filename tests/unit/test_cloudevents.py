@@ -135,3 +135,11 @@ def test_data_may_come_in_base64() -> None:
 def test_a_wrong_one_is_told_why(body: bytes, why: str) -> None:
     with pytest.raises(BadMessage, match=why):
         read(body)
+
+
+@pytest.mark.parametrize("odd", [b"1e400", b'"\xff"', b"1" * 5_000], ids=["too large", "no text", "too long"])
+def test_an_attribute_that_cannot_be_decoded_is_told(odd: bytes) -> None:
+    """JSON that nobody asks for is skipped, not read; such an attribute is found out last."""
+    body = b'{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "x": ' + odd + b"}"
+    with pytest.raises(BadMessage, match="the attribute 'x' cannot be read"):
+        read(body, {})

@@ -9,13 +9,13 @@ from allocation.adapters.memory_subscriptions import MemorySubscriptionStore
 from allocation.domain.commands import Allocate, Command, CreateBatch
 from allocation.domain.events import Allocated
 from allocation.service_layer.delivering import LONGEST_ABSENCE_SECONDS, Destination, Line, all_together, one_by_one
-from allocation.service_layer.envelope import EventEnvelope
-from allocation.service_layer.errors import LeaseLost, Rejected, Unavailable
+from allocation.service_layer.envelope import EventEnvelope, LogPosition
+from allocation.service_layer.errors import Busy, LeaseLost, Rejected, Unavailable
 from allocation.service_layer.handlers import COMMAND_HANDLERS
 from allocation.service_layer.messagebus import MessageBus
 from allocation.service_layer.read_models import Movements, ReadModels
 from allocation.service_layer.subscriptions import Backoff, Discarded, Lease, Subscription
-from tests.fakes import NOON, CountingIds, SetClock
+from tests.fakes import NOON, CountingIds, SetClock, SetTimer
 
 CHAIR, TABLE = "RED-CHAIR", "SMALL-TABLE"
 
@@ -311,3 +311,25 @@ def test_who_lost_the_lease_hears_of_it_though_only_the_cursor_was_to_be_written
     shop.clock.step(0.1)
     with pytest.raises(LeaseLost):
         shop.line.round(shop.lease)
+
+
+def test_a_page_that_takes_too_long_is_left_to_the_next_round_where_it_stands() -> None:
+    timer = SetTimer()
+    delivered: list[str] = []
+
+    def slowly(logged: EventEnvelope, read_models: ReadModels) -> None:
+        delivered.append(logged.id)
+        timer.pause(2.0)
+
+    deliver = one_by_one(slowly, timer, 5.0)
+    events = [
+        EventEnvelope(Allocated("o1", CHAIR, 1, "b1"), f"e{n}", NOON, LogPosition(0, n), n, "c", None)
+        for n in range(1, 6)
+    ]
+    outcomes = deliver(events, ReadModels())
+    assert delivered == [event.id for event in events[:3]]
+    assert outcomes[:3] == [None] * 3
+    for left in outcomes[3:]:
+        assert isinstance(left, Busy)
+        assert left.retry_after_seconds == 0.0
+    assert one_by_one(slowly, timer, 0.0)(events[3:], ReadModels())[0] is None, "the first is always tried"
