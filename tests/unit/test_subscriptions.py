@@ -132,6 +132,20 @@ def test_only_a_recorded_discard_skips_an_event(shop: Shop) -> None:
     assert shop.subscriptions.discarded(0, 1, 9) == [Discarded("mail", 0, 3, "anna", "the customer is gone")]
 
 
+def test_a_lane_stands_at_the_event_that_is_refused_not_at_one_that_nobody_wants(shop: Shop) -> None:
+    shop.fails["c1"] = Rejected("no such address")
+    shop.do(*chairs("c1"), CreateBatch("of-no-interest", CHAIR, 1), *chairs("c2"))
+    shop.rounds()
+    shop.fails = {"c2": Rejected("no such address")}
+    shop.clock.step(2)
+    shop.rounds()
+    assert [lane.next_seq for lane in shop.subscriptions.lanes()] == [5]
+    assert shop.subscriptions.set_due("mail", CHAIR, discard=("anna", "the customer is gone"))
+    shop.rounds()
+    assert shop.delivered == ["c1"]
+    assert shop.subscriptions.discarded(0, 1, 9) == [Discarded("mail", 0, 5, "anna", "the customer is gone")]
+
+
 def test_a_destination_that_is_away_holds_the_line_and_uses_up_no_attempt(shop: Shop) -> None:
     shop.fails["c2"] = Unavailable("connection refused")
     shop.do(*chairs("c1", "c2"), *tables("t1"))

@@ -22,6 +22,7 @@ from allocation.service_layer.subscriptions import (
     Settlement,
     SubscriptionStore,
     Turn,
+    first_epoch,
     heeding,
 )
 
@@ -48,7 +49,7 @@ class MemorySubscriptionStore(SubscriptionStore):
         with self._lock, self._store.lock:
             for partition, log in enumerate(self._store.log):
                 start = 0 if from_the_beginning else len(log)
-                self._cursors.setdefault((name, partition), _Cursor(start, "", 0, now))
+                self._cursors.setdefault((name, partition), _Cursor(start, "", first_epoch(now), now))
 
     def cursors(self) -> list[Cursor]:
         with self._lock, self._store.lock:

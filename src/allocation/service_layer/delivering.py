@@ -182,7 +182,7 @@ class Line:
                 lane = _moved(lane, logged.position.seq + 1)
                 continue
             if not isinstance(failure, Unavailable):
-                lane = self._failed(lane, failure)
+                lane = self._failed(replace(lane, next_seq=logged.position.seq), failure)
             settlement.lanes[lane.key] = lane
             return
         if caught_up:

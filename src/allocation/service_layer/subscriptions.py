@@ -158,6 +158,12 @@ def heeding(lane: Lane, seen: Lane | None, current: Lane | None) -> Lane:
     return current
 
 
+def first_epoch(now: datetime) -> int:
+    """Where the epochs of a new subscription begin: behind those of one that had its name before and was forgotten,
+    whose owner may be at work still. An epoch is a lease taken, so there are fewer than microseconds."""
+    return int(now.timestamp() * 1_000_000)
+
+
 @dataclass(slots=True)
 class Turn:
     """A subscription's partition, for one caller alone: its cursor `seq` and its lanes by key. `read(after, limit)` and

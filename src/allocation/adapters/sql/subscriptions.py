@@ -38,6 +38,7 @@ from allocation.service_layer.subscriptions import (
     Settlement,
     SubscriptionStore,
     Turn,
+    first_epoch,
     heeding,
 )
 
@@ -71,7 +72,14 @@ class SqlSubscriptionStore(SubscriptionStore):
             heads = connection.execute(select(log_head.c.log_partition, log_head.c.seq)).all()
             known = set(connection.scalars(select(subscriptions.c.log_partition).where(subscriptions.c.name == name)))
             new = [
-                (name, head.log_partition, 0 if from_the_beginning else head.seq, "", 0, moment_text(now))
+                (
+                    name,
+                    head.log_partition,
+                    0 if from_the_beginning else head.seq,
+                    "",
+                    first_epoch(now),
+                    moment_text(now),
+                )
                 for head in heads
                 if head.log_partition not in known
             ]
