@@ -160,4 +160,25 @@ PLANTS: list[Plant] = [
         "        elif now - self._heard_at > 2 * self._silence_seconds:\n",
         "        elif False:\n",
     ),
+    plant(
+        "a bare message has no id until it is handled",
+        "unit/test_redis_pubsub_receiver.py::test_each_message_has_an_id_of_its_own_and_keeps_it_when_it_is_released",
+        "adapters/brokers/redis_pubsub.py",
+        "self._ids.new()",
+        '""',
+    ),
+    plant(
+        "a page of mails outlasts its lease",
+        "unit/test_subscriptions.py::test_a_page_that_takes_too_long_is_left_to_the_next_round_where_it_stands",
+        "service_layer/delivering.py",
+        "if timer and outcomes and timer.seconds() - begin >= most_seconds:",
+        "if False:",
+    ),
+    plant(
+        "a string that never ends is looked at from each of its quotes",
+        "e2e/test_http_bad_inputs.py::test_a_string_that_never_ends_is_looked_at_once",
+        "entrypoints/http/parsing.py",
+        """+"?|[\\[\\]{}]'""",
+        """+"|[\\[\\]{}]'""",
+    ),
 ]

@@ -22,13 +22,11 @@ from allocation.service_layer.unit_of_work import Handled
 
 routes = Routes("History")
 
-MOST_VERSIONS = 10**18 - 1
-
 
 class HistoryQuery(Body):
     """Which part."""
 
-    after: whole(0, MOST_VERSIONS, 0) = Field(  # type: ignore[valid-type]  # a type that a function makes
+    after: whole(0, events.LARGEST_VERSION, 0) = Field(  # type: ignore[valid-type]  # a type that a function makes
         default=0, description="`next` of the page before: a version of the product; from the start if absent"
     )
     limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="How many events at most")  # type: ignore[valid-type]  # a type that a function makes
