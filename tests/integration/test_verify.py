@@ -292,6 +292,31 @@ DAMAGES = [
         ("stock_levels GHOST: it is of version 1, the log ends at 0",),
     ),
     Damage(
+        "a stock level told before it was",
+        (f"UPDATE stock_levels SET position = 3 WHERE sku = '{TABLE}'",),
+        (f"stock_levels {TABLE}: it is told at 0-3, where the log has no event that led to it",),
+    ),
+    Damage(
+        "a stock level told too early",
+        (f"UPDATE stock_levels SET position = 2 WHERE sku = '{TABLE}'",),
+        (f"stock_levels {TABLE}: it is told at 0-2, its projection has passed 0-14",),
+    ),
+    Damage(
+        "a stock level in a partition that is not its own",
+        (f"UPDATE stock_levels SET log_partition = 3 WHERE sku = '{TABLE}'",),
+        (f"stock_levels {TABLE}: it is told at 3-14, and its events are in partition 0",),
+    ),
+    Damage(
+        "a stock level that nobody can read",
+        (f"UPDATE stock_levels SET available = '[[' WHERE sku = '{TABLE}'",),
+        (f"stock_levels {TABLE}: it cannot be read",),
+    ),
+    Damage(
+        "an unreadable stock level of a sku that nobody knows",
+        ("INSERT INTO stock_levels SELECT 'GHOST', 1, 0, 3, '[[' FROM log_head",),
+        ("stock_levels GHOST: it cannot be read",),
+    ),
+    Damage(
         "movements that were counted twice",
         (f"UPDATE movements SET allocated = 2 * allocated WHERE sku = '{CHAIR}'",),
         (f"movements {CHAIR} 20", "allocated=10", "allocated=20"),
@@ -468,6 +493,36 @@ DAMAGES = [
         "a command that points at no event",
         ("UPDATE inbox SET position = 99 WHERE position = 4",),
         ("it points at 0-99, which it did not lead to",),
+        mended=False,
+    ),
+    Damage(
+        "a command that nobody can read",
+        ("UPDATE inbox SET body = '{\"ref\":' WHERE position = 4",),
+        ("it cannot be answered again: Allocate cannot be read",),
+        mended=False,
+    ),
+    Damage(
+        "a command of a kind that nobody knows",
+        ("UPDATE inbox SET type = 'Vanish' WHERE position = 4",),
+        ("it cannot be answered again: unknown message type 'Vanish'",),
+        mended=False,
+    ),
+    Damage(
+        "a command whose answer nobody can read",
+        ("UPDATE inbox SET outcome = '{\"result\":' WHERE position = 4",),
+        ("it cannot be answered again: an answer cannot be read",),
+        mended=False,
+    ),
+    Damage(
+        "a command with an answer of a kind that nobody knows",
+        ("UPDATE inbox SET outcome = '{\"refused\":\"Moody\",\"fields\":{}}' WHERE position = 4",),
+        ("it cannot be answered again: an answer cannot be read",),
+        mended=False,
+    ),
+    Damage(
+        "a command whose answer lacks something",
+        ("UPDATE inbox SET outcome = '{\"refused\":\"OutOfStock\",\"fields\":{}}' WHERE position = 4",),
+        ("it cannot be answered again: an answer cannot be read",),
         mended=False,
     ),
 ]

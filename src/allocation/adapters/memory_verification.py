@@ -21,6 +21,7 @@ from allocation.service_layer.books import (
     LogRow,
     Projecting,
     Stored,
+    led_elsewhere,
 )
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
 from allocation.service_layer.errors import Conflict
@@ -68,7 +69,7 @@ class MemoryBooks(Books):
         with self._store.lock:
             led = {(e.causation_id, e.position) for log in self._store.log for e in log}
             false = [
-                (done.envelope.id, done.envelope.source, str(done.position))
+                (done.envelope.id, done.envelope.source, led_elsewhere(done.position))
                 for done in self._store.inbox.values()
                 if done.position is not None and (done.envelope.id, done.position) not in led
             ]

@@ -24,6 +24,7 @@ COMMANDS = Schemas(get_args(Command))
 """A command is kept in the inbox without a version: it may gain fields that can be left out, and never change else."""
 
 _encoder = msgspec.json.Encoder()
+_outcome = msgspec.json.Decoder(dict[str, Any])
 _RESULTS: dict[str, type] = {t.__name__: t for t in (Promise, BatchState)}
 _REFUSALS: dict[str, type[Refused]] = {t.__name__: t for t in Refused.__subclasses__()}
 
@@ -73,12 +74,15 @@ def outcome_of(result: Result, error: Exception | None) -> dict[str, Any]:
 
 
 def decode_outcome(data: str | bytes) -> tuple[Result, Refused | None]:
-    """An `outcome_of` that was encoded."""
-    outcome = msgspec.json.decode(data)
-    if refused := outcome.get("refused"):
-        return None, _refusal(_REFUSALS[refused], outcome["fields"])
-    if result := outcome.get("result"):
-        return msgspec.convert(outcome["fields"], _RESULTS[result]), None
+    """An `outcome_of` that was encoded. Raises `BadMessage`."""
+    try:
+        outcome = _outcome.decode(data)
+        if refused := outcome.get("refused"):
+            return None, _refusal(_REFUSALS[refused], outcome["fields"])
+        if result := outcome.get("result"):
+            return msgspec.convert(outcome["fields"], _RESULTS[result]), None
+    except (msgspec.DecodeError, UnicodeError, RecursionError, KeyError, TypeError) as bad:
+        raise BadMessage(f"an answer cannot be read: {bad!r}") from bad
     return None, None
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from allocation.domain.errors import Available
 from allocation.domain.events import Event
 from allocation.domain.model import Batch, OrderLine
 from allocation.service_layer.envelope import LogPosition
@@ -25,7 +24,7 @@ LineFields = tuple[str, str, int, str | None, int]
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Stands for an event that the log holds and nobody can read."""
+    """Stands for what a row holds if it cannot be read, or cannot be so."""
 
     reason: str
 
@@ -40,11 +39,10 @@ KeptSnapshot = tuple[LogPosition, Snapshot | Unreadable]
 
 @dataclass(frozen=True, slots=True)
 class Projected:
-    """What the read models hold of a product: the stock level (version, availability) and what moved, by day; each
-    with the position up to which its projection has seen the product's events. `snapshots` come in order, to be gone
-    through once."""
+    """What the read models hold of a product: the stock level and what moved, by day; each with the position up to
+    which its projection has seen the product's events. `snapshots` come in order, to be gone through once."""
 
-    level: tuple[int, tuple[Available, ...]] | None = None
+    level: StockLevel | Unreadable | None = None
     levels_until: int = 0
     movements: Mapping[str, Movements] = field(default_factory=dict)
     movements_until: int = 0
@@ -128,6 +126,11 @@ class Found:
     rows: Sequence[Any] = ()
 
 
+def led_elsewhere(position: LogPosition) -> str:
+    """What is wrong with a command that is said to have led to the event at `position`."""
+    return f"it points at {position}, which it did not lead to"
+
+
 class Books(ABC):
     """The log and the tables. Every answer is of one moment, and nobody waits for it: writers go on.
 
@@ -154,8 +157,8 @@ class Books(ABC):
 
     @abstractmethod
     def false_commands(self, after: str, limit: int) -> Found:
-        """Look at the next `limit` commands, by id: those (id, source, place) whose place in the log holds no event
-        that they led to."""
+        """Look at the next `limit` commands, by id: those (id, source, problem) whose place in the log holds no event
+        that they led to, or which cannot be read, or whose answer cannot."""
 
     @abstractmethod
     def strays(self, after: str, limit: int) -> Found:

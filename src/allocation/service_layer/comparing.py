@@ -9,7 +9,8 @@ from typing import Any
 from allocation.domain.errors import Available, CorruptLog
 from allocation.domain.model import Batch, Product
 from allocation.service_layer.books import BatchFields, Correction, LineFields, Projected, Stored, Unreadable
-from allocation.service_layer.read_models import Movements, movements_of
+from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.read_models import Movements, StockLevel, movements_of
 from allocation.service_layer.snapshot_checks import SnapshotCheck, Wrong
 
 _NOTHING = "has no such row"
@@ -44,12 +45,13 @@ class Comparison:
 @dataclass(slots=True)
 class Folded:
     """What a product's events say: the product, what stopped it (None: nothing), and of the read models the level at
-    the version that was asked for, the movements, the snapshots that are wrong, the last event, and the last that the
-    projection of levels saw."""
+    the version that was asked for and what version the event made at whose place it is told (0: there is none), the
+    movements, the snapshots that are wrong, the last event, and the last that the projection of levels saw."""
 
     product: Product
     corrupt: Difference | None = None
     level: tuple[Available, ...] | None = None
+    version_told_at: int = 0
     movements: dict[str, Movements] = field(default_factory=dict)
     snapshots: Sequence[Wrong] = ()
     last_seq: int = 0
@@ -59,7 +61,7 @@ class Folded:
 def fold(product: Product, stored: Stored) -> Folded:
     """Apply the events to the product, as far as they can have happened."""
     projected = stored.projected or Projected()
-    level_version = projected.level[0] if projected.level is not None else 0
+    level = projected.level if isinstance(projected.level, StockLevel) else None
     folded, snapshots = Folded(product), SnapshotCheck(projected.snapshots)
     for version, event, seq, day in stored.events:
         if version != product.version_number + 1:
@@ -76,7 +78,9 @@ def fold(product: Product, stored: Stored) -> Folded:
         folded.last_seq = seq
         if snapshots.is_on:
             snapshots.take(product, event, seq)
-        if version == level_version:
+        if level is not None and seq == level.position.seq:
+            folded.version_told_at = version
+        if level is not None and version == level.version:
             folded.level = product.availability()
         if seq <= projected.levels_until:
             folded.last_seq_seen = seq
@@ -97,17 +101,7 @@ def _corrupt(stored: Stored, version: int, problem: str) -> Difference:
 def read_model_faults(folded: Folded, projected: Projected) -> Iterator[Difference]:
     """The read models of a product beside what its events say, as far as the projections have seen them."""
     product = folded.product
-    if projected.level is None:
-        if 0 < folded.last_seq <= projected.levels_until:
-            yield Difference("stock_levels", product.sku, f"its projection has passed it, and the table {_NOTHING}")
-    elif projected.level[0] > product.version_number:
-        problem = f"it is of version {projected.level[0]}, the log ends at {product.version_number}"
-        yield Difference("stock_levels", product.sku, problem)
-    elif projected.level[1] != folded.level:
-        problem = f"at version {projected.level[0]} the log says {folded.level}, the table has {projected.level[1]}"
-        yield Difference("stock_levels", product.sku, problem)
-    elif projected.level[0] < product.version_number and folded.last_seq <= projected.levels_until:
-        problem = f"it is of version {projected.level[0]}, its projection has passed {product.version_number}"
+    if (problem := _level_fault(folded, projected)) is not None:
         yield Difference("stock_levels", product.sku, problem)
     if folded.movements != projected.movements:
         for day in sorted(folded.movements.keys() | projected.movements.keys()):
@@ -116,6 +110,27 @@ def read_model_faults(folded: Folded, projected: Projected) -> Iterator[Differen
                 yield Difference("movements", f"{product.sku} {day}", f"the log says {says}, the table has {has}")
     for position, problem, _ in folded.snapshots:
         yield Difference("snapshots", f"{product.sku} {position}", problem)
+
+
+def _level_fault(folded: Folded, projected: Projected) -> str | None:
+    level, last_version = projected.level, folded.product.version_number
+    has_passed = folded.last_seq <= projected.levels_until
+    if isinstance(level, Unreadable):
+        return level.reason
+    if level is None:
+        return f"its projection has passed it, and the table {_NOTHING}" if folded.last_seq and has_passed else None
+    if level.version > last_version:
+        return f"it is of version {level.version}, the log ends at {last_version}"
+    if level.available != folded.level:
+        return f"at version {level.version} the log says {folded.level}, the table has {level.available}"
+    if level.version < last_version and has_passed:
+        return f"it is of version {level.version}, its projection has passed {last_version}"
+    if not 0 < folded.version_told_at <= level.version:
+        return f"it is told at {level.position}, where the log has no event that led to it"
+    if level.position.seq < folded.last_seq and has_passed:
+        last = LogPosition(level.position.partition, folded.last_seq)
+        return f"it is told at {level.position}, its projection has passed {last}"
+    return None
 
 
 def compare(product: Product, stored: Stored) -> Comparison:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple
 from datetime import date
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, delete, insert, select, update
@@ -37,7 +38,7 @@ class Projections:
         lanes = ask(lagging + condition.format("key"), LEVELS, MOVEMENTS, *bounds)
         self._lanes: dict[tuple[str, str], int] = {(name, key): seq - 1 for name, key, seq in lanes}
         levels = f"SELECT sku, version, log_partition, position, available FROM stock_levels WHERE {chosen}"
-        self._levels = {x.sku: x for x in (level_from(*row) for row in ask(levels, *bounds))}
+        self._levels = {row[0]: self._level(*row) for row in ask(levels, *bounds)}
         days = f"SELECT sku, {ask.day('day')}, {', '.join(_COUNTED)} FROM movements WHERE {chosen}"
         self._movements: dict[str, dict[str, Movements]] = {}
         for sku, day, *counted in ask(days, *bounds):
@@ -47,14 +48,22 @@ class Projections:
         self._kept = {sku for (sku,) in ask(f"SELECT DISTINCT sku FROM snapshots WHERE {chosen}", *bounds)}
 
     def of(self, sku: str) -> Projected:
-        level = self._levels.get(sku)
         return Projected(
-            None if level is None else (level.version, level.available),
+            self._levels.get(sku),
             self._until(LEVELS, sku),
             self._movements.get(sku, {}),
             self._until(MOVEMENTS, sku),
             self._snapshots(sku) if sku in self._kept else (),
         )
+
+    def _level(self, sku: str, *row: Any) -> StockLevel | Unreadable:
+        try:
+            level = level_from(sku, *row)
+        except UNREADABLE as bad:
+            return Unreadable(f"it cannot be read: {bad}")
+        if level.position.partition != (own := partition_of(sku, self._partitions)):
+            return Unreadable(f"it is told at {level.position}, and its events are in partition {own}")
+        return level
 
     def _snapshots(self, sku: str) -> Iterator[KeptSnapshot]:
         """A few at a time: a product may have many, and long ones."""

@@ -72,5 +72,5 @@ def write(read_models: ReadModels, dialect: Dialect, connection: Connection) -> 
 
 
 def level_from(sku: str, version: int, partition: int, position: int, available: str) -> StockLevel:
-    """A row of `stock_levels`."""
+    """A row of `stock_levels`. Raises one of `UNREADABLE`."""
     return StockLevel(sku, version, LogPosition(partition, position), _available.decode(available))

@@ -8,12 +8,23 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from allocation.adapters.serialization import BadMessage, decode_command, decode_outcome
 from allocation.adapters.sql.asking import BATCH, LINE, Ask, batches_from, decoded, history_of
 from allocation.adapters.sql.bookkeeping import LockedProduct
 from allocation.adapters.sql.engine import dialect_of, roll_back, transaction
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.projections import HeldProjections, Projections
-from allocation.service_layer.books import Books, Found, Locked, Logged, LogPage, Projecting, Stored
+from allocation.service_layer.books import (
+    Books,
+    Found,
+    Locked,
+    Logged,
+    LogPage,
+    Projecting,
+    Stored,
+    led_elsewhere,
+)
+from allocation.service_layer.envelope import LogPosition
 
 MOST_DOUBLED = 100
 _SKUS_ELSEWHERE = (
@@ -121,14 +132,16 @@ class SqlBooks(Books):
     def false_commands(self, after: str, limit: int) -> Found:
         with self._snapshot() as ask:
             until, looked_at = _bound(ask, "inbox", "id", after, limit)
+            bounds, those = ([after], "i.id > ?") if until is None else ([after, until], "i.id > ? AND i.id <= ?")
             rows = ask(
-                "SELECT i.id, i.source, i.log_partition, i.position FROM inbox i WHERE i.id > ? "
-                f"{'AND i.id <= ? ' if until is not None else ''}AND i.position IS NOT NULL AND NOT EXISTS ("
-                "SELECT 1 FROM event_log e WHERE e.log_partition = i.log_partition AND e.position = i.position "
-                "AND e.causation_id = i.id)",
-                *([after] if until is None else [after, until]),
+                f"SELECT i.id, i.source, i.log_partition, i.position FROM inbox i WHERE {those} "
+                "AND i.position IS NOT NULL AND NOT EXISTS (SELECT 1 FROM event_log e "
+                "WHERE e.log_partition = i.log_partition AND e.position = i.position AND e.causation_id = i.id)",
+                *bounds,
             )
-        return Found(until, looked_at, [(key, source, f"{n}-{position}") for key, source, n, position in rows])
+            texts = ask(f"SELECT i.id, i.source, i.type, i.body, i.outcome FROM inbox i WHERE {those}", *bounds)
+        false = [(key, source, led_elsewhere(LogPosition(n, position))) for key, source, n, position in rows]
+        return Found(until, looked_at, [*false, *_unreadable(texts)])
 
     def strays(self, after: str, limit: int) -> Found:
         with self._snapshot() as ask:
@@ -174,6 +187,15 @@ class SqlBooks(Books):
 
     def _asking(self, connection: Connection) -> Ask:
         return Ask(connection, self._dialect)
+
+
+def _unreadable(texts: Iterable[Sequence[Any]]) -> Iterator[tuple[str, str, str]]:
+    for key, source, kind, body, outcome in texts:
+        try:
+            decode_command(kind, body)
+            decode_outcome(outcome)
+        except BadMessage as bad:
+            yield key, source, f"it cannot be answered again: {bad}"
 
 
 def _by_sku(*answers: Sequence[Any]) -> dict[str, list[Any]]:
