@@ -515,13 +515,13 @@ DAMAGES = [
     ),
     Damage(
         "a command with an answer of a kind that nobody knows",
-        ("UPDATE inbox SET outcome = '{\"refused\":\"Moody\",\"fields\":{}}' WHERE position = 4",),
+        ('UPDATE inbox SET outcome = \'{"refused":"Moody","fields":{}}\' WHERE position = 4',),
         ("it cannot be answered again: an answer cannot be read",),
         mended=False,
     ),
     Damage(
         "a command whose answer lacks something",
-        ("UPDATE inbox SET outcome = '{\"refused\":\"OutOfStock\",\"fields\":{}}' WHERE position = 4",),
+        ('UPDATE inbox SET outcome = \'{"refused":"OutOfStock","fields":{}}\' WHERE position = 4',),
         ("it cannot be answered again: an answer cannot be read",),
         mended=False,
     ),

@@ -249,8 +249,15 @@ PLANTS: list[Plant] = [
         "lanes are drained though the lease runs out",
         MEANING + "test_lanes_that_take_long_do_not_outlast_the_lease",
         LINES,
-        " or self._clock.now() - now > timedelta(seconds=self._lease_seconds / 2):\n",
+        " or self._clock.now() > latest:\n",
         ":\n",
+    ),
+    plant(
+        "a lane begins in a lease that has hardly any time left",
+        MEANING + "test_of_a_lease_that_is_half_used_up_no_more_lanes_are_delivered_than_there_is_time_for",
+        LINES,
+        "self._lease_seconds / DELIVERIES_A_LEASE",
+        "0.0",
     ),
     plant(
         "a push has the lease of a broker",

@@ -133,9 +133,26 @@ def test_lanes_that_take_long_do_not_outlast_the_lease() -> None:
     shop.seconds_each = 6
     shop.lease = shop.take("worker-1")
     shop.lease, _ = shop.line.round(shop.lease)
-    assert len(shop.delivered) == 2, "a lease is for 15 seconds, and in its first half another lane may begin"
+    assert len(shop.delivered) == 2, "a lease is for 15 seconds, and another lane begins while a third of it is left"
     shop.lease, _ = shop.line.round(shop.lease)
     assert shop.delivered == [f"order-of-{sku}" for sku in skus]
+
+
+def test_of_a_lease_that_is_half_used_up_no_more_lanes_are_delivered_than_there_is_time_for() -> None:
+    shop = Shop()
+    skus = [f"SKU-{n}" for n in range(3)]
+    for sku in skus:
+        shop.fails[f"order-of-{sku}"] = Rejected("it answered 500")
+        shop.do(CreateBatch(f"batch-of-{sku}", sku, 10), Allocate(f"order-of-{sku}", sku, 1))
+    shop.rounds()
+    shop.fails.clear()
+    shop.lease = shop.take("worker-1")
+    shop.clock.step(7)
+    shop.seconds_each = 5
+    for so_many in (1, 3):
+        shop.lease, _ = shop.line.round(shop.lease)
+        assert len(shop.delivered) == so_many
+        assert shop.lease.until > shop.clock.now(), "renewed in time"
 
 
 def test_a_subscription_whose_rounds_take_long_has_a_longer_lease() -> None:

@@ -32,6 +32,9 @@ _log = logging.getLogger(__name__)
 
 LONGEST_ABSENCE_SECONDS = 15.0
 
+DELIVERIES_A_LEASE = 3
+"""A delivery takes a third of its lease at most, and none begins with less than that left."""
+
 
 class Destination:
     """Where a subscription delivers, in whichever partition: left alone for a while after it was away, but never for
@@ -100,11 +103,12 @@ class Line:
         if self._destination.is_away():
             return lease, False
         now = self._clock.now()
+        latest = max(now, lease.until - timedelta(seconds=self._lease_seconds / DELIVERIES_A_LEASE))
         lanes = self._lanes(lease)
         settlement = Settlement(lease.seq, lanes)
         self._go_on(lease, lanes, settlement)
         for lane in lanes.values():
-            if self._destination.is_away() or self._clock.now() - now > timedelta(seconds=self._lease_seconds / 2):
+            if self._destination.is_away() or self._clock.now() > latest:
                 break  # the other lanes are due in the next round as well, and this one must not outlast the lease
             if lane.due_at is not None and lane.due_at <= now:
                 self._drain(lane, settlement)

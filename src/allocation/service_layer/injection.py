@@ -9,7 +9,7 @@ from typing import Any
 
 from allocation.domain.events import Event
 from allocation.service_layer.broker import Publisher
-from allocation.service_layer.delivering import all_together, one_by_one
+from allocation.service_layer.delivering import DELIVERIES_A_LEASE, all_together, one_by_one
 from allocation.service_layer.handlers import EVENT_HANDLERS, WHEN_IDLE
 from allocation.service_layer.messagebus import Handler
 from allocation.service_layer.read_models import ReadModels
@@ -59,7 +59,7 @@ def reactions(
                 yield Subscription(
                     name,
                     frozenset(wanted),
-                    _delivering(handler, chosen, timer, lease_seconds / 3),
+                    _delivering(handler, chosen, timer, lease_seconds / DELIVERIES_A_LEASE),
                     from_the_beginning="read_models" in needed,
                     pause_seconds=PAUSES_SECONDS.get(handler.__name__, 0.0),
                     idle=None if idle is None else bound(idle, chosen, 1),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from allocation.service_layer.broker import Message
+from allocation.service_layer.delivering import DELIVERIES_A_LEASE
 from allocation.service_layer.errors import (
     Busy,
     Gone,
@@ -24,9 +25,8 @@ from allocation.service_layer.subscriptions import Backoff
 
 ANSWER_SECONDS = 30.0
 MOST_IN_A_BATCH, MOST_BATCH_BYTES = 5_000, 1_048_576
-LEASE_SECONDS = 6 * ANSWER_SECONDS
-"""What a subscription that pushes needs as `lease_seconds`: a delivery may take twice `ANSWER_SECONDS`, and in the
-first half of a lease another may begin."""
+LEASE_SECONDS = DELIVERIES_A_LEASE * 2 * ANSWER_SECONDS
+"""What a subscription that pushes needs as `lease_seconds`: a delivery may take twice `ANSWER_SECONDS`."""
 
 HOUR = 3600.0
 PAUSES_SECONDS = (10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, HOUR, 3 * HOUR, 6 * HOUR)

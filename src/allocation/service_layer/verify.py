@@ -203,9 +203,7 @@ class Walk:
 
     def _commands(self, place: Place) -> Step:
         searched = self._books.false_commands(place.after, self._steps.rows)
-        found = [
-            Difference("inbox", f"{command} ({source})", problem) for command, source, problem in searched.rows
-        ]
+        found = [Difference("inbox", f"{command} ({source})", problem) for command, source, problem in searched.rows]
         goes_on = Place("strays") if searched.until is None else Place("commands", 0, searched.until)
         return Step("commands", searched.looked_at, found, goes_on)
 
