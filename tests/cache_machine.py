@@ -100,6 +100,18 @@ class CacheMachine(RuleBasedStateMachine):
         held = self.shop.cache.held
         self.turned.cache.fill(*held.pop(n % len(held)))
 
+    @rule(before=commands, after=commands)
+    def overtake_slow_readers(self, before: Command, after: Command) -> None:
+        """They look after one change, and fill after another."""
+        self.do(before)
+        self.shop.keep()
+        self.shop.cache.holds_fills = True
+        self.read()
+        self.shop.cache.holds_fills = False
+        self.do(after)
+        self.shop.keep()
+        self._let_all_fills_go()
+
     @rule(
         trouble=st.sampled_from(["late word", "late word", "save", "turn back", "turn back", "lose", "away"]),
         data=st.data(),
@@ -122,6 +134,10 @@ class CacheMachine(RuleBasedStateMachine):
                 self.read()
                 self.shop.cache.is_away = False
                 self.shop.clock.step(100)
+
+    def _let_all_fills_go(self) -> None:
+        while self.shop.cache.held:
+            self.turned.cache.fill(*self.shop.cache.held.pop())
 
     # What readers see
 
@@ -163,8 +179,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.shop.cache.is_away = False
         self.shop.clock.step(10_000)
         self.shop.keep()
-        for key, entry in self.shop.cache.held:
-            self.turned.cache.fill(key, entry)
+        self._let_all_fills_go()
         self.shop.cache.holds_fills = False
         heads = [len(log) for log in self.shop.store.log]
         for views in [*self.readers, *self.readers]:

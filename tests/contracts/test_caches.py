@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -35,7 +36,12 @@ def cache(make_cache: MakeCache) -> Cache:
 
 
 def entry(data: bytes, *as_of: int, rests_on: str = "order:o1") -> Entry:
-    return Entry(data, dict(enumerate(as_of)), {n: [rests_on] for n in range(len(as_of))})
+    return Entry(data, dict(enumerate(as_of)), {n: [rests_on] for n in range(len(as_of))}, {})
+
+
+def fill(cache: Cache, key: str, read: Entry) -> bool:
+    """Look, find nothing that counts, and fill with what was read."""
+    return cache.fill(key, replace(read, lives=cache.look(key, read.as_of.keys()).lives))
 
 
 def kept(cache: Cache, key: str = "order:o1") -> bytes | None:
@@ -44,7 +50,7 @@ def kept(cache: Cache, key: str = "order:o1") -> bytes | None:
 
 def test_what_was_filled_is_found_with_the_place_of_the_cache(cache: Cache) -> None:
     assert cache.look("order:o1", BOTH).data is None
-    assert cache.fill("order:o1", entry(b'{"\x00\xff', 10, 20))
+    assert fill(cache, "order:o1", entry(b'{"\x00\xff', 10, 20))
     found = cache.look("order:o1", BOTH)
     assert (found.data, found.places) == (b'{"\x00\xff', {0: 10, 1: 20})
     assert cache.places([1]) == {1: 20}
@@ -52,9 +58,9 @@ def test_what_was_filled_is_found_with_the_place_of_the_cache(cache: Cache) -> N
 
 
 def test_a_thing_that_is_touched_ends_the_answers_that_rest_on_it(cache: Cache) -> None:
-    cache.fill("order:o1", entry(b"one", 10, 20))
-    cache.fill("order:o2", entry(b"two", 10, 20, rests_on="order:o2"))
-    cache.fill("order:o3", Entry(b"three", {0: 10, 1: 20}, {0: ["order:o3"], 1: ["order:o3", "batch:b1"]}))
+    fill(cache, "order:o1", entry(b"one", 10, 20))
+    fill(cache, "order:o2", entry(b"two", 10, 20, rests_on="order:o2"))
+    fill(cache, "order:o3", Entry(b"three", {0: 10, 1: 20}, {0: ["order:o3"], 1: ["order:o3", "batch:b1"]}, {}))
     cache.mark(0, 10, 12, {"order:o1": 11})
     assert [kept(cache, f"order:o{n}") for n in (1, 2, 3)] == [None, b"two", b"three"]
     cache.mark(1, 20, 21, {"batch:b1": 21})
@@ -64,22 +70,22 @@ def test_a_thing_that_is_touched_ends_the_answers_that_rest_on_it(cache: Cache) 
 
 def test_a_fill_that_was_read_before_a_mark_is_refused(cache: Cache) -> None:
     cache.mark(0, 10, 18, {"order:o1": 18})
-    assert not cache.fill("order:o1", entry(b"read at 17", 17, 20))
+    assert not fill(cache, "order:o1", entry(b"read at 17", 17, 20))
     assert kept(cache) is None
-    assert cache.fill("order:o1", entry(b"read at 18", 18, 20))
+    assert fill(cache, "order:o1", entry(b"read at 18", 18, 20))
     assert kept(cache) == b"read at 18"
 
 
 def test_a_fill_that_was_read_before_another_one_is_refused(cache: Cache) -> None:
-    assert cache.fill("order:o1", entry(b"read at 18", 18, 25))
-    assert not cache.fill("order:o1", entry(b"read at 17", 17, 25))
-    assert not cache.fill("order:o1", entry(b"read at 19, they say", 19, 24))
+    assert fill(cache, "order:o1", entry(b"read at 18", 18, 25))
+    assert not fill(cache, "order:o1", entry(b"read at 17", 17, 25))
+    assert not fill(cache, "order:o1", entry(b"read at 19, they say", 19, 24))
     assert kept(cache) == b"read at 18"
-    assert cache.fill("order:o1", entry(b"read at 19", 19, 25))
+    assert fill(cache, "order:o1", entry(b"read at 19", 19, 25))
 
 
 def test_an_answer_ahead_of_the_cache_outlives_marks_that_it_knows(cache: Cache) -> None:
-    cache.fill("order:o1", entry(b"read at 15", 15, 20))
+    fill(cache, "order:o1", entry(b"read at 15", 15, 20))
     cache.mark(0, 10, 15, {"order:o1": 15})
     assert kept(cache) == b"read at 15"
     cache.mark(0, 15, 16, {"order:o1": 16})
@@ -87,7 +93,7 @@ def test_an_answer_ahead_of_the_cache_outlives_marks_that_it_knows(cache: Cache)
 
 
 def test_an_answer_rests_on_its_own_partitions_only(cache: Cache) -> None:
-    cache.fill("product:S", Entry(b"s", {1: 20}, {1: ["product:S"]}))
+    fill(cache, "product:S", Entry(b"s", {1: 20}, {1: ["product:S"]}, {}))
     cache.mark(0, 10, 30, {"product:S": 30})
     assert cache.look("product:S", [1]).data == b"s"
     assert cache.look("product:S", [1]).places == {1: 20}
@@ -97,24 +103,24 @@ def test_a_mark_that_comes_late_or_twice_does_no_harm(cache: Cache) -> None:
     cache.mark(0, 10, 18, {"order:o1": 18})
     cache.mark(0, 10, 12, {"order:o1": 11, "order:o2": 12})
     assert cache.places([0]) == {0: 18}
-    assert not cache.fill("order:o1", entry(b"read at 17", 17, 20))
-    cache.fill("order:o2", entry(b"read at 12", 12, 20, rests_on="order:o2"))
+    assert not fill(cache, "order:o1", entry(b"read at 17", 17, 20))
+    fill(cache, "order:o2", entry(b"read at 12", 12, 20, rests_on="order:o2"))
     cache.mark(0, 10, 12, {"order:o1": 11, "order:o2": 12})
     assert kept(cache, "order:o2") == b"read at 12"
 
 
 def test_a_cache_that_is_behind_its_keeper_begins_anew(cache: Cache) -> None:
-    cache.fill("order:o1", entry(b"o1", 10, 20))
+    fill(cache, "order:o1", entry(b"o1", 10, 20))
     cache.mark(0, 12, 14, {"order:o2": 13})
     assert kept(cache) is None, "nobody knows what happened at 11 and 12"
     assert cache.places(BOTH) == {0: 14, 1: 20}
-    assert not cache.fill("order:o1", entry(b"read at 13", 13, 20))
-    assert cache.fill("order:o1", entry(b"read at 14", 14, 20))
+    assert not fill(cache, "order:o1", entry(b"read at 13", 13, 20))
+    assert fill(cache, "order:o1", entry(b"read at 14", 14, 20))
 
 
 @pytest.mark.parametrize("head", [9, 11])
 def test_a_cache_that_is_elsewhere_than_the_log_begins_anew(cache: Cache, head: int) -> None:
-    cache.fill("order:o1", entry(b"o1", 12, 20))
+    fill(cache, "order:o1", entry(b"o1", 12, 20))
     cache.confirm(LogPosition(0, 10))
     assert kept(cache) == b"o1"
     cache.confirm(LogPosition(0, head))
@@ -123,34 +129,49 @@ def test_a_cache_that_is_elsewhere_than_the_log_begins_anew(cache: Cache, head: 
 
 
 def test_a_cache_that_forgot_everything_gives_nothing_until_its_keeper_speaks(cache: Cache) -> None:
-    cache.fill("order:o1", entry(b"o1", 10, 20))
+    fill(cache, "order:o1", entry(b"o1", 10, 20))
     cache.forget([0])
     assert (cache.look("order:o1", BOTH).data, cache.look("order:o1", BOTH).places) == (None, {1: 20})
-    assert not cache.fill("order:o1", entry(b"o1", 30, 30))
+    assert not fill(cache, "order:o1", entry(b"o1", 30, 30))
     cache.mark(0, 10, 11, {})
     assert kept(cache) is None
-    assert cache.fill("order:o1", entry(b"o1", 11, 20))
+    assert fill(cache, "order:o1", entry(b"o1", 11, 20))
+
+
+@pytest.mark.parametrize("place", [10, 11])
+def test_what_was_looked_for_before_the_cache_forgot_everything_is_refused(cache: Cache, place: int) -> None:
+    """The tables that it was read from may have been repaired since, without an event."""
+    before = cache.look("order:o1", BOTH)
+    cache.forget([0])
+    assert not cache.fill("order:o1", replace(entry(b"read before", 10, 20), lives=before.lives))
+    between = cache.look("order:o1", BOTH)
+    cache.confirm(LogPosition(0, place))
+    for lives in (before.lives, between.lives, {}):
+        assert not cache.fill("order:o1", replace(entry(b"read before", place, 20), lives=lives))
+    assert kept(cache) is None
+    assert fill(cache, "order:o1", entry(b"read after", place, 20))
+    assert kept(cache) == b"read after"
 
 
 def test_a_cache_forgets_its_place_if_its_keeper_falls_silent(make_cache: MakeCache) -> None:
     cache = make_cache(keeper_seconds=0.0)
     cache.confirm(LogPosition(0, 10))
     assert any(not cache.places([0]) for _ in range(1000)), "within a millisecond or so: Redis tells time by itself"
-    assert not cache.fill("order:o1", entry(b"o1", 10))
+    assert not fill(cache, "order:o1", entry(b"o1", 10))
 
 
 def test_with_the_oldest_marks_go_the_answers_from_before(make_cache: MakeCache) -> None:
     cache = make_cache(most_marks=10)
     cache.confirm(LogPosition(0, 0))
-    cache.fill("order:o1", entry(b"o1", 0))
-    cache.fill("order:o2", entry(b"o2", 90, rests_on="order:o2"))
+    fill(cache, "order:o1", entry(b"o1", 0))
+    fill(cache, "order:o2", entry(b"o2", 90, rests_on="order:o2"))
     for n in range(1, 101):
         cache.mark(0, n - 1, n, {f"order:other-{n}": n})
-        assert not cache.fill(f"order:other-{n}", entry(b"", n - 1, rests_on=f"order:other-{n}"))
-    assert not cache.fill("order:other-3", entry(b"", 2, rests_on="order:other-3")), "its mark is gone"
+        assert not fill(cache, f"order:other-{n}", entry(b"", n - 1, rests_on=f"order:other-{n}"))
+    assert not fill(cache, "order:other-3", entry(b"", 2, rests_on="order:other-3")), "its mark is gone"
     assert cache.look("order:o1", [0]).data is None
     assert cache.places([0]) == {0: 100}
-    assert cache.fill("order:other-100", entry(b"new", 100, rests_on="order:other-100"))
+    assert fill(cache, "order:other-100", entry(b"new", 100, rests_on="order:other-100"))
     cache.mark(0, 100, 101, {})
     assert cache.look("order:other-100", [0]).data == b"new"
 
@@ -158,5 +179,5 @@ def test_with_the_oldest_marks_go_the_answers_from_before(make_cache: MakeCache)
 def test_many_things_are_marked_at_once(cache: Cache) -> None:
     touched = {f"order:o{n}": n for n in range(11, 5011)}
     cache.mark(0, 10, 5010, touched)
-    assert not cache.fill("order:o4000", entry(b"", 3999, 20, rests_on="order:o4000"))
-    assert cache.fill("order:o4000", entry(b"", 4000, 20, rests_on="order:o4000"))
+    assert not fill(cache, "order:o4000", entry(b"", 3999, 20, rests_on="order:o4000"))
+    assert fill(cache, "order:o4000", entry(b"", 4000, 20, rests_on="order:o4000"))

@@ -13,4 +13,4 @@ class CacheInMemory(CacheMachine):
 
 
 TestCacheInMemory = CacheInMemory.TestCase
-TestCacheInMemory.settings = settings(examples(30, steps=40))
+TestCacheInMemory.settings = settings(examples(30, steps=30))

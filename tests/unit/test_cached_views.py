@@ -201,6 +201,20 @@ def test_a_cache_that_has_lost_everything_is_gone_past_until_its_keeper_speaks(s
     expect_what_the_database_says(shop)
 
 
+def test_a_reader_that_read_before_a_rebuild_fills_nothing_after_it(shop: CachedShop) -> None:
+    shop.cache.forget(range(4))
+    shop.keep()
+
+    def a_rebuild_and_the_keeper() -> None:
+        shop.cache.forget(range(4))
+        shop.keep()
+
+    shop.database.meanwhile = a_rebuild_and_the_keeper
+    shop.views.order("o2")
+    assert shop.views.counters.refused_fills == 1
+    assert (hits(shop, "o2"), hits(shop, "o2")) == (0, 1)
+
+
 def test_a_cache_that_is_away_is_gone_past(shop: CachedShop) -> None:
     position = shop.do(Deallocate("o2", CHAIR))
     assert position is not None

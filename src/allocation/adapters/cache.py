@@ -6,6 +6,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from threading import Lock
 
 from allocation.service_layer.cache import Cache, Entry, Found, Places
@@ -21,8 +22,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Marks:
-    """A log partition as the cache knows it. Answers from before `base` do not count."""
+    """A log partition as the cache knows it. Answers from before `base` do not count, nor those of another life."""
 
+    life: str
     position: int
     base: int
     forgotten_at: float = 0.0
@@ -43,6 +45,7 @@ class MemoryCache(Cache):
         self._timer, self._keeper_seconds = timer, keeper_seconds
         self._most_entries, self._most_marks = most_entries, most_marks
         self._lock = Lock()
+        self._lives = map(str, count())
         self._marks: dict[int, _Marks] = {}
         self._entries: OrderedDict[str, Entry] = OrderedDict()
 
@@ -50,9 +53,9 @@ class MemoryCache(Cache):
         with self._lock:
             entry = self._entries.get(key)
             if entry is None or not self._counts(entry):
-                return Found(self._places(partitions), None)
+                return self._found(partitions, None)
             self._entries.move_to_end(key)
-            return Found(self._places(partitions), entry.data)
+            return self._found(partitions, entry.data)
 
     def fill(self, key: str, entry: Entry) -> bool:
         with self._lock:
@@ -67,7 +70,7 @@ class MemoryCache(Cache):
 
     def places(self, partitions: Collection[int]) -> Places:
         with self._lock:
-            return self._places(partitions)
+            return {partition: marks.position for partition, marks in self._all_known(partitions).items()}
 
     def mark(self, partition: int, after: int, until: int, touched: Mapping[str, int]) -> None:
         with self._lock:
@@ -102,22 +105,30 @@ class MemoryCache(Cache):
     def _begin_anew(self, position: LogPosition) -> _Marks:
         _log.info("the cache begins anew at %s", position)
         self._entries.clear()
-        marks = self._marks[position.partition] = _Marks(position.seq, position.seq)
+        marks = self._marks[position.partition] = _Marks(next(self._lives), position.seq, position.seq)
         return marks
 
     def _known(self, partition: int) -> _Marks | None:
         marks = self._marks.get(partition)
         return marks if marks is not None and marks.forgotten_at > self._timer.seconds() else None
 
-    def _places(self, partitions: Collection[int]) -> Places:
+    def _found(self, partitions: Collection[int], data: bytes | None) -> Found:
+        known = self._all_known(partitions)
+        return Found(
+            {partition: marks.position for partition, marks in known.items()},
+            data,
+            {partition: marks.life for partition, marks in known.items()},
+        )
+
+    def _all_known(self, partitions: Collection[int]) -> dict[int, _Marks]:
         known = {partition: self._known(partition) for partition in partitions}
-        return {partition: marks.position for partition, marks in known.items() if marks is not None}
+        return {partition: marks for partition, marks in known.items() if marks is not None}
 
     def _counts(self, entry: Entry) -> bool:
         """Whether nothing that the answer rests on was touched since, and nothing was lost."""
         for partition, seq in entry.as_of.items():
             marks = self._known(partition)
-            if marks is None or seq < marks.base:
+            if marks is None or seq < marks.base or entry.lives.get(partition) != marks.life:
                 return False
             if any(seq < marks.touched.get(thing, 0) for thing in entry.rests_on.get(partition, ())):
                 return False

@@ -112,7 +112,7 @@ class CachedViews(Views):
             self._count(hits=1)
             return question.decode(found.data)
         answer, heads = self._views.with_heads(question.ask)
-        refused = bool(answer) and not self._fill(question, answer, heads)
+        refused = bool(answer) and not self._fill(question, answer, heads, found.lives)
         self._count(misses=1, refused_fills=refused)
         return answer
 
@@ -133,10 +133,10 @@ class CachedViews(Views):
         self._tell(True, "the cache is used")
         return found
 
-    def _fill(self, question: _Question[Answer], answer: Answer, heads: Places) -> bool:
+    def _fill(self, question: _Question[Answer], answer: Answer, heads: Places, lives: Mapping[int, str]) -> bool:
         as_of = {partition: heads[partition] for partition in question.partitions}
         try:
-            return self._cache.fill(question.key, Entry(_encode(answer), as_of, question.rests_on(answer)))
+            return self._cache.fill(question.key, Entry(_encode(answer), as_of, question.rests_on(answer), lives))
         except Unavailable:
             return False
 

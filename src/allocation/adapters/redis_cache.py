@@ -64,12 +64,18 @@ class RedisCache(Cache):
 
     def look(self, key: str, partitions: Collection[int]) -> Found:
         with self._asking():
-            data, *positions = self._look(self._keys(key, partitions), ())
-        return Found(_places(partitions, positions), data)
+            data, positions, lives = self._look(self._keys(key, partitions), ())
+        of_each = zip(partitions, lives, strict=True)
+        known_lives = {partition: life.decode() for partition, life in of_each if life is not None}
+        return Found(_places(partitions, positions), data, known_lives)
 
     def fill(self, key: str, entry: Entry) -> bool:
         parts = [
-            {"seq": str(seq), "rests_on": sorted(entry.rests_on.get(partition, ()))}
+            {
+                "seq": str(seq),
+                "life": entry.lives.get(partition, ""),
+                "rests_on": sorted(entry.rests_on.get(partition, ())),
+            }
             for partition, seq in entry.as_of.items()
         ]
         with self._asking():

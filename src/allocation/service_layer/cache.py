@@ -6,7 +6,8 @@ fills the cache as of these heads. An answer counts as long as nothing that it r
 a thing is the versioned tombstone of the answers before it: a fill that was read earlier and comes later is refused.
 
 There are no promises about what is kept. A cache that has lost its place, or has come less far than its keeper knows,
-begins anew: no answer from before counts.
+begins anew: no answer from before counts, nor one that was asked for before and read from tables that were repaired
+since.
 """
 
 from __future__ import annotations
@@ -25,20 +26,24 @@ Places = Mapping[int, int]
 @dataclass(frozen=True, slots=True)
 class Entry:
     """An answer, as bytes. It was read in one snapshot with the heads `as_of`; `rests_on` names, for each of these
-    partitions, the things whose change there changes the answer."""
+    partitions, the things whose change there changes the answer; `lives` are those that `look` told before it was
+    read."""
 
     data: bytes
     as_of: Places
     rests_on: Mapping[int, Collection[str]]
+    lives: Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """What was found: how far the cache has come, in those of the partitions asked for that it knows of, and the
-    answer, if it has one that counts."""
+    answer, if it has one that counts. `lives` tell apart what the cache was, in these partitions, before and after it
+    began anew."""
 
     places: Places
     data: bytes | None
+    lives: Mapping[int, str]
 
 
 class Cache(ABC):
@@ -57,7 +62,8 @@ class Cache(ABC):
 
     @abstractmethod
     def fill(self, key: str, entry: Entry) -> bool:
-        """Keep an answer. False, and nothing is kept: it does not count any more, or a newer one is there."""
+        """Keep an answer. False, and nothing is kept: it does not count any more, or a newer one is there, or the cache
+        began anew since it was looked at."""
 
     @abstractmethod
     def places(self, partitions: Collection[int]) -> Places:

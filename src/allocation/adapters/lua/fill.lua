@@ -1,4 +1,4 @@
--- KEYS: an answer, the marks of each of its partitions. ARGV: data, parts (without lives), seconds to keep it.
+-- KEYS: an answer, the marks of each of its partitions. ARGV: data, parts, seconds to keep it.
 -- Answers 1, or 0: it does not count any more, or a newer one is there.
 local parts = cjson.decode(ARGV[2])
 if not counts(parts) then return 0 end
@@ -11,9 +11,6 @@ if there then
     end
   end
 end
-for n, part in ipairs(parts) do
-  part.life = redis.call('ZSCORE', KEYS[n + 1], 'life')
-end
-redis.call('HSET', KEYS[1], 'data', ARGV[1], 'parts', cjson.encode(parts))
+redis.call('HSET', KEYS[1], 'data', ARGV[1], 'parts', ARGV[2])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 return 1

@@ -1,8 +1,10 @@
 -- KEYS: an answer, the marks of each of its partitions.
--- Answers: the answer's data (false: none that counts), how far the cache has come in each partition (false: unknown).
+-- Answers: the answer's data (false: none that counts), how far the cache has come in each partition (false: unknown),
+-- and in which life.
 local data, parts = unpack(redis.call('HMGET', KEYS[1], 'data', 'parts'))
-local found = {data and counts(cjson.decode(parts)) and data}
+local positions, lives = {}, {}
 for n = 2, #KEYS do
-  found[n] = redis.call('ZSCORE', KEYS[n], 'position')
+  positions[n - 1] = redis.call('ZSCORE', KEYS[n], 'position')
+  lives[n - 1] = redis.call('ZSCORE', KEYS[n], 'life')
 end
-return found
+return {data and counts(cjson.decode(parts)) and data, positions, lives}
