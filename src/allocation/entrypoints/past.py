@@ -35,7 +35,8 @@ at_option = click.option(
     "--at",
     callback=_parsed,
     metavar="WHEN",
-    help="As it was: at a moment (2031-05-01T09:30:00Z) or at a place in the log (0-17).  [default: now]",
+    help="As it was: at a moment (2031-05-01T09:30:00Z) or at a place in the log (0-17). A place always tells the "
+    "same; of a moment just passed, what is being written may be missing.  [default: now]",
 )
 
 

@@ -32,7 +32,10 @@ At = Annotated[
     Any,
     BeforeValidator(_at),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
-    Field(description="A moment (2031-05-01T09:30:00Z) or a place in the log (0-17); now if absent"),
+    Field(
+        description="A moment (2031-05-01T09:30:00Z) or a place in the log (0-17); now if absent. A place always tells "
+        "the same; of a moment just passed, what is being written may be missing"
+    ),
 ]
 
 

@@ -50,7 +50,11 @@ class StockPageRead(msgspec.Struct):
     levels: Sequence[StockLevelRead]
     next: Annotated[str, msgspec.Meta(description="Opaque; keep it and ask again with `after`")]
     as_of: Annotated[
-        datetime, msgspec.Meta(description="Who has read on to an empty page knows all that happened before this")
+        datetime,
+        msgspec.Meta(
+            description="Who has read on to an empty page knows all that happened before this, but for what was being "
+            "written just then"
+        ),
     ]
 
 
