@@ -8,7 +8,8 @@ REPOSITORY, WRITING, APPENDING, UNIT_OF_WORK, DIALECTS, STATEMENTS, PROJECTOR, V
     f"adapters/sql/{module}.py"
     for module in ("repository", "writing", "appending", "unit_of_work", "dialects", "statements", "projector", "views")
 )
-COLUMNS = "adapters/sql/columns.py"
+COLUMNS, ENGINE = "adapters/sql/columns.py", "adapters/sql/engine.py"
+UNWRITABLE = "integration/test_unwritable_databases.py::"
 TABLES = "adapters/sql/migrations/versions/0001_state_log_and_inbox.py"
 DECISIONS = "test_on_a_product_with_many_batches_and_lines_too"
 
@@ -296,6 +297,27 @@ PLANTS: list[Plant] = [
         DIALECTS,
         "INSERT OR FAIL ",
         "INSERT OR IGNORE ",
+    ),
+    plant(
+        "PostgreSQL: times are those of the server's zone",
+        POSTGRES + "test_an_event_is_read_as_it_was_written",
+        ENGINE,
+        '        "TimeZone": "UTC",\n',
+        "",
+    ),
+    plant(
+        "PostgreSQL: connections to a server that was demoted stay in the pool",
+        UNWRITABLE + "test_a_server_that_was_demoted_is_away_until_it_is_promoted",
+        ENGINE,
+        "        context.is_disconnect = True\n",
+        "        pass\n",
+    ),
+    plant(
+        "a failed statement is logged with what it was to write",
+        UNWRITABLE + "test_what_was_to_be_written_is_in_no_log",
+        ENGINE,
+        "        hide_parameters=True,\n        connect_args={",
+        "        connect_args={",
     ),
     plant(
         "memory: a rollback keeps what was changed",

@@ -124,6 +124,8 @@ class PrivatePostgres(Databases, PrivateServer):
             "unix_socket_directories": "",
             "max_connections": "200",
             "log_line_prefix": "%m [%p] ",
+            # Half an hour beside all others: where code relies on a server that tells times in UTC, it shows.
+            "timezone": "Asia/Kolkata",
         }
         if not self.durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}

@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from allocation.adapters.sql.dialects import Dialect, PostgresDialect, SqliteDialect
-from allocation.adapters.sql.errors import translated
+from allocation.adapters.sql.errors import READ_ONLY, translated
 from allocation.service_layer.errors import SetupError
 
 _TURN = "allocation_turn_to_write"
@@ -21,7 +21,8 @@ _TURN = "allocation_turn_to_write"
 
 def make_engine(url: str, pool_size: int = 8, lock_timeout_seconds: float = 5.0) -> Engine:
     """An engine in autocommit: the unit of work writes BEGIN and COMMIT itself, so that an error *at* COMMIT can be
-    told from any other. Raises `SetupError` if the driver is not installed."""
+    told from any other. Errors tell statements without their parameters, which may be secrets. Raises `SetupError` if
+    the driver is not installed."""
     make = _sqlite if url.startswith("sqlite") else _postgres
     try:
         return make(url, pool_size, lock_timeout_seconds)
@@ -77,6 +78,7 @@ def _sqlite(url: str, pool_size: int, lock_timeout_seconds: float) -> Engine:
     engine = create_engine(
         url,
         isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
         connect_args={"timeout": lock_timeout_seconds, "check_same_thread": False},
         pool_size=pool_size,
         max_overflow=64,
@@ -113,6 +115,7 @@ def _run(connection: Any, statement: str) -> None:
 
 def _postgres(url: str, pool_size: int, lock_timeout_seconds: float) -> Engine:
     settings = {
+        "TimeZone": "UTC",
         "lock_timeout": f"{round(lock_timeout_seconds * 1000)}ms",
         "statement_timeout": "60s",
         "idle_in_transaction_session_timeout": "60s",
@@ -124,9 +127,10 @@ def _postgres(url: str, pool_size: int, lock_timeout_seconds: float) -> Engine:
         "jit": "off",
     }
     try:
-        return create_engine(
+        engine = create_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
             isolation_level="AUTOCOMMIT",
+            hide_parameters=True,
             pool_size=pool_size,
             max_overflow=64,
             connect_args={
@@ -137,3 +141,11 @@ def _postgres(url: str, pool_size: int, lock_timeout_seconds: float) -> Engine:
         )
     except ModuleNotFoundError as missing:
         raise SetupError("PostgreSQL needs a driver: install allocation[postgres]") from missing
+    event.listen(engine, "handle_error", _leave_a_standby)
+    return engine
+
+
+def _leave_a_standby(context: ExceptionContext) -> None:
+    """After a failover the address may lead to another server; what is in the pool still leads to the one of before."""
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect = True

@@ -4,7 +4,8 @@ sqlstate / message                                     becomes
 40001, 40P01, 55P03, 57014; "database is locked"       Conflict: roll back, try again
 23xxx: a key, a check                                  Conflict: someone was faster, or would have oversold
 22012: a step that did not meet all its rows           Conflict: they are not as they were loaded
-08xxx, 25P03, 57P0x, 53xxx, or no sqlstate             ConnectionLost: nothing was committed, try again
+08xxx, 25006, 25P03, 57P0x, 53xxx, or no sqlstate      ConnectionLost: nothing was committed, try again
+"disk is full", "readonly database" and the like       the same
 anything else                                          a defect of ours: raised as it is
 """
 
@@ -36,8 +37,12 @@ except ModuleNotFoundError:  # the extra `postgres` is not installed: none of th
 
 
 _TRY_AGAIN = ("40001", "40P01", "55P03", "57014", "23", "22012")
-_LOST = ("08", "25P03", "57P0", "53")
+READ_ONLY = "25006"
+"""A server that was demoted to a standby, or is just not to be written."""
+
+_LOST = ("08", READ_ONLY, "25P03", "57P0", "53")
 _SQLITE_LOCKED = ("database is locked", "database table is locked")
+_SQLITE_AWAY = ("unable to open", "disk I/O", "database or disk is full", "attempt to write a readonly database")
 
 
 def translate(error: BaseException) -> Exception | None:
@@ -51,7 +56,7 @@ def translate(error: BaseException) -> Exception | None:
             return ConnectionLost(f"The database does not answer: {reason}")
     if isinstance(error, sqlite3.IntegrityError) or reason.startswith(_SQLITE_LOCKED):
         return Conflict(reason)
-    if isinstance(error, sqlite3.OperationalError) and reason.startswith(("unable to open", "disk I/O")):
+    if isinstance(error, sqlite3.OperationalError) and reason.startswith(_SQLITE_AWAY):
         return ConnectionLost(f"The database does not answer: {reason}")
     return None
 
