@@ -20,11 +20,14 @@ from allocation.domain.commands import (
     CreateBatch,
     Deallocate,
 )
+from allocation.domain.errors import CorruptLog
 from allocation.service_layer import handlers
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
+from allocation.service_layer.history.audit import history_of_batch
 from allocation.service_layer.read_models import ReadModels
 from allocation.service_layer.subscriptions import Settlement
 from allocation.views import PastViews
+from tests.integration.damage import execute
 from tests.ledger import Ledger
 from tests.thoroughness import examples
 
@@ -106,3 +109,16 @@ def test_a_thousand_places_of_the_log_are_as_a_ledger_has_them(
         for sku in (prefix + "CHAIR", prefix + "TABLE"):
             assert past.product(sku) == ledger.product(sku)
         assert past.order(prefix + order) == ledger.order(prefix + order)
+
+
+@pytest.mark.parametrize("lost", [500, 1000])
+def test_a_past_that_lacks_an_event_is_told_as_corrupt_and_not_as_shorter(application: Application, lost: int) -> None:
+    """Wherever a page of those that read it may end."""
+    envelope = application.bus.envelope
+    application.bus.handle(CreateBatch("TABLE-1", "TABLE", 5_000))
+    application.bus.handle_many([envelope(Allocate(f"o{n}", "TABLE", 1)) for n in range(1_200)])
+    execute(application.settings.database_url, f"DELETE FROM event_log WHERE sku = 'TABLE' AND version = {lost}")
+    with pytest.raises(CorruptLog):
+        PastViews(application.history, LogPosition(0, 1_201)).product("TABLE")
+    with pytest.raises(CorruptLog):
+        history_of_batch(application.history, "TABLE-1", 0, 2_000)

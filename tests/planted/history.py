@@ -23,6 +23,13 @@ PLANTS: list[Plant] = [
         '    connection.exec_driver_sql("SELECT 1")\n',
     ),
     plant(
+        "a lost event at the end of a page is where the past ends",
+        "integration/test_as_of.py::test_a_past_that_lacks_an_event_is_told_as_corrupt_and_not_as_shorter",
+        SQL,
+        "                after_version += _PAGE\n",
+        "                if len(page) < _PAGE:\n                    return\n                after_version += _PAGE\n",
+    ),
+    plant(
         "the past has one event too many",
         LEDGER,
         SQL,

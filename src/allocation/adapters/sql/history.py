@@ -127,14 +127,21 @@ class SqlHistory(History):
         return count, fact
 
     def facts_of(self, sku: str, after_version: int, until: int) -> Iterator[Fact]:
+        """Until a page is empty: one that is short may be the last, or lack the end of what it should have."""
+        expected = after_version + 1
         with translated(), self._engine.connect() as connection:
-            while True:
-                parameters = (sku, after_version, after_version + _PAGE, until)
-                page = connection.exec_driver_sql(self._facts_of, parameters).cursor.fetchall()
-                yield from _facts_from(page)
-                if len(page) < _PAGE:
-                    return
+            while page := self._page_of(connection, sku, after_version, until):
+                for fact in _facts_from(page):
+                    if fact[1] != expected:
+                        raise CorruptLog(f"{sku} has no event for version {expected}")
+                    yield fact
+                    expected += 1
                 after_version += _PAGE
+
+    def _page_of(self, connection: Connection, sku: str, after_version: int, until: int) -> Sequence[Sequence[Any]]:
+        parameters = (sku, after_version, after_version + _PAGE, until)
+        page: Sequence[Sequence[Any]] = connection.exec_driver_sql(self._facts_of, parameters).cursor.fetchall()
+        return page
 
     def events(self, sku: str, versions: Collection[int]) -> list[EventEnvelope]:
         here = (event_log.c.sku == sku) & event_log.c.version.in_(versions)

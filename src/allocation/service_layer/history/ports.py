@@ -87,7 +87,8 @@ class History(ABC):
 
     @abstractmethod
     def facts_of(self, sku: str, after_version: int, until: int) -> Iterator[Fact]:
-        """The events of a product behind a version, up to the number `until` of its partition, in order."""
+        """The events of a product behind a version, up to the number `until` of its partition, in order. Raises
+        `CorruptLog` where one is missing between them."""
 
     @abstractmethod
     def events(self, sku: str, versions: Collection[int]) -> list[EventEnvelope]:
