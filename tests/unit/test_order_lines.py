@@ -52,3 +52,18 @@ def test_what_counts_is_the_free_quantity_when_a_lines_turn_comes() -> None:
         free.append(free[-1] - line.qty)
         served.append(line.orderid)
     assert (served, free) == (["order-1", "order-2"], [10, 6, 2])
+
+
+def test_what_is_free_is_asked_once_and_again_for_each_line_that_is_given() -> None:
+    """It is the most of all batches: asked for each line that waits, one command would cost lines times batches."""
+    collection = lines(*(OrderLine(f"order-{n}", "LAMP", 4, since=n) for n in range(1, 100)))
+    free = [10]
+    asked = []
+
+    def at_most() -> int:
+        asked.append(free[-1])
+        return free[-1]
+
+    for line in collection.oldest_waiting(at_most):
+        free.append(free[-1] - line.qty)
+    assert asked == [10, 6, 2]

@@ -143,10 +143,15 @@ class Lines(dict[str, OrderLine]):
         return iter(sorted((x for x in self.values() if x.batchref == ref), key=_since, reverse=True))
 
     def oldest_waiting(self, at_most: Callable[[], int]) -> Iterator[OrderLine]:
-        """The waiting lines whose quantity is at most what `at_most` says *when their turn comes*, oldest first."""
-        for line in sorted((x for x in self.values() if x.batchref is None), key=_since):
-            if line.qty <= at_most():
+        """The waiting lines whose quantity is at most what `at_most` says *when their turn comes*, oldest first.
+
+        What it says may only fall, and only by what becomes of a line that was given.
+        """
+        most = at_most()
+        for line in sorted((x for x in self.values() if x.batchref is None and x.qty <= most), key=_since):
+            if line.qty <= most:
                 yield line
+                most = at_most()
 
 
 def _since(line: OrderLine) -> int:

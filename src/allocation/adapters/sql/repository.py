@@ -177,13 +177,15 @@ class PagedLines(Lines):
             step = session.statements.oldest_waiting(self._sku, most, after, session.pages.lines)
             return [line_from(row) for row in session.rows(step)]
 
-        known = sorted((x for x in self.values() if x.batchref is None), key=lambda x: x.since)
+        most = at_most()
+        known = sorted((x for x in self.values() if x.batchref is None and x.qty <= most), key=lambda x: x.since)
         waiting: Iterable[OrderLine] = known
         if not self._all_waiting_are_here:
             waiting = merge(known, self._unknown(read, 0), key=lambda x: x.since)
         for line in waiting:
-            if line.qty <= at_most():
+            if line.qty <= most:
                 yield line
+                most = at_most()
 
     def _unknown(self, read: Callable[[int], list[OrderLine]], start: int) -> Iterator[OrderLine]:
         """Page after page of lines that were neither read nor changed before, each kept from now on."""
