@@ -1,6 +1,7 @@
 """What could not be delivered is seen and mended, over HTTP and from the command line."""
 
 from collections.abc import Iterator
+from threading import Event
 
 import pytest
 from click.testing import CliRunner
@@ -10,8 +11,9 @@ from allocation.config import load_settings
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.flask_app import create_app
-from allocation.service_layer.errors import Rejected
+from allocation.service_layer.errors import Rejected, Unavailable
 from allocation.service_layer.ports import Notifications
+from tests.patience import PATIENCE_SECONDS
 
 MAIL, CHAIR = "send_out_of_stock_notification", "RED-CHAIR"
 
@@ -94,3 +96,29 @@ def test_the_command_line_lists_shows_and_discards(shop: Application, mail: Refu
     until_no_lanes(shop)
     assert mail.sent == ["Out of stock: SMALL-TABLE"]
     assert "No lanes" in command.invoke(main, ["lanes", "list"]).output
+
+
+class Away(Notifications):
+    """A mail server that nobody reaches."""
+
+    def __init__(self) -> None:
+        self.tried = Event()
+
+    def send(self, destination: str, subject: str, body: str, message_id: str) -> None:
+        self.tried.set()
+        raise Unavailable("connection refused")
+
+
+def test_without_lanes_it_is_told_where_to_see_what_waits_for_a_destination_that_is_away(
+    sqlite_url: str, command: CliRunner
+) -> None:
+    mail = Away()
+    application = bootstrap(load_settings(database_url=sqlite_url), notifications=mail)
+    application.worker.start()
+    application.bus.handle(CreateBatch("batch-1", CHAIR, 1))
+    application.bus.handle(Allocate("order-1", CHAIR, 2))
+    assert mail.tried.wait(PATIENCE_SECONDS)
+    application.close()
+    listed = command.invoke(main, ["lanes", "list"]).output
+    assert "delivered" not in listed
+    assert "allocation subscriptions list" in listed

@@ -30,6 +30,20 @@ PLANTS: list[Plant] = [
         "            if isinstance(failure, Unavailable):\n                failure = None\n",
     ),
     plant(
+        "a destination that is away is told at each try",
+        LINE_TESTS + "test_a_destination_that_goes_away_is_told_once_with_the_reason_and_once_more_when_it_is_back",
+        LANES,
+        "        if not self._failures:\n            _log.warning(",
+        "        if True:\n            _log.warning(",
+    ),
+    plant(
+        "nobody hears that a destination is back",
+        LINE_TESTS + "test_a_destination_that_goes_away_is_told_once_with_the_reason_and_once_more_when_it_is_back",
+        LANES,
+        '            _log.info("%s: its destination is back", self._name)\n',
+        "            pass\n",
+    ),
+    plant(
         "a lane never parks",
         LINE_TESTS + "test_a_lane_is_parked_after_its_attempts_and_tried_again_when_told",
         LANES,

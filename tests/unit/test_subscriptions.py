@@ -1,5 +1,6 @@
 """Deliveries in order per key; what is refused waits in its lane, alone."""
 
+import logging
 from collections.abc import Sequence
 
 import pytest
@@ -203,12 +204,43 @@ def test_a_destination_that_is_back_after_hours_is_noticed_within_seconds(shop: 
     assert shop.delivered == ["c1"]
 
 
+def test_a_destination_that_goes_away_is_told_once_with_the_reason_and_once_more_when_it_is_back(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    shop.fails["c2"] = Unavailable("connection refused")
+    shop.do(*chairs("c1", "c2"))
+    for _ in range(5):
+        shop.rounds()
+        shop.clock.step(LONGEST_ABSENCE_SECONDS)
+    away = ("WARNING", "mail: its destination is away: connection refused")
+    assert [(line.levelname, line.message) for line in caplog.records] == [away]
+    shop.fails.clear()
+    shop.rounds()
+    shop.do(*chairs("c3"))
+    shop.rounds()
+    back = ("INFO", "mail: its destination is back")
+    assert [(line.levelname, line.message) for line in caplog.records] == [away, back]
+
+
+def test_who_says_when_to_come_again_is_not_told_to_be_away(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    shop.fails["c1"] = Busy("it allows 60 requests a minute", 1.0)
+    shop.do(*chairs("c1"))
+    shop.rounds()
+    shop.fails.clear()
+    shop.clock.step(1.0)
+    shop.rounds()
+    assert shop.delivered == ["c1"]
+    assert caplog.records == []
+
+
 def test_a_destination_that_is_away_is_away_in_every_partition(shop: Shop) -> None:
-    destination = Destination(shop.clock, Backoff(lambda: 0.0))
+    destination = Destination("mail", shop.clock, Backoff(lambda: 0.0))
     subscription = Subscription("mail", frozenset({Allocated}), one_by_one(shop.deliver))
     line = Line(subscription, shop.subscriptions, shop.clock, Backoff(lambda: 0.0), destination=destination)
     shop.do(*chairs("c1"))
-    destination.was_away()
+    destination.was_away(Unavailable("connection refused"))
     assert line.round(shop.lease) == (shop.lease, False)
     shop.clock.step(2)
     assert line.round(shop.lease)[1]

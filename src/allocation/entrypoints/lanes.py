@@ -16,6 +16,10 @@ if TYPE_CHECKING:  # imported when a command runs, as in `cli`
     from allocation.service_layer.subscriptions import Lane
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+NO_LANES = (
+    "No lanes: nothing that was refused waits. What waits for a destination that is away shows in "
+    "`allocation subscriptions list`; the log of who delivers says why."
+)
 SUBSCRIPTION, KEY = click.argument("subscription"), click.argument("key")
 
 
@@ -37,7 +41,7 @@ def list_lanes(as_json: bool) -> None:
     if as_json:
         print_json({"lanes": msgspec.to_builtins(found)})
     elif not found:
-        click.echo("No lanes: everything that was tried has been delivered.")
+        click.echo(NO_LANES)
     else:
         rows = [(x.subscription, x.key, f"{x.partition}-{x.next_seq}", x.attempts, _due(x), x.reason) for x in found]
         console().print(table("subscription", "key", "next event", ">attempts", "next try", "reason", rows=rows))

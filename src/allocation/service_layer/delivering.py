@@ -38,9 +38,13 @@ DELIVERIES_A_LEASE = 3
 
 class Destination:
     """Where a subscription delivers, in whichever partition: left alone for a while after it was away, but never for
-    longer than `longest_seconds`, so that it is soon noticed to be back."""
+    longer than `longest_seconds`, so that it is soon noticed to be back. The log is told when it goes and when it is
+    back, under `name`, that of the subscription."""
 
-    def __init__(self, clock: Clock, backoff: Backoff, longest_seconds: float = LONGEST_ABSENCE_SECONDS) -> None:
+    def __init__(
+        self, name: str, clock: Clock, backoff: Backoff, longest_seconds: float = LONGEST_ABSENCE_SECONDS
+    ) -> None:
+        self._name = name
         self._clock, self._backoff, self._longest_seconds = clock, backoff, longest_seconds
         self._failures = 0
         self._away_until: datetime | None = None
@@ -49,22 +53,26 @@ class Destination:
     def of(cls, subscription: Subscription, clock: Clock, usual: Backoff) -> Destination:
         """That of a subscription. A schedule of its own is kept to, however long its pauses are."""
         if subscription.backoff is None:
-            return cls(clock, usual)
-        return cls(clock, subscription.backoff, float("inf"))
+            return cls(subscription.name, clock, usual)
+        return cls(subscription.name, clock, subscription.backoff, float("inf"))
 
     def is_away(self) -> bool:
         """Whether it was away a moment ago; it is left alone until it may be back."""
         return self._away_until is not None and self._clock.now() < self._away_until
 
-    def was_away(self, failure: Exception | None = None) -> None:
+    def was_away(self, failure: Exception) -> None:
         """It could not be reached. One that says when to come again (`Busy`) is left alone for just so long."""
         if isinstance(failure, Busy):
             self._pause(failure.retry_after_seconds)
             return
+        if not self._failures:
+            _log.warning("%s: its destination is away: %s", self._name, failure)
         self._failures += 1
         self._pause(min(self._backoff.seconds(self._failures), self._longest_seconds))
 
     def was_there(self) -> None:
+        if self._failures:
+            _log.info("%s: its destination is back", self._name)
         self._failures = 0
 
     def _pause(self, seconds: float) -> None:
