@@ -295,7 +295,7 @@ def _redis_is_installed() -> Iterator[None]:
         yield
     except ModuleNotFoundError as missing:
         raise SetupError(
-            "ALLOCATION_REDIS_URL is set, but Redis needs a client: install allocation[redis]"
+            "ALLOCATION_REDIS_URL is set, but Redis needs a client: pip install 'allocation[redis]'"
         ) from missing
 
 
@@ -344,7 +344,7 @@ def tracer_for(settings: Settings) -> Tracer:
             return ExportingTracer(settings.traces_to, settings.namespace)
         except ModuleNotFoundError as missing:
             raise SetupError(
-                "ALLOCATION_TRACES_TO is set, but nothing here exports traces: install allocation[otel]"
+                "ALLOCATION_TRACES_TO is set, but nothing here exports traces: pip install 'allocation[otel]'"
             ) from missing
     if "opentelemetry.sdk.trace" in sys.modules:  # else nobody can have set one
         from allocation.adapters.telemetry.tracing import tracer_of_the_process

@@ -242,6 +242,24 @@ def test_a_second_service_on_the_same_port_does_not_start(service: Service) -> N
     assert f"Cannot listen on 127.0.0.1:{service.port}" in second.stderr
 
 
+def test_traces_that_nothing_here_can_export_stop_the_start_with_a_sentence(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "opentelemetry").mkdir()
+    (tmp_path / "opentelemetry" / "__init__.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'opentelemetry'\", name='opentelemetry')"
+    )
+    environment = service.environment() | {
+        "ALLOCATION_PORT": "0",
+        "ALLOCATION_LOG_LEVEL": "info",
+        "ALLOCATION_TRACES_TO": "http://127.0.0.1:1/v1/traces",
+    }
+    environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{environment['PYTHONPATH']}"
+    ended = subprocess.run(
+        service.command(), env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
+    sentence = "Error: ALLOCATION_TRACES_TO is set, but nothing here exports traces: pip install 'allocation[otel]'\n"
+    assert (ended.returncode, ended.stderr) == (1, sentence)
+
+
 @pytest.mark.parametrize(
     ("url", "workers", "chosen"),
     [

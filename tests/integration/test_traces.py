@@ -248,7 +248,7 @@ def test_without_a_provider_or_a_collector_opentelemetry_is_not_even_loaded() ->
 
 def test_a_collector_without_an_exporter_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
-    with pytest.raises(SetupError, match=r"install allocation\[otel\]"):
+    with pytest.raises(SetupError, match=r"pip install 'allocation\[otel\]'"):
         tracer_for(Settings(traces_to="http://localhost:4318/v1/traces"))
 
 

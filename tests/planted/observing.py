@@ -183,4 +183,11 @@ PLANTS: list[Plant] = [
         "with correlated(logged.correlation_id):\n                        handle(logged, written)\n",
         "handle(logged, written)\n",
     ),
+    plant(
+        "that nothing exports traces shows in the worker processes only",
+        "e2e/test_http_server.py::test_traces_that_nothing_here_can_export_stop_the_start_with_a_sentence",
+        "entrypoints/server.py",
+        "    bootstrap(settings, telemetry=Telemetry(tracer=tracer_for(settings))).close()\n",
+        "    bootstrap(settings).close()\n",
+    ),
 ]

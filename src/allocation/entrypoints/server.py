@@ -24,12 +24,13 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 
-from allocation.bootstrap import bootstrap, telemetry_for
+from allocation.bootstrap import bootstrap, telemetry_for, tracer_for
 from allocation.config import Settings
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.garbage import collect_rarely
 from allocation.entrypoints.watching import counted_together, log_lines
 from allocation.service_layer.errors import SetupError
+from allocation.service_layer.observing import Telemetry
 
 MOST_CHOSEN_WORKERS = 4
 LONGEST_GOODBYE_SECONDS = 30  # after SIGTERM, for a client that does not send the rest of its request
@@ -41,13 +42,13 @@ _log = logging.getLogger(__name__)
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests in flight are finished and answered first.
 
-    The database is migrated once, before the workers start; each worker builds its own application. Raises
-    `SetupError`, `Unavailable` as `bootstrap` does, and `SetupError` if the port is taken.
+    The database is migrated once, and what the settings ask for is tried, before the workers start; each builds its own
+    application. Raises `SetupError`, `Unavailable` as `bootstrap` does, and `SetupError` if the port is taken.
     """
     workers = workers_for(settings)
     log_lines(settings)
     port = _free_port(settings)
-    bootstrap(settings).close()
+    bootstrap(settings, telemetry=Telemetry(tracer=tracer_for(settings))).close()
     server = Granian(
         "allocation",
         address=settings.host,

@@ -55,7 +55,7 @@ def _credential(key: str) -> Any:
         from azure.identity import DefaultAzureCredential
     except ModuleNotFoundError as missing:
         raise SetupError(
-            "eventgrid+https: without a key it needs azure-identity: install allocation[azure]"
+            "eventgrid+https: without a key it needs azure-identity: pip install 'allocation[azure]'"
         ) from missing
     return DefaultAzureCredential()
 

@@ -77,4 +77,4 @@ def _module(scheme: str):  # type: ignore[no-untyped-def]  # a module with `publ
     try:
         return import_module(f"allocation.adapters.brokers.{module}")
     except ModuleNotFoundError as missing:
-        raise SetupError(f"{scheme}: needs a client: install allocation[{extra}]") from missing
+        raise SetupError(f"{scheme}: needs a client: pip install 'allocation[{extra}]'") from missing

@@ -140,7 +140,7 @@ def _postgres(url: str, pool_size: int, lock_timeout_seconds: float) -> Engine:
             },
         )
     except ModuleNotFoundError as missing:
-        raise SetupError("PostgreSQL needs a driver: install allocation[postgres]") from missing
+        raise SetupError("PostgreSQL needs a driver: pip install 'allocation[postgres]'") from missing
     event.listen(engine, "handle_error", _leave_a_standby)
     return engine
 
