@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -34,5 +36,13 @@ def page() -> str:
     return before + BEGIN + table() + END + rest.partition(END)[2]
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> None:
+    argparse.ArgumentParser(
+        prog="python -m tests.capabilities",
+        description="Writes the table of what each broker can do into docs/brokers.md.",
+    ).parse_args(arguments)
     PAGE.write_text(page())
+
+
+if __name__ == "__main__":
+    main()

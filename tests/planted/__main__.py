@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -68,9 +69,26 @@ def try_one(plant: Plant, sound: Path, database: str) -> tuple[bool, str]:
     return False, "SURVIVED: the test stayed green" if code == 0 else "\n".join([f"pytest ended with {code}", *last])
 
 
-def main(words: Sequence[str]) -> int:
-    plants = [(name, x) for name, register in registers().items() for x in register]
-    chosen = [x for name, x in plants if not words or any(w == name or w in x.name or w in x.test for w in words)]
+def chosen_by(arguments: Sequence[str] | None) -> list[Plant]:
+    """The plants that the words of the command line name; all, if there are none. Ends the program with 2 for a word
+    that names nothing: without tests to run pytest would run every one there is."""
+    known = registers()
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.planted",
+        description="Plants each bug in a copy of the source, and demands that its test goes red.",
+        epilog=f"Registers: {', '.join(known)}.",
+    )
+    parser.add_argument("words", nargs="*", metavar="WORD", help="a register, or a part of a bug's or a test's name")
+    words = parser.parse_args(arguments).words
+    plants = [(name, x) for name, register in known.items() for x in register]
+    found = {w: [x for name, x in plants if w == name or w in x.name or w in x.test] for w in words}
+    if unknown := [w for w in words if not found[w]]:
+        parser.error(f"nothing is named {', '.join(unknown)}; the registers are {', '.join(known)}")
+    return [x for _, x in plants if not words or any(x in named for named in found.values())]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    chosen = chosen_by(arguments)
     with postgres() as server, tempfile.TemporaryDirectory(prefix="planted-") as folder:
         # One copy for the whole run: somebody may go on working in the checkout.
         forgotten = shutil.ignore_patterns("__pycache__", "*.egg-info")
@@ -93,4 +111,4 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

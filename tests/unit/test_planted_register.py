@@ -1,7 +1,11 @@
 """The register of planted bugs stays usable: each still fits the source, and names a test that is there."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
+from tests.planted import __main__ as program
 from tests.planted import registers
 
 TESTS = Path(__file__).parents[1]
@@ -30,3 +34,26 @@ def test_every_planted_bug_names_a_test_that_is_there() -> None:
 
 def test_no_bug_is_planted_twice() -> None:
     assert len({plant.name for plant in PLANTS}) == len(PLANTS)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["no-such-word"], 2, "no-such-word"),
+        (["domain", "no-such-word"], 2, "no-such-word"),
+        (["--help"], 0, "WORD"),
+    ],
+)
+def test_a_word_that_chooses_nothing_runs_nothing_and_the_registers_are_told(
+    words: Sequence[str], code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(tests: Sequence[str], _source: Path, _database: str) -> tuple[int, str]:
+        pytest.fail(f"ran {tests}")
+
+    monkeypatch.setattr(program, "run", run)
+    with pytest.raises(SystemExit) as ended:
+        program.main(words)
+    captured = capsys.readouterr()
+    assert ended.value.code == code
+    assert told in captured.out + captured.err
+    assert "domain, faults, history" in " ".join((captured.out + captured.err).split())
