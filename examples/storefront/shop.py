@@ -25,7 +25,7 @@ _PAGE = """<!doctype html>
 <table><tr><th>Product<th>Now<th>Later<th>version</tr>
 {rows}
 </table>
-<p>For programs: <a href="/can-i-buy/RED-CHAIR?qty=3">/can-i-buy/RED-CHAIR?qty=3</a></p>
+<p>For programs: <a href="/can-i-buy/ADORABLE-SETTEE?qty=3">/can-i-buy/ADORABLE-SETTEE?qty=3</a></p>
 """
 
 

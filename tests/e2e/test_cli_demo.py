@@ -62,7 +62,7 @@ def test_the_demo_tells_its_story_and_leaves_nothing(tmp_path: Path, environment
 def test_the_commands_it_ends_with_work(tmp_path: Path, environment: dict[str, str]) -> None:
     done = subprocess.run(DEMO, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     commands = done.stdout.partition("Three things to try")[2].partition("\n")[2]
-    program = re.search(r"^ +(\S+) stock RED-CHAIR$", commands, re.MULTILINE)
+    program = re.search(r"^ +(\S+) stock RETRO-LAMPSHADE$", commands, re.MULTILINE)
     assert program is not None
     script = commands.partition(f"{program[1]} serve ")[0]
     del environment["ALLOCATION_DATABASE_URL"]
@@ -71,7 +71,7 @@ def test_the_commands_it_ends_with_work(tmp_path: Path, environment: dict[str, s
     )
     assert tried.returncode == 0, tried.stderr
     assert "stdin: 1 row: 1 taken in" in tried.stdout
-    assert "RED-CHAIR, version 1: 20 available now" in tried.stdout
+    assert "RETRO-LAMPSHADE, version 1: 20 available now" in tried.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -12,12 +12,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
 from allocation.config import PREFIX, Settings
 from allocation.entrypoints.cli import main as cli
+from allocation.entrypoints.demo.story import tell_what_next
 from allocation.entrypoints.flask_app import all_routes
 from tests.e2e import curl
 from tests.e2e.service import Service
@@ -166,6 +168,27 @@ def test_serving_is_what_make_serve_does_on_the_port_that_the_readme_names() -> 
 )
 def test_only_what_is_left_open_may_differ(shown: str, printed: str, same: bool) -> None:
     assert agree(shown, printed) is same
+
+
+def names_in(commands: str) -> set[str]:
+    """References, orders and skus."""
+    return set(re.findall(r"\b(?:[A-Za-z]+-\d+|[A-Z]{3,}-[A-Z]{3,})\b", commands))
+
+
+def test_walkthroughs_that_share_a_database_name_other_things(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who followed one in this folder follows the next on what is in allocation.db by then."""
+    tell_what_next()
+    storefront = ROOT / "examples" / "storefront" / "README.md"
+    named = [names_in("".join(step.commands for step in steps(page))) for page in (README, storefront)]
+    named.append(names_in(capsys.readouterr().out))
+    assert all(named)
+    assert [one & other for one, other in combinations(named, 2)] == [set()] * 3
+
+
+def test_what_the_readme_writes_is_left_out_of_the_repository() -> None:
+    written = {name for step in steps() for name in re.findall(r">(\S+\.csv)", step.commands)}
+    assert written >= {"batches.csv", "orders.csv"}
+    assert {f"/{name}" for name in written} <= set((ROOT / ".gitignore").read_text().split())
 
 
 # --- links and names ----------------------------------------------------------------------------------------------

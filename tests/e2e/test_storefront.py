@@ -118,7 +118,7 @@ def test_a_newcomer_sees_what_its_readme_shows(service: Service, storefront: Sto
     (tmp_path / "one").mkdir()
     [(code, printed)] = run([buying], tmp_path / "one")
     assert (code, printed.count('"position"')) == (0, 2)
-    wait_until(lambda: storefront.knows("RED-CHAIR", 2))
+    wait_until(lambda: storefront.knows("ADORABLE-SETTEE", 2))
     for state in ("running", "stopped"):
         (tmp_path / state).mkdir()
         expect_as_shown([asking], run([asking], tmp_path / state))

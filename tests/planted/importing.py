@@ -108,4 +108,11 @@ PLANTS: list[Plant] = [
         "max((a.position for a in answers if a.position is not None), default=self.position)",
         "next((a.position for a in reversed(answers) if a.position is not None), self.position)",
     ),
+    plant(
+        "what the demo proposes buys the chairs that the first page sells out",
+        "e2e/test_docs.py::test_walkthroughs_that_share_a_database_name_other_things",
+        "entrypoints/demo/story.py",
+        "lampshades-1,RETRO-LAMPSHADE,20",
+        "lampshades-1,RED-CHAIR,20",
+    ),
 ]

@@ -37,7 +37,7 @@ def tell() -> None:
         day.show_one_order()
         day.check_the_books()
     title(f"That was the day, in {time.monotonic() - begin:.0f} seconds. Nothing is left running.")
-    _what_next()
+    tell_what_next()
 
 
 class Day:
@@ -163,15 +163,15 @@ class Day:
                     del self._lines[data["orderid"], data["sku"]]
 
 
-def _what_next() -> None:
+def tell_what_next() -> None:
     beside = Path(sys.executable).with_name("allocation")
     program = "allocation" if shutil.which("allocation") or not beside.exists() else os.path.relpath(beside)
     paragraph("Three things to try (they keep their data in ./allocation.db):")
     click.echo(
         f"""
-  printf 'ref,sku,qty,eta\\nB-1,RED-CHAIR,20,\\n' |
+  printf 'ref,sku,qty,eta\\nlampshades-1,RETRO-LAMPSHADE,20,\\n' |
     {program} import --batches -
-  {program} stock RED-CHAIR
+  {program} stock RETRO-LAMPSHADE
   {program} serve          # then open http://127.0.0.1:5005/docs
 """
     )
