@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
@@ -11,6 +15,9 @@ from allocation.adapters.addresses import Reachable
 from allocation.service_layer.errors import SetupError
 
 PREFIX = "ALLOCATION_"
+FOR_TESTS = f"{PREFIX}TEST_"
+
+_log = logging.getLogger(__name__)
 
 
 class Settings(BaseSettings):
@@ -154,11 +161,25 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: object) -> Settings:
-    """The settings of this process. Raises `SetupError` with a sentence about each wrong value."""
+    """The settings of this process; names in the environment that are none are told to the log.
+
+    Raises `SetupError` with a sentence about each wrong value.
+    """
+    _tell_what_is_no_setting(name for name, value in os.environ.items() if value)
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic, which is what this call is for
     except ValidationError as invalid:
         raise SetupError("\n".join(_sentence(dict(error)) for error in invalid.errors())) from None
+
+
+def _tell_what_is_no_setting(names: Iterable[str]) -> None:
+    """Told, and no more: another program, or a later version of this one, may have set them."""
+    known = [field.upper() for field in Settings.model_fields]
+    for name in sorted({name.upper() for name in names}):
+        short = name.removeprefix(PREFIX)
+        if name.startswith(PREFIX) and not name.startswith(FOR_TESTS) and short not in known:
+            meant = "".join(f" Is {PREFIX}{near} meant?" for near in get_close_matches(short, known, 1))
+            _log.warning("%s is no setting, and changes nothing.%s `allocation settings` lists all.", name, meant)
 
 
 def _sentence(error: dict[str, object]) -> str:

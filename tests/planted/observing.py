@@ -190,4 +190,18 @@ PLANTS: list[Plant] = [
         "    bootstrap(settings, telemetry=Telemetry(tracer=tracer_for(settings))).close()\n",
         "    bootstrap(settings).close()\n",
     ),
+    plant(
+        "a misspelt setting is passed over in silence",
+        "e2e/test_cli.py::test_a_name_that_is_no_setting_is_told_and_stops_nothing",
+        "config.py",
+        "    _tell_what_is_no_setting(name for name, value in os.environ.items() if value)\n",
+        "",
+    ),
+    plant(
+        "what is set for the tests is told to be no setting",
+        "e2e/test_cli.py::test_a_name_that_is_no_setting_is_told_and_stops_nothing",
+        "config.py",
+        " and not name.startswith(FOR_TESTS)",
+        "",
+    ),
 ]
