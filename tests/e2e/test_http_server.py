@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from allocation.config import Settings
-from allocation.entrypoints.server import workers_for
+from allocation.entrypoints.server import LONGEST_GOODBYE_SECONDS, _hear_the_end, workers_for
 from allocation.service_layer.errors import SetupError
 from tests.e2e.service import PATIENCE_SECONDS, Service, ask
 from tests.servers.process import LOOPBACK
@@ -169,6 +169,35 @@ def test_sigterm_closes_the_store(sqlite_url: str) -> None:
         assert database.with_name(f"{database.name}-wal").exists()
         service.stop()
         assert [path.name for path in database.parent.glob("*.db*")] == [database.name]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks for processes in /proc, which is Linux")
+def test_ctrl_c_which_every_process_of_a_terminal_hears_is_left_to_the_one_that_watches() -> None:
+    with Service("memory:") as service:
+        assert service._process is not None
+        (worker,) = processes_of(service) - {service._process.pid}
+        assert is_blocked(signal.SIGINT, worker), "told twice to end, it may wait for itself"
+        begin = time.monotonic()
+        os.killpg(service._process.pid, signal.SIGINT)
+        assert service._process.wait(PATIENCE_SECONDS) == 0
+        assert time.monotonic() - begin < LONGEST_GOODBYE_SECONDS
+        assert service.words() == ""
+
+
+def test_who_listens_for_the_end_is_told_of_it_however_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(signal, "set_wakeup_fd", lambda descriptor, **_: told.append(descriptor))
+    heard = threading.Semaphore(0)
+    _hear_the_end(heard.release)
+    for _ in range(2):
+        os.write(told[0], bytes([signal.SIGTERM]))
+        assert heard.acquire(timeout=PATIENCE_SECONDS)
+
+
+def is_blocked(number: signal.Signals, pid: int) -> bool:
+    """Whether a process leaves a signal pending, by Linux's /proc."""
+    lines = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    return bool(int(lines["SigBlk"], 16) >> (number - 1) & 1)
 
 
 def orders_in_the_log(service: Service) -> set[str]:

@@ -85,4 +85,18 @@ PLANTS: list[Plant] = [
         ', new, "ON CONFLICT DO NOTHING")',
         ", new)",
     ),
+    plant(
+        "Ctrl-C ends the worker processes as well, beside the one that ends them",
+        "e2e/test_http_server.py::test_ctrl_c_which_every_process_of_a_terminal_hears_is_left_to_the_one_that_watches",
+        "entrypoints/server.py",
+        "    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})\n",
+        "",
+    ),
+    plant(
+        "a second signal is written to a descriptor that is closed",
+        "e2e/test_http_server.py::test_who_listens_for_the_end_is_told_of_it_however_often",
+        "entrypoints/server.py",
+        "            if number[0] == signal.SIGTERM:\n                leave()\n",
+        "            if number[0] == signal.SIGTERM:\n                leave()\n                return\n",
+    ),
 ]

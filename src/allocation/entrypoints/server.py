@@ -82,7 +82,7 @@ def worker_application(settings: Settings) -> Flask:
     """What one worker process serves, built inside it."""
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     collect_rarely()
-    _end_with_parent()
+    _end_by_parent()
     # Alone it takes up its leases again after a crash, without waiting for them to run out.
     owner = "serve" if workers_for(settings) == 1 else ""
     application = bootstrap(settings, owner=owner, telemetry=telemetry_for(settings))
@@ -100,11 +100,16 @@ def is_embedded(settings: Settings) -> bool:
     return not settings.database_url.startswith("postgresql")
 
 
-def _end_with_parent() -> None:
-    """If the watching process is killed, nobody would end this one, and it would keep its share of the port."""
+def _end_by_parent() -> None:
+    """The watching process ends this one; if it is killed, nobody would, and this one would keep its share of the port.
+
+    Ctrl-C is heard by every process of a terminal, but it is the watching one's: a second signal, while this one ends
+    after the first, could find it waiting for what that signal's own handler needs.
+    """
     parent = parent_process()
     if parent is None:
         return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     # Until granian installs a handler of its own, the one that was forked along would swallow the signal.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -120,7 +125,7 @@ def _end_with_parent() -> None:
 def _hear_the_end(leave: Callable[[], None]) -> None:
     """Call `leave` at SIGTERM: granian, which handles it, waits for requests under way, and some of them wait for news.
 
-    The descriptor hears every signal, whoever handles it.
+    The descriptor hears every signal, whoever handles it, so it stays open as long as the process lives.
     """
     heard, told = socket.socketpair()
     told.setblocking(False)
@@ -128,9 +133,8 @@ def _hear_the_end(leave: Callable[[], None]) -> None:
 
     def listen(_kept: socket.socket = told) -> None:
         while number := heard.recv(1):
-            if number[0] in (signal.SIGTERM, signal.SIGINT):
+            if number[0] == signal.SIGTERM:
                 leave()
-                return
 
     Thread(target=listen, name="hear-the-end", daemon=True).start()
 
