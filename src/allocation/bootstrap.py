@@ -207,7 +207,7 @@ def bootstrap(
         store.books,
         store.audits,
         store.history,
-        WhatIf(imagining(clock, ids), inject(COMMAND_HANDLERS, {}), clock, ids),
+        WhatIf(imagining(clock, ids), inject(handlers, {}), clock, ids),
         worker,
         self_audit,
         close,

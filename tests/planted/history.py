@@ -212,7 +212,14 @@ PLANTS: list[Plant] = [
         "what is only imagined rings the bell of the real bus",
         SILENT,
         "bootstrap.py",
-        "        WhatIf(imagining(clock, ids), inject(COMMAND_HANDLERS, {}), clock, ids),\n",
-        "        WhatIf(lambda _: store.unit_of_work, inject(COMMAND_HANDLERS, {}), clock, ids),\n",
+        "        WhatIf(imagining(clock, ids), inject(handlers, {}), clock, ids),\n",
+        "        WhatIf(lambda _: store.unit_of_work, inject(handlers, {}), clock, ids),\n",
+    ),
+    plant(
+        "a what-if asks other handlers than the application has",
+        "unit/test_what_if.py::test_it_asks_the_handlers_that_the_application_was_given",
+        "bootstrap.py",
+        "WhatIf(imagining(clock, ids), inject(handlers, {}), clock, ids)",
+        "WhatIf(imagining(clock, ids), inject(COMMAND_HANDLERS, {}), clock, ids)",
     ),
 ]

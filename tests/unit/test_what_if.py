@@ -22,6 +22,7 @@ from allocation.domain.commands import (
 )
 from allocation.domain.errors import NotEnoughStock
 from allocation.service_layer.answers import Promise
+from allocation.service_layer.handlers import COMMAND_HANDLERS
 from allocation.service_layer.history.what_if import Difference, products_named
 from tests.thoroughness import examples
 
@@ -100,3 +101,15 @@ def test_a_refusal_is_told_and_the_others_go_on(shop: Application) -> None:
     told = imagine(shop, wanted)
     assert [type(answer.error) for _, answer in told.answers] == [NotEnoughStock, type(None)]
     assert [(changed.orderid, changed.kind) for changed in told.changes] == [("o2", "promised")]
+
+
+def test_it_asks_the_handlers_that_the_application_was_given() -> None:
+    def closed(cmd: Allocate, uow: object) -> None:
+        raise NotEnoughStock(cmd.sku, cmd.qty)
+
+    shop = bootstrap(Settings(database_url="memory:"), handlers={**COMMAND_HANDLERS, Allocate: closed})
+    shop.bus.handle(CreateBatch("CHAIR-1", "CHAIR", 9))
+    command = Allocate("o1", "CHAIR", 1)
+    products = products_named(shop.history, [command], shop.history.cut(None))
+    [(_, answer)] = shop.what_if.of(products, [command]).answers
+    assert isinstance(answer.error, NotEnoughStock)
