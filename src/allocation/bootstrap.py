@@ -35,7 +35,7 @@ from allocation.service_layer.errors import SetupError
 from allocation.service_layer.handlers import COMMAND_HANDLERS, EVENT_HANDLERS
 from allocation.service_layer.history.ports import History
 from allocation.service_layer.history.what_if import WhatIf
-from allocation.service_layer.injection import inject, reactions
+from allocation.service_layer.injection import Destinations, inject, reactions
 from allocation.service_layer.messagebus import MessageBus
 from allocation.service_layer.observing import Meter, Telemetry, Tracer
 from allocation.service_layer.ports import Channel, DeadLetters, Notifications
@@ -107,7 +107,8 @@ def bootstrap(
     and `publishers` (by name) take the place of what the settings name; `owner` is the worker's name, minted if empty;
     `telemetry` watches over it (nobody does, if absent); `push` takes the place of HTTP to subscribers' addresses.
 
-    Raises `SetupError` if a setting is wrong or contradicts the database, `Unavailable` if that cannot be reached.
+    Raises `SetupError` if a setting is wrong or contradicts the database, or if a handler names what nobody provides;
+    `Unavailable` if the database cannot be reached.
     """
     settings = settings or load_settings()
     telemetry = telemetry or Telemetry()
@@ -238,9 +239,9 @@ def _destinations(
     cache: Cache | None,
     notifications: Notifications | None,
     channel: Channel | None,
-) -> dict[str, Any]:
+) -> Destinations:
     """What reactions may name among their parameters, as far as the settings name it."""
-    there: dict[str, Any] = {"stock_mail": settings.stock_mail, "stock": store.stock, "history": store.history}
+    there: Destinations = {"stock_mail": settings.stock_mail, "stock": store.stock, "history": store.history}
     if cache is not None:
         there["cache"] = cache
     if notifications or settings.smtp_url:

@@ -3,6 +3,7 @@
 from tests.planted import Plant, plant
 
 LANES, MEMORY = "service_layer/delivering.py", "adapters/memory_subscriptions.py"
+INJECTION = "service_layer/injection.py"
 SQL, HANDLING = "adapters/sql/subscriptions.py", "entrypoints/handling.py"
 LINE_TESTS, STORE_TESTS = "unit/test_subscriptions.py::", "contracts/test_subscription_stores.py::"
 REACTIONS = "integration/test_reactions.py::"
@@ -83,6 +84,20 @@ PLANTS: list[Plant] = [
         REACTIONS + "test_a_message_that_cannot_be_handled_is_parked_and_the_next_is_served",
         HANDLING,
         "    application.dead_letters.park(delivery.source, body, reason)\n",
+        "",
+    ),
+    plant(
+        "a reaction that names what no setting provides is left out in silence",
+        "unit/test_wiring.py::test_a_reaction_that_names_what_no_setting_provides_stops_the_start",
+        INJECTION,
+        "        _require_known(handler, Destinations.__annotations__, 1)\n",
+        "",
+    ),
+    plant(
+        "a command handler that names too much is told by a bare KeyError",
+        "unit/test_wiring.py::test_a_command_handler_that_names_more_than_the_unit_of_work_stops_the_start",
+        INJECTION,
+        "    _require_known(handler, dependencies, given)\n",
         "",
     ),
 ]

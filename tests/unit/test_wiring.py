@@ -2,6 +2,8 @@
 
 import pytest
 
+from allocation.bootstrap import bootstrap
+from allocation.config import Settings
 from allocation.domain.commands import (
     Allocate,
     ChangeBatch,
@@ -23,9 +25,14 @@ from allocation.domain.errors import (
     UnknownBatch,
     UnknownOrderLine,
 )
-from allocation.service_layer.handlers import COMMAND_HANDLERS
+from allocation.domain.events import Allocated
+from allocation.service_layer import injection
+from allocation.service_layer.envelope import EventEnvelope, LogPosition
+from allocation.service_layer.errors import SetupError
+from allocation.service_layer.handlers import COMMAND_HANDLERS, count_movements
 from allocation.service_layer.injection import inject
 from allocation.service_layer.needs import Needs, needs_of
+from allocation.service_layer.unit_of_work import UnitOfWork
 
 # Wiring
 
@@ -67,8 +74,35 @@ def test_handlers_get_the_dependencies_they_name() -> None:
 def test_a_dependency_nobody_provides_is_missed_at_the_start() -> None:
     def needs_mail(message: object, uow: object, mail: str) -> None: ...
 
-    with pytest.raises(KeyError, match="mail"):
+    with pytest.raises(SetupError, match=r"needs_mail names mail, .* the message and the unit of work"):
         inject({str: needs_mail}, {})
+
+
+def test_a_command_handler_that_names_more_than_the_unit_of_work_stops_the_start() -> None:
+    def late(cmd: Allocate, uow: UnitOfWork, clock: object) -> None: ...
+
+    with pytest.raises(SetupError, match=r"late names clock, .* the message and the unit of work"):
+        bootstrap(Settings(database_url="memory:"), handlers={**COMMAND_HANDLERS, Allocate: late})
+
+
+def test_a_reaction_that_names_what_no_setting_provides_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell_the_warehouse(logged: EventEnvelope, warehouse: object) -> None: ...
+
+    monkeypatch.setitem(injection.EVENT_HANDLERS, Allocated, [tell_the_warehouse])
+    with pytest.raises(SetupError, match=r"tell_the_warehouse names warehouse, .* cache, channel, .*, stock_mail"):
+        bootstrap(Settings(database_url="memory:"))
+
+
+def test_a_reaction_that_names_what_these_settings_leave_out_is_left_out() -> None:
+    assert "publish_allocated_event" not in bootstrap(Settings(database_url="memory:")).worker.names()
+
+
+def test_what_a_reaction_does_when_idle_has_to_be_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def confirm(position: LogPosition, warehouse: object) -> None: ...
+
+    monkeypatch.setitem(injection.WHEN_IDLE, count_movements, confirm)
+    with pytest.raises(SetupError, match="confirm names warehouse"):
+        bootstrap(Settings(database_url="memory:"))
 
 
 # What a group names

@@ -14,7 +14,7 @@ ServiceError
     ├── OutcomeUnknown   the store went away while it committed and has not come back: it may be done
     ├── Overloaded       too many commands wait already; this one was not begun
     └── NotReached       what is read has not come as far in the log as the reader wants it
-SetupError             the store is not what the settings say; the start is stopped
+SetupError             store, settings and handlers do not fit together; the start is stopped
 """
 
 from __future__ import annotations
@@ -104,4 +104,4 @@ class NotReached(Unavailable):
 
 
 class SetupError(Exception):
-    """The store and the settings contradict each other; starting would do harm."""
+    """Store, settings and handlers do not fit together; starting would do harm."""

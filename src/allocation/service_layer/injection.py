@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 from allocation.domain.events import Event
 from allocation.service_layer.broker import Publisher
+from allocation.service_layer.cache import Cache
 from allocation.service_layer.delivering import DELIVERIES_A_LEASE, all_together, one_by_one
+from allocation.service_layer.errors import SetupError
 from allocation.service_layer.handlers import EVENT_HANDLERS, WHEN_IDLE
+from allocation.service_layer.history.ports import History
 from allocation.service_layer.messagebus import Handler
-from allocation.service_layer.read_models import ReadModels
+from allocation.service_layer.ports import Channel, Notifications
+from allocation.service_layer.read_models import ReadModels, Stock
 from allocation.service_layer.subscriptions import USUAL_PAGE, Deliver, Subscription
 from allocation.service_layer.waiting import Timer
 
@@ -23,9 +27,27 @@ PAGE, SETTLE_SECONDS = 1_000, 0.1
 """How much those take at once who take a page in one go. How far a cursor may lag behind a broker or a cache: they know
 what they were given. Mail does not, and a projection's effect is written with its cursor."""
 
+_COMES_ALONG = {1: "what comes with each call", 2: "the message and the unit of work"}
+
+
+class Destinations(TypedDict, total=False):
+    """What reactions may name among their parameters, and nothing else. Whether it is there is up to the settings; one
+    that names what is not there does not run. `publisher` makes a subscription for each broker; `read_models` comes
+    with each round."""
+
+    cache: Cache
+    channel: Channel
+    history: History
+    notifications: Notifications
+    publisher: Publisher
+    read_models: ReadModels
+    stock: Stock
+    stock_mail: str
+
 
 def inject(handlers: Mapping[type, Callable[..., Any]], dependencies: Mapping[str, Any]) -> dict[type, Handler]:
-    """Give each handler the dependencies it names among its parameters (the unit of work comes with the message)."""
+    """Give each handler of a command the dependencies it names among its parameters (the unit of work comes with the
+    message). Raises `SetupError` for a name that is not among them."""
     return {message: bound(handler, dependencies, 2) for message, handler in handlers.items()}
 
 
@@ -35,25 +57,40 @@ def dependencies_of(handler: Callable[..., Any], given: int) -> list[str]:
 
 
 def bound(handler: Callable[..., Any], dependencies: Mapping[str, Any], given: int) -> Callable[..., Any]:
+    """The handler with the dependencies it names. Raises `SetupError` for a name that is not among them."""
+    _require_known(handler, dependencies, given)
     chosen = {name: dependencies[name] for name in dependencies_of(handler, given)}
     return partial(handler, **chosen) if chosen else handler
 
 
+def _require_known(handler: Callable[..., Any], known: Collection[str], given: int) -> None:
+    for name in dependencies_of(handler, given):
+        if name not in known:
+            raise SetupError(
+                f"{getattr(handler, '__name__', handler)} names {name}, which nobody provides: beside "
+                f"{_COMES_ALONG[given]} it may name {', '.join(sorted(known)) or 'nothing'}"
+            )
+
+
 def reactions(
-    there: Mapping[str, Any], publishers: Mapping[str, Publisher], timer: Timer, lease_seconds: float
+    there: Destinations, publishers: Mapping[str, Publisher], timer: Timer, lease_seconds: float
 ) -> Iterator[Subscription]:
-    """A subscription for each event handler whose dependencies are there; for one that publishes, one a publisher."""
+    """A subscription for each event handler whose dependencies are there; for one that publishes, one a publisher.
+
+    Raises `SetupError` for one that names what is never there.
+    """
     wants: dict[Callable[..., Any], set[type[Event]]] = {}
     for event, named in EVENT_HANDLERS.items():
         for handler in named:
             wants.setdefault(handler, set()).add(event)
     for handler, wanted in wants.items():
+        _require_known(handler, Destinations.__annotations__, 1)
         needed = dependencies_of(handler, 1)
         destinations: Mapping[str, Mapping[str, Any]] = {handler.__name__: {}}
         if "publisher" in needed:
             destinations = {f"{handler.__name__}:{name}": {"publisher": p} for name, p in publishers.items()}
         for name, destination in destinations.items():
-            chosen = {**there, "read_models": None, **destination}
+            chosen: dict[str, Any] = {**there, "read_models": None, **destination}
             if set(needed) <= chosen.keys():
                 idle = WHEN_IDLE.get(handler)
                 yield Subscription(
