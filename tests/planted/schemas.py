@@ -62,4 +62,25 @@ PLANTS: list[Plant] = [
         "    for field in sorted(must_now - must):\n",
         "    for field in ():\n",
     ),
+    plant(
+        "an event that the cache does not know leaves orders stale in silence",
+        "unit/test_unknown_events.py::test_an_event_that_is_unknown_is_not_passed_over",
+        "service_layer/cache.py",
+        "            assert_never(event)\n",
+        "            pass\n",
+    ),
+    plant(
+        "an event that movements do not know is not counted in silence",
+        "unit/test_unknown_events.py::test_an_event_that_is_unknown_is_not_passed_over",
+        "service_layer/read_models.py",
+        "            assert_never(event)\n",
+        "            return None\n",
+    ),
+    plant(
+        "an event that the projector does not know changes the version only",
+        "unit/test_unknown_events.py::test_an_event_that_is_unknown_is_not_passed_over",
+        "adapters/sql/projector.py",
+        "                assert_never(event)\n",
+        "                pass\n",
+    ),
 ]

@@ -15,8 +15,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
-from allocation.domain.events import Allocated, Backordered, BatchEtaChanged, Cancelled, Deallocated, Event
+from allocation.domain.events import (
+    Allocated,
+    Backordered,
+    BatchCreated,
+    BatchEtaChanged,
+    BatchQuantityChanged,
+    Cancelled,
+    Deallocated,
+    Event,
+    OutOfStock,
+)
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
 
 Places = Mapping[int, int]
@@ -110,6 +121,10 @@ def touched_by(event: Event) -> Iterator[str]:
             yield order_thing(event.orderid)
         case BatchEtaChanged():
             yield batch_thing(event.ref)
+        case BatchCreated() | BatchQuantityChanged() | OutOfStock():
+            pass
+        case _:
+            assert_never(event)
 
 
 def unbroken(page: Sequence[EventEnvelope]) -> Iterator[Sequence[EventEnvelope]]:

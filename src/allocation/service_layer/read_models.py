@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from typing import assert_never
 
 from allocation.domain import events
 from allocation.domain.errors import Available
@@ -62,8 +63,10 @@ def movements_of(event: Event) -> Movements | None:
             return Movements(backordered=qty)
         case events.Cancelled(qty=qty):
             return Movements(cancelled=qty)
-        case _:
+        case events.BatchQuantityChanged() | events.BatchEtaChanged() | events.OutOfStock():
             return None
+        case _:
+            assert_never(event)
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
+from typing import assert_never
 
 from allocation.domain.events import (
     Allocated,
@@ -21,6 +22,7 @@ from allocation.domain.events import (
     Cancelled,
     Deallocated,
     Event,
+    OutOfStock,
 )
 
 
@@ -73,8 +75,10 @@ def project(events: Iterable[tuple[Event, int]]) -> Rows:
             case BatchEtaChanged():
                 row = rows.batches[event.ref]
                 row.moved, row.eta = True, event.eta
-            case _:
+            case OutOfStock():
                 pass  # a notification changes the version only
+            case _:
+                assert_never(event)
     return rows
 
 
