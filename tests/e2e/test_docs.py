@@ -269,3 +269,15 @@ def test_every_test_that_is_named_exists(page: Path) -> None:
     named = {x for x in inline_code(page) if re.fullmatch(r"test_\w+", x)}
     written = "\n".join(file.read_text() for file in ROOT.glob("tests/*/*.py"))
     assert {x for x in named if not re.search(rf"def {x}\(", written)} == set()
+
+
+def test_every_decision_is_in_the_index_by_number_and_title() -> None:
+    folder = ROOT / "docs" / "decisions"
+    rows = re.findall(r"^\| (\d+) \| \[(.+)\]\((\S+)\) \|$", (folder / "README.md").read_text(), re.MULTILINE)
+    written = []
+    for file in sorted(folder.glob("[0-9]*.md")):
+        title = re.match(r"# (\d+)\. (.+)\n", file.read_text())
+        assert title, f"{file.name} does not begin with its number and title"
+        assert int(file.name[:4]) == int(title[1])
+        written.append((title[1], title[2], file.name))
+    assert rows == written
