@@ -1,6 +1,6 @@
 """Any receiver to the bus: takes commands from brokers, and handles what arrives together as one group.
 
-A delivery is acknowledged after the commit. One that cannot be handled, or is refused, is parked among the dead letters
+A delivery is acknowledged after the commit. One that cannot be handled, or is refused, is kept among the dead letters
 with its reason, and the others go on. While the database is away nothing is received.
 """
 

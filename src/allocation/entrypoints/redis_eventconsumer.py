@@ -2,7 +2,7 @@
 
 Listens on `change_batch_quantity` for `{"batchref", "qty"}` (with an `"id"` of the sender's, a message is done once):
 `allocation consumer`, receiving from the Redis of `ALLOCATION_REDIS_URL` by `redis+pubsub`. Pub/sub is at most once:
-what is said while nobody listens is lost. A message that cannot be handled is parked among the dead letters, and the
+what is said while nobody listens is lost. A message that cannot be handled is kept among the dead letters, and the
 next one is served.
 """
 

@@ -1,6 +1,6 @@
 """Many callers, one transaction.
 
-Leader and followers: the caller that finds the door free leads. It takes along everyone who came while the last
+Leader and followers: a caller that finds no commit running leads. It takes along everyone who came while the last
 group committed, and commits for all. Nobody waits for a group to fill up: a lone caller commits at once.
 
 Then the callers leave one by one: each wakes the next, and the last has the next in line lead. Threads of one

@@ -133,7 +133,8 @@ def read_allocation(call: Call, query: AtLeast, orderid: str, sku: str) -> Reply
 def deallocate(call: Call, orderid: str, sku: str) -> Reply:
     """Cancel an order line.
 
-    What it held goes to the lines that wait, the oldest first.
+    What it held goes to the lines that wait, the oldest first. The answer has no body; its position in the log, to be
+    named as `at_least`, is in the header `Log-Position`.
     """
     answer = call.ask(Deallocate(orderid, sku))
     answer.unwrap()

@@ -1,8 +1,8 @@
 """Azure Event Grid, in: commands that it pushes to us, and the handshakes by which it asks whether it may.
 
 Event Grid signs nothing, so it has to bring a secret of ours. What it brings goes the way of all messages: the same
-event twice has one effect, and what cannot be handled is parked. An answer of 200 says that it need not come again,
-503 that it has to. It never tries again after 400, 401, 403 or 413.
+event twice has one effect, and what cannot be handled is a dead letter. An answer of 200 says that it need not come
+again, 503 that it has to. It never tries again after 400, 401, 403 or 413.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Brought(Body):
 
 
 class EventGridAnswer(msgspec.Struct, omit_defaults=True, rename={"validation_response": "validationResponse"}):
-    """How many events were done, and how many are parked among the dead letters; or the code of a handshake."""
+    """How many events were done, and how many became dead letters (`parked`); or the code of a handshake."""
 
     done: int | None = None
     parked: int | None = None
@@ -60,15 +60,16 @@ class EventGridAnswer(msgspec.Struct, omit_defaults=True, rename={"validation_re
     asks=Brought,
     reads=READS,
     heeds=["X-Event-Grid-Key", "aeg-event-type"],
-    gives={200: Given("all is done or parked, or the code of a handshake comes back", EventGridAnswer(2, 0))},
+    gives={200: Given("all is done or a dead letter, or the code of a handshake comes back", EventGridAnswer(2, 0))},
     refuses=[NotLetIn(), NotExpected("a topic"), BadHeader("Content-Length", "Content-Length is a number of bytes")],
 )
 def take_from_event_grid(call: Call, brought: Brought) -> Reply:
     """Commands pushed by Azure Event Grid.
 
     Events of the types `allocation.ChangeBatchQuantity` and so on, as CloudEvents or in Event Grid's own schema, one or
-    many. The same event is done once, however often it comes. What cannot be done is parked with its reason, and need
-    not come again. The validation event of a topic named in `ALLOCATION_EVENT_GRID_FROM` is answered with its code.
+    many. The same event is done once, however often it comes. What cannot be done is kept among the dead letters, with
+    its reason, and need not come again. The validation event of a topic named in `ALLOCATION_EVENT_GRID_FROM` is
+    answered with its code.
     """
     settings = call.application.settings
     _let_in(call, brought, settings)
