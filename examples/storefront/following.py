@@ -36,7 +36,7 @@ class Following(Thread):
             try:
                 self.catch_up()
                 trouble = ""
-            except Exception as error:  # noqa: BLE001  # told on the page; a thread that ended would tell nothing
+            except Exception as error:  # noqa: BLE001  # told in the log; a thread that ended would tell nothing
                 trouble = f"{type(error).__name__}: {error}"
             if trouble != self.trouble:
                 _log.info("the allocation service: %s", trouble or "answers")

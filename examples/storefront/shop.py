@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from html import escape
+from urllib.parse import quote
 
 from flask import Flask, Response, jsonify, request
 
@@ -25,12 +26,13 @@ _PAGE = """<!doctype html>
 <table><tr><th>Product<th>Now<th>Later<th>version</tr>
 {rows}
 </table>
-<p>For programs: <a href="/can-i-buy/ADORABLE-SETTEE?qty=3">/can-i-buy/ADORABLE-SETTEE?qty=3</a></p>
+{example}
 """
 
 
 def create_shop(copy: StockCopy, trouble: Callable[[], str]) -> Flask:
-    """The storefront over a copy; `trouble` tells why the allocation service cannot be asked, empty if it can."""
+    """The storefront over a copy; `trouble` tells why the allocation service cannot be asked, empty if it can. Why is
+    for the log: shoppers see only that it does not answer."""
     app = Flask(__name__, static_folder=None)
 
     @app.get("/can-i-buy/<sku>")
@@ -56,17 +58,19 @@ def create_shop(copy: StockCopy, trouble: Callable[[], str]) -> Flask:
 
     @app.get("/")
     def page() -> str:
-        current_at, because = copy.current_at(), trouble()
+        current_at, is_away, levels = copy.current_at(), bool(trouble()), copy.levels()
         if current_at is None:
             knowledge = "This storefront knows nothing yet."
         else:
             age = (now() - current_at).total_seconds()
             knowledge = f"What stands here is {age:.0f} seconds old."
-        if because:
-            knowledge += f" The allocation service does not answer ({because})."
-        rows = "\n".join(_row(level) for level in copy.levels())
+        if is_away:
+            knowledge += " The allocation service does not answer."
         return _PAGE.format(
-            stale=' class="stale"' if because else "", knowledge=escape(knowledge, quote=False), rows=rows
+            stale=' class="stale"' if is_away else "",
+            knowledge=knowledge,
+            rows="\n".join(map(_row, levels)),
+            example=_example(levels[0]) if levels else "",
         )
 
     return app
@@ -88,3 +92,8 @@ def _row(level: Level) -> str:
     here = sum(lot.qty for lot in level.available if lot.eta is None)
     later = ", ".join(f"{lot.qty:,} on {lot.eta}" for lot in level.available if lot.eta is not None)
     return f"<tr><td>{escape(level.sku)}<td>{here:,}<td>{later}<td>{level.version}</tr>"
+
+
+def _example(level: Level) -> str:
+    address = escape(f"/can-i-buy/{quote(level.sku, safe='')}?qty=3")
+    return f'<p>For programs: <a href="{address}">{address}</a></p>'

@@ -1,11 +1,15 @@
 """The example storefront's copy of the stock levels, and what it tells shoppers from it."""
 
+import logging
+import re
 from datetime import UTC, date, datetime, timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from examples.storefront.following import Following
 from examples.storefront.shop import create_shop
 from examples.storefront.stock_copy import Level, Lot, NotALevel, StockCopy, level_from
 
@@ -95,4 +99,28 @@ def test_the_page_shows_the_stock_its_age_and_that_nobody_answers(copy: StockCop
     page = shop.get("/").text
     assert "<tr><td>&lt;b&gt;&amp;<td>1,200<td>40 on 2031-05-01<td>7</tr>" in page
     assert "What stands here is 90 seconds old." in page
-    assert "does not answer (gone &lt;fishing&gt;)" in page
+    assert "The allocation service does not answer." in page
+    assert "fishing" not in page  # that is for the log
+
+
+def test_the_page_links_the_first_product_that_it_shows(copy: StockCopy) -> None:
+    shop = create_shop(copy, lambda: "").test_client()
+    assert "href" not in shop.get("/").text
+    copy.take([Level("SMALL-TABLE", 1, ()), Level('100%-<b>&"C', 1, (Lot(None, 5, 5),))])
+    [link] = re.findall('href="([^"]+)"', shop.get("/").text)
+    assert shop.get(unescape(link)).json["sku"] == copy.levels()[0].sku == '100%-<b>&"C'
+
+
+def test_what_went_wrong_is_in_the_log(
+    copy: StockCopy, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    following = Following(copy, "http://nowhere.invalid", every_seconds=0.0)
+
+    def catch_up() -> None:
+        following._stopping.set()  # after this round
+        raise OSError("gone fishing")
+
+    monkeypatch.setattr(following, "catch_up", catch_up)
+    with caplog.at_level(logging.INFO):
+        following.run()
+    assert "the allocation service: OSError: gone fishing" in caplog.text
