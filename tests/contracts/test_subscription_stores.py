@@ -144,6 +144,17 @@ def test_who_goes_back_may_discard_the_same_event_again(kept: Kept) -> None:
     assert lease.seq == 3
 
 
+def test_the_time_of_the_next_event_is_told(kept: Kept) -> None:
+    sku = next(f"S{n}" for n in range(9) if partition_of(f"S{n}", PARTITIONS) == 0)
+    written = []
+    for n in range(3):
+        written.append(kept.clock.now())
+        kept.bus.handle(CreateBatch(f"b{n}", sku, 1))
+        kept.clock.step(60)
+    assert [kept.store.time_behind(0, seq) for seq in range(4)] == [*written, None]
+    assert kept.store.time_behind(1, 0) is None
+
+
 def test_a_discard_said_while_the_owner_works_is_not_lost(kept: Kept) -> None:
     lease = kept.take()
     lease = kept.store.settle(lease, Settlement(3, lanes={"A": lane("A")}), 15)

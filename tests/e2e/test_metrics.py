@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from allocation.service_layer.ports import Notifications
 from allocation.views import READ_MODELS
 from tests.e2e.conforming import ConformingClient
 from tests.e2e.service import Service, ask
+from tests.integration.damage import execute
 from tests.patience import wait_until
 from tests.servers.process import LOOPBACK, free_port
 
@@ -132,6 +134,44 @@ def test_the_self_audit_is_told(application: Application, client: ConformingClie
     assert found["allocation_audit_differences", frozenset()] == 0
     assert found["allocation_audit_events", frozenset()] == 1
     assert found["allocation_audit_ended_timestamp_seconds", frozenset()] > 0
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_lag_is_told_whether_or_not_its_event_can_be_read(kind: str, request: pytest.FixtureRequest) -> None:
+    """While a newer program writes beside this one, its worker stops right before such an event."""
+    with metered(request.getfixturevalue(f"{kind}_url")) as application:
+        application.subscriptions.join("nobody_delivers", True)
+        application.bus.handle(CreateBatch("b1", CHAIR, 1))
+        execute(application.settings.database_url, "UPDATE event_log SET schema_version = 2")
+        found = told(ConformingClient(create_app(application).test_client()))
+        assert found["allocation_store_up", frozenset()] == 1
+        assert found["allocation_subscription_lag_events", frozenset({"nobody_delivers", "0"})] == 1
+        assert found["allocation_subscription_lag_seconds", frozenset({"nobody_delivers", "0"})] > 0
+
+
+def test_what_cannot_be_told_is_left_out_and_the_rest_is_told(
+    application: Application,
+    client: ConformingClient,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails(*_: object) -> None:
+        raise LookupError("a lane that nobody can read")
+
+    application.bus.handle(CreateBatch("b1", CHAIR, 1))
+    monkeypatch.setattr(type(application.subscriptions), "lanes", fails)
+    found = told(client)
+    assert found["allocation_store_up", frozenset()] == 1
+    assert found["allocation_read_model_lag_events", frozenset({"stock"})] == 0
+    assert ("allocation_dead_letters", frozenset()) not in found
+    assert "a lane that nobody can read" in caplog.text
+
+
+@contextmanager
+def metered(url: str) -> Iterator[Application]:
+    built = bootstrap(Settings(database_url=url), telemetry=Telemetry(PrometheusMeter()))
+    yield built
+    built.close()
 
 
 def test_without_a_store_the_counts_are_told_all_the_same(

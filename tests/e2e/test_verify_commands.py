@@ -183,6 +183,32 @@ def test_one_process_audits_at_a_time_and_the_next_goes_on_where_it_was(
         assert not application.audits.write(application.audits.read(), "first")
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("damage", ["current_round = '{\"started\":1}'", "last_round = '{'", "place = 'nowhere'"])
+def test_what_another_version_left_of_a_round_is_begun_anew(
+    kind: str, damage: str, request: pytest.FixtureRequest
+) -> None:
+    clock = SetClock()
+    with opened(request.getfixturevalue(f"{kind}_url"), clock) as application:
+        client = ConformingClient(create_app(application).test_client())
+        application.bus.handle(CreateBatch("b1", CHAIR, 10))
+        audit = audit_of(application)
+        audit_to_the_end(application, audit)
+        clock.step(3600)
+        while application.audits.read().place != "commands:0:":
+            audit.step()
+        execute(application.settings.database_url, f"UPDATE self_audit SET {damage}")
+        assert client.get("/v1/audit").status_code == 200
+        assert client.get("/metrics").status_code == 200
+        if "last_round" in damage:
+            assert application.audits.read().last is None
+            assert application.audits.read().place == "commands:0:"
+        audit_to_the_end(application, audit)
+        last = application.audits.read().last
+        assert last is not None
+        assert (last.events, last.products, last.commands) == (1, 1, 1), "each counted once"
+
+
 def test_a_round_is_followed_by_a_rest(database_url: str) -> None:
     clock = SetClock()
     with opened(database_url, clock) as application:

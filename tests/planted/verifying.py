@@ -135,4 +135,18 @@ PLANTS: list[Plant] = [
         "            except Exception:  # noqa: BLE001",
         "            except LookupError:  # noqa: BLE001",
     ),
+    plant(
+        "a round that another version wrote stops the self-audit and those who ask about it",
+        AUDIT_TESTS + "test_what_another_version_left_of_a_round_is_begun_anew",
+        AUDITS,
+        "    except UNREADABLE:\n",
+        "    except LookupError:\n",
+    ),
+    plant(
+        "a round that begins anew counts twice what it had seen",
+        AUDIT_TESTS + "test_what_another_version_left_of_a_round_is_begun_anew",
+        "service_layer/audit.py",
+        "(under_way or Round(now))",
+        "(audit.current or Round(now))",
+    ),
 ]

@@ -113,6 +113,10 @@ class MemorySubscriptionStore(SubscriptionStore):
         with self._store.lock:
             return self._store.log[partition][after : after + limit]
 
+    def time_behind(self, partition: int, after: int) -> datetime | None:
+        behind = self.read(partition, after, 1)
+        return behind[0].time if behind else None
+
     def read_key(self, lane: Lane, until: int, limit: int) -> list[EventEnvelope]:
         with self._store.lock:
             behind = self._store.log[lane.partition][lane.next_seq - 1 : until]

@@ -67,7 +67,8 @@ class AuditStore(ABC):
 
     @abstractmethod
     def read(self) -> Audit:
-        """What was written last. Callers may not assume that they may write it: `take` says."""
+        """What was written last; a round that cannot be read (another version wrote it) is none. Callers may not assume
+        that they may write it: `take` says."""
 
     @abstractmethod
     def take(self, owner: str, seconds: float) -> Audit | None:
@@ -118,8 +119,9 @@ class SelfAudit:
             rested_seconds = (now - audit.last.ended_at).total_seconds()
             if 0 <= rested_seconds < self._rest_seconds:
                 return self._rest_seconds - rested_seconds
-        step = self._walk.step(_place(audit))
-        current = (audit.current or Round(now)).with_step(step)
+        place, under_way = _under_way(audit)
+        step = self._walk.step(place)
+        current = (under_way or Round(now)).with_step(step)
         for difference in step.differences:
             _log.error("self-audit: %s", difference)
         if step.goes_on is not None:
@@ -141,8 +143,11 @@ class SelfAudit:
                 pause_seconds = self._rest_seconds
 
 
-def _place(audit: Audit) -> Place:
-    try:
-        return Place.parse(audit.place) if audit.place else Place()
-    except ForgedPlace:  # of another version: the round begins anew
-        return Place()
+def _under_way(audit: Audit) -> tuple[Place, Round | None]:
+    """Where to go on, and in which round; None: one begins, also where another version left what is no place."""
+    if audit.current is not None:
+        try:
+            return Place.parse(audit.place), audit.current
+        except ForgedPlace:
+            pass
+    return Place(), None

@@ -221,6 +221,10 @@ class SubscriptionStore(ABC):
         """The events behind a position, in order."""
 
     @abstractmethod
+    def time_behind(self, partition: int, after: int) -> datetime | None:
+        """When the first event behind a position was written, also if it cannot be read; None: there is none."""
+
+    @abstractmethod
     def read_key(self, lane: Lane, until: int, limit: int) -> list[EventEnvelope]:
         """The events of the lane's key from `next_seq` to `until`, in order."""
 

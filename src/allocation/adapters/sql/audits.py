@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Engine, insert, select, update
 
+from allocation.adapters.serialization import UNREADABLE
 from allocation.adapters.sql.engine import dialect_of, transaction
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.tables import self_audit
@@ -55,4 +56,7 @@ def _text(told: Round | None) -> str | None:
 
 
 def _round(text: str | None) -> Round | None:
-    return None if text is None else msgspec.json.decode(text, type=Round)
+    try:
+        return None if text is None else msgspec.json.decode(text, type=Round)
+    except UNREADABLE:
+        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -163,6 +163,12 @@ class SqlSubscriptionStore(SubscriptionStore):
                 self._full_pages.pop(next(iter(self._full_pages), (0, 0, 0)), None)
             self._full_pages[partition, after, limit] = page
         return page
+
+    def time_behind(self, partition: int, after: int) -> datetime | None:
+        here = and_(event_log.c.log_partition == partition, event_log.c.position > after)
+        query = select(event_log.c.at).where(here).order_by(event_log.c.position).limit(1)
+        with translated(), self._engine.connect() as connection:
+            return connection.scalar(query)
 
     def read_key(self, lane: Lane, until: int, limit: int) -> list[EventEnvelope]:
         with translated(), self._engine.connect() as connection:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -22,6 +23,8 @@ from allocation.service_layer.subscriptions import Cursor, Lane, SubscriptionSto
 from allocation.views import READ_MODELS
 
 __all__ = ["CONTENT_TYPE_LATEST", "Watched", "tell_on_port", "told"]
+
+_log = logging.getLogger(__name__)
 
 
 class Watched(Protocol):
@@ -98,6 +101,16 @@ def _state_of(lane: Lane, now: datetime) -> str:
     return "in hand" if lane.locked_until is not None and lane.locked_until > now else "retrying"
 
 
+def _as_far_as_it_goes(part: Callable[[], Iterable[Metric]]) -> Iterator[Metric]:
+    """Where something is wrong, the others are needed most. Raises `Unavailable`."""
+    try:
+        yield from part()
+    except Unavailable:
+        raise
+    except Exception:  # noqa: BLE001  # said aloud; one figure that cannot be told must not take all others with it
+        _log.exception("metrics: something is left out, for it cannot be told")
+
+
 class _Counted(Collector):
     def __init__(self, meter: PrometheusMeter) -> None:
         self._meter = meter
@@ -114,9 +127,9 @@ class _State(Collector):
 
     def collect(self) -> Iterator[Metric]:
         is_up = GaugeMetricFamily("allocation_store_up", "Whether the store answered (1) or not (0)")
+        parts = (self._lags, self._left_aside, self._audit)
         try:
-            lags = [_Lag(cursor, self._lag_seconds(cursor)) for cursor in self._watched.subscriptions.cursors()]
-            metrics = [*_of_subscriptions(lags), *_of_read_models(lags), *self._left_aside(), *self._audit()]
+            metrics = [metric for part in parts for metric in _as_far_as_it_goes(part)]
             is_up.add_metric([], 1)
         except Unavailable:
             metrics = []
@@ -124,11 +137,16 @@ class _State(Collector):
         yield is_up
         yield from metrics
 
+    def _lags(self) -> Iterator[Metric]:
+        lags = [_Lag(cursor, self._lag_seconds(cursor)) for cursor in self._watched.subscriptions.cursors()]
+        yield from _of_subscriptions(lags)
+        yield from _of_read_models(lags)
+
     def _lag_seconds(self, cursor: Cursor) -> float:
         if cursor.lag_events <= 0:
             return 0.0
-        first = self._watched.subscriptions.read(cursor.partition, cursor.seq, 1)
-        return max((self._watched.clock.now() - first[0].time).total_seconds(), 0.0) if first else 0.0
+        since = self._watched.subscriptions.time_behind(cursor.partition, cursor.seq)
+        return max((self._watched.clock.now() - since).total_seconds(), 0.0) if since is not None else 0.0
 
     def _left_aside(self) -> Iterator[Metric]:
         lanes = GaugeMetricFamily("allocation_lanes", "Keys that lag behind", labels=["subscription", "state"])

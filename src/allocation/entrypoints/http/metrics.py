@@ -13,7 +13,8 @@ def metrics(call: Call) -> Reply:
     """Metrics in the text format of Prometheus.
 
     Commands by outcome, group sizes, retries, what subscriptions were given and how far behind they are, lanes, the
-    cache, the self-audit. Where several processes serve, any of them tells the sum of all.
+    cache, the self-audit. Where several processes serve, any of them tells the sum of all. What cannot be told just
+    then is left out, and logged.
     """
     from allocation.adapters.telemetry.exposition import CONTENT_TYPE_LATEST, told
 
