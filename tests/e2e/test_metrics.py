@@ -300,6 +300,18 @@ def test_a_read_model_behind_a_cache_lags_by_the_caches_keeper() -> None:
     assert {name for name, lag in lags.items() if lag} == {"orders", "products", "availability", "waiting_lines"}
 
 
+def test_where_no_cache_is_set_any_more_nothing_lags_by_the_keeper_there_was(database_url: str) -> None:
+    built = bootstrap(Settings(database_url=database_url))
+    built.subscriptions.join("keep_cache", True)
+    built.bus.handle(CreateBatch("b1", CHAIR, 1))
+    found = told(ConformingClient(create_app(built).test_client()))
+    assert found["allocation_subscription_lag_events", frozenset({"keep_cache", "0"})] == 1
+    for name in ("orders", "products", "availability", "waiting_lines"):
+        assert found["allocation_read_model_lag_events", frozenset({name})] == 0
+        assert found["allocation_read_model_lag_seconds", frozenset({name})] == 0
+    built.close()
+
+
 def test_every_projection_is_a_read_model_that_is_told(database_url: str) -> None:
     """Whoever adds one adds its lag."""
     projections = {s.name for s in bootstrap(Settings(database_url="memory:")).worker.subscriptions}

@@ -168,7 +168,7 @@ def test_a_webhook_that_a_user_defined_gets_the_trace_and_is_counted(
     assert event["traceparent"] == traceparent_of(named(exporter, "deliver hook"))
     assert event["traceparent"].startswith(f"00-{TRACE_ID}-")
     counts = counting.meter.counted().collect()  # type: ignore[attr-defined]  # that of Prometheus
-    delivered = [s for family in counts for s in family.samples if s.labels.get("subscription") == "hook"]
+    delivered = [s for family in counts for s in family.samples if s.labels.get("subscription") == "user-defined"]
     assert [(s.labels["outcome"], s.value) for s in delivered if s.name.endswith("_total")] == [("delivered", 1)]
 
 

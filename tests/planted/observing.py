@@ -79,6 +79,20 @@ PLANTS: list[Plant] = [
         "    except UnicodeError:  # noqa: BLE001",
     ),
     plant(
+        "a cache that is not there any more makes read models lag",
+        COUNTS + "test_where_no_cache_is_set_any_more_nothing_lags_by_the_keeper_there_was",
+        "adapters/telemetry/exposition.py",
+        " and keeper in kept_by",
+        "",
+    ),
+    plant(
+        "each name that a user ever chose is counted for good",
+        "unit/test_messagebus.py::test_what_users_define_is_counted_under_one_name_and_leaves_nothing_behind",
+        BUS,
+        "partial(self._hand_over, name, USER_DEFINED, deliver)",
+        "partial(self._hand_over, name, name, deliver)",
+    ),
+    plant(
         "lines of libraries carry no correlation",
         LINES + "test_a_line_that_no_message_led_to_carries_that_of_the_run",
         LOGS,

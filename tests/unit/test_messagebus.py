@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
@@ -16,11 +16,14 @@ from allocation.domain.errors import InvalidSku, NotEnoughStock, UnknownOrderLin
 from allocation.domain.events import Allocated, Backordered, BatchCreated
 from allocation.service_layer.answers import BatchState, Promise
 from allocation.service_layer.envelope import CommandEnvelope, LogPosition
-from allocation.service_layer.errors import OutcomeUnknown, Unavailable
-from allocation.service_layer.handlers import allocate
+from allocation.service_layer.errors import OutcomeUnknown, Rejected, Unavailable
+from allocation.service_layer.handlers import COMMAND_HANDLERS, allocate
 from allocation.service_layer.messagebus import MessageBus
+from allocation.service_layer.observing import Meter, Telemetry
+from allocation.service_layer.read_models import ReadModels
+from allocation.service_layer.subscriptions import Deliver
 from allocation.service_layer.unit_of_work import UnitOfWork
-from tests.fakes import Diary, SetClock
+from tests.fakes import CountingIds, Diary, SetClock
 from tests.unit.buses import CHAIRS, group, logged, make_bus, placed
 
 # One command
@@ -230,3 +233,32 @@ def test_the_bus_keeps_the_id_and_context_that_the_sender_brought(bus: MessageBu
     assert isinstance(envelope, CommandEnvelope)
     assert (envelope.key, envelope.brought_id, envelope.client) == (("queue", "id-1"), True, "shop")
     assert (envelope.correlation_id, envelope.causation_id) == ("c", "d")
+
+
+# Reactions
+
+
+class Names(Meter):
+    def __init__(self) -> None:
+        self.delivered_to: list[str] = []
+
+    def delivered(self, subscription: str, outcomes: Sequence[Exception | None]) -> None:
+        self.delivered_to += [subscription] * len(outcomes)
+
+
+def test_what_users_define_is_counted_under_one_name_and_leaves_nothing_behind(diary: Diary) -> None:
+    """Its names are their choice, and there is no end to them."""
+    names = Names()
+    reactions: dict[str, Deliver] = {"mail": lambda events, _: [None] * len(events)}
+    bus = MessageBus(
+        diary, COMMAND_HANDLERS, CountingIds(), SetClock(), reactions=reactions, telemetry=Telemetry(names)
+    )
+    bus.handle(CHAIRS)
+    bus.react("mail", diary.store.log[0], ReadModels())
+    for n in range(3):
+        refusal = Rejected(f"no, says {n}")
+        told = bus.through(f"random-{n}", lambda events, _, refusal=refusal: [refusal] * len(events))
+        assert told(diary.store.log[0], ReadModels()) == [refusal]
+    assert names.delivered_to == ["mail", *["user-defined"] * 3]
+    with pytest.raises(KeyError):
+        bus.react("random-0", diary.store.log[0], ReadModels())

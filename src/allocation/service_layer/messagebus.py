@@ -27,6 +27,9 @@ from allocation.service_layer.unit_of_work import Handled, UnitOfWork
 
 Handler = Callable[[Any, UnitOfWork], Any]
 
+USER_DEFINED = "user-defined"
+"""Stands for the subscriptions of users where each name would be kept for good."""
+
 
 class MessageBus:
     """Dispatches commands to their handlers, and events to their reactions.
@@ -115,22 +118,33 @@ class MessageBus:
             self._meter.tried_again(failure)
 
     def through(self, name: str, deliver: Deliver) -> Deliver:
-        """A reaction of this name, in place of one that had it before: what comes back hands over through the bus."""
-        self._reactions[name] = deliver
-        return partial(self.react, name)
+        """A reaction that users defined: what comes back hands over through the bus, which keeps nothing of it. Names
+        are their choice, and there is no end to them: all are counted under `USER_DEFINED`."""
+        return partial(self._hand_over, name, USER_DEFINED, deliver)
 
     def react(self, name: str, events: Sequence[EventEnvelope], read_models: ReadModels) -> Outcomes:
         """Hand logged events to the reaction of that name, in order (see `subscriptions.Deliver`)."""
-        deliver = self._react_traced if self._tracer.is_on else self._react
+        return self._hand_over(name, name, self._reactions[name], events, read_models)
+
+    def _hand_over(
+        self,
+        name: str,
+        counted_as: str,
+        deliver: Deliver,
+        events: Sequence[EventEnvelope],
+        read_models: ReadModels,
+    ) -> Outcomes:
         with correlated_with(events):
-            outcomes = deliver(name, events, read_models)
-        self._meter.delivered(name, outcomes)
+            if self._tracer.is_on:
+                outcomes = self._hand_over_traced(name, deliver, events, read_models)
+            else:
+                outcomes = deliver(events, read_models)
+        self._meter.delivered(counted_as, outcomes)
         return outcomes
 
-    def _react(self, name: str, events: Sequence[EventEnvelope], read_models: ReadModels) -> Outcomes:
-        return self._reactions[name](events, read_models)
-
-    def _react_traced(self, name: str, events: Sequence[EventEnvelope], read_models: ReadModels) -> Outcomes:
+    def _hand_over_traced(
+        self, name: str, deliver: Deliver, events: Sequence[EventEnvelope], read_models: ReadModels
+    ) -> Outcomes:
         """Each event is handed over in a span below the one that led to it, which goes on to whoever is told. One that
         no trace led to begins none: an import would begin a million."""
         with ExitStack() as stack:
@@ -141,7 +155,7 @@ class MessageBus:
                 spans.append(span)
                 if span is not None:
                     traced[place] = logged._replace(traceparent=span.traceparent)
-            outcomes = self._reactions[name](traced, read_models)
+            outcomes = deliver(traced, read_models)
             for span, outcome in zip(spans, outcomes, strict=True):
                 if span is not None and outcome is not None:
                     span.failed(outcome)

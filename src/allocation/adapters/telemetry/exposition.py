@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -20,6 +20,7 @@ from allocation.service_layer.errors import SetupError, Unavailable
 from allocation.service_layer.observing import Telemetry
 from allocation.service_layer.ports import DeadLetters
 from allocation.service_layer.subscriptions import Cursor, Lane, SubscriptionStore
+from allocation.service_layer.worker import Worker
 from allocation.views import READ_MODELS
 
 __all__ = ["CONTENT_TYPE_LATEST", "Watched", "tell_on_port", "told"]
@@ -38,6 +39,8 @@ class Watched(Protocol):
     def dead_letters(self) -> DeadLetters: ...
     @property
     def audits(self) -> AuditStore: ...
+    @property
+    def worker(self) -> Worker: ...
     @property
     def clock(self) -> Clock: ...
 
@@ -85,11 +88,12 @@ def _of_subscriptions(lags: Sequence[_Lag]) -> Iterable[Metric]:
     return events, seconds
 
 
-def _of_read_models(lags: Sequence[_Lag]) -> Iterable[Metric]:
-    """Each has the lag of the subscription that keeps it; none, where it is written with the log."""
+def _of_read_models(lags: Sequence[_Lag], kept_by: Collection[str]) -> Iterable[Metric]:
+    """Each has the lag of the subscription that keeps it; none, where it is written with the log. A keeper is one of
+    `kept_by`, what these settings run: one that they run no more has left its cursor, and reads go past it."""
     events, seconds = _lag_families("read_model", ["read_model"])
     for name, keeper in READ_MODELS.items():
-        its = [lag for lag in lags if lag.cursor.subscription == keeper]
+        its = [lag for lag in lags if lag.cursor.subscription == keeper and keeper in kept_by]
         events.add_metric([name], sum(lag.cursor.lag_events for lag in its))
         seconds.add_metric([name], max((lag.seconds for lag in its), default=0.0))
     return events, seconds
@@ -140,7 +144,7 @@ class _State(Collector):
     def _lags(self) -> Iterator[Metric]:
         lags = [_Lag(cursor, self._lag_seconds(cursor)) for cursor in self._watched.subscriptions.cursors()]
         yield from _of_subscriptions(lags)
-        yield from _of_read_models(lags)
+        yield from _of_read_models(lags, self._watched.worker.names())
 
     def _lag_seconds(self, cursor: Cursor) -> float:
         if cursor.lag_events <= 0:

@@ -42,7 +42,10 @@ class PrometheusMeter(Meter):
         )
         self._retries = Counter("allocation_retries", "Transactions that were tried again", ["reason"], registry=here)
         self._deliveries = Counter(
-            "allocation_deliveries", "Events handed to a subscription", ["subscription", "outcome"], registry=here
+            "allocation_deliveries",
+            "Events handed to a subscription; those of users count together",
+            ["subscription", "outcome"],
+            registry=here,
         )
         self._cache = Counter("allocation_cache_reads", "Questions beside the cache", ["outcome"], registry=here)
         self._children: dict[_Became, Counter] = {}
