@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from allocation.domain.model import Product
 from allocation.service_layer.answers import Answer
 from allocation.service_layer.envelope import EventEnvelope, LogPosition, partition_of
 from allocation.service_layer.errors import UnknownPosition
+from allocation.service_layer.history.audit import history_of_order
 from allocation.service_layer.history.ports import Cut, History
 from allocation.service_layer.history.snapshots import snapshot_of
 from allocation.service_layer.read_models import ReadModels
@@ -168,6 +169,40 @@ def test_events_are_read_by_version_and_backwards_from_a_place(shop: Shop) -> No
     assert shop.history.events(CHAIR, []) == []
     assert shop.history.events_up_to(LogPosition(HERE, 4), 3) == log[1:4][::-1]
     assert shop.history.events_up_to(LogPosition(HERE, 2), 99) == log[:2][::-1]
+
+
+def test_there_is_no_end_to_what_may_be_named_at_once(shop: Shop) -> None:
+    """Databases take so many parameters and no more."""
+    shop.do(CreateBatch("c1", CHAIR, 5), *(Allocate(f"o{n}", CHAIR, 1) for n in range(3)))
+    shop.ask(CreateBatch("t1", TABLE, 5), "k-1")
+    history, many = shop.history, 70_000
+    assert history.events(CHAIR, range(1, many)) == shop.log(HERE)
+    assert history.events(CHAIR, range(many, 1, -1)) == shop.log(HERE)[1:]
+    assert [d.envelope.id for d in history.commands([f"k-{n}" for n in range(many)])] == ["k-1"]
+    assert history.skus_of_batches([f"c{n}" for n in range(many)]) == {"c1": CHAIR}
+    assert history.since(CHAIR, [f"o{n}" for n in range(many)]) == {"o0": 2, "o1": 3, "o2": 4}
+
+
+def test_the_history_of_an_order_is_told_page_by_page_and_by_time(shop: Shop) -> None:
+    shop.do(CreateBatch("c1", CHAIR, 5), CreateBatch("t1", TABLE, 5))
+    for _ in range(4):
+        shop.do(Allocate("o1", CHAIR, 1), Allocate("o2", TABLE, 1), Allocate("o1", TABLE, 1))
+        shop.do(Deallocate("o1", TABLE), Deallocate("o2", TABLE), Deallocate("o1", CHAIR))
+    every = [e for partition in (HERE, THERE) for e in shop.log(partition)]
+    mine = sorted((e for e in every if getattr(e.event, "orderid", "") == "o1"), key=lambda e: e.time)
+    whole = history_of_order(shop.history, "o1", (), 1000)
+    assert [e for step in whole.steps for e in step.events] == mine
+    assert whole.next is None
+    for limit in (1, 2, 5, len(mine)):
+        told: list[EventEnvelope] = []
+        after: Sequence[LogPosition] | None = ()
+        while after is not None:
+            page = history_of_order(shop.history, "o1", after, limit)
+            found = [e for step in page.steps for e in step.events]
+            assert len(found) <= limit
+            told, after = told + found, page.next
+        assert told == mine
+    assert history_of_order(shop.history, "o9", (), 9).steps == []
 
 
 def test_commands_are_found_by_id_whatever_their_source(shop: Shop) -> None:

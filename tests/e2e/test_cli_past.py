@@ -72,10 +72,41 @@ def test_history_tells_who_asked_what_and_what_happened(run: Run) -> None:
     assert len(run("history", "RED-CHAIR", "--after", "6", "--limit", "1").stdout.splitlines()) == 2
 
 
+@pytest.mark.parametrize("what", [["RED-CHAIR"], ["--order", "o-2"], ["--batch", "B-1"]])
+def test_a_history_is_told_in_parts_and_how_to_go_on(run: Run, what: list[str]) -> None:
+    def events(text: str) -> list[str]:
+        return [line for line in text.splitlines() if ", version " in line]
+
+    whole = run("history", *what)
+    assert "To go on" not in whole.stderr
+    told: list[str] = []
+    after: list[str] = []
+    while (part := run("history", *what, "--limit", "1", *after)).exit_code == 0:
+        assert len(events(part.stdout)) == 1
+        told += events(part.stdout)
+        after = part.stderr.removeprefix("To go on: ").split()
+        assert after[0] == "--after"
+    assert "since" in part.stderr
+    assert told == events(whole.stdout)
+    assert json.loads(run("history", *what, "--limit", "1", "--json").stdout)["next"] is not None
+    assert json.loads(run("history", *what, "--json").stdout)["next"] is None
+
+
+def test_an_explanation_is_told_in_parts_and_how_to_go_on(run: Run) -> None:
+    first = run("explain", "o-2", "RED-CHAIR", "--limit", "1")
+    assert ("left to wait" in first.stdout, "put on B-2" in first.stdout) == (True, False)
+    assert first.stderr == "To go on: --after 3\n"
+    second = run("explain", "o-2", "RED-CHAIR", "--after", "3")
+    assert ("left to wait" in second.stdout, "put on B-2" in second.stdout) == (False, True)
+    assert "no decision" in run("explain", "o-2", "RED-CHAIR", "--after", "99").stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "why"),
     [
         ([], 2, "Name one of them"),
+        (["RED-CHAIR", "--after", "0-1"], 2, "a version of the product"),
+        (["--order", "o-1", "--after", "7"], 2, "no cursor of this log"),
         (["RED-CHAIR", "--order", "o-1"], 2, "Name one of them"),
         (["RED-CHIAR"], 1, "Nothing has happened to RED-CHIAR"),
     ],

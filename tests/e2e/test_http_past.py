@@ -141,12 +141,37 @@ def test_the_history_of_a_batch_and_of_an_order(shop: ConformingClient) -> None:
     assert shop.get("/v1/orders/order-9/history").status_code == 404
 
 
+def test_an_order_and_an_explanation_are_read_page_by_page(shop: ConformingClient) -> None:
+    shop.has_batch("batch-8", "PLAIN-SOFA", 9)
+    for _ in range(3):
+        shop.allocate("order-8", "PLAIN-SOFA", 2)
+        shop.delete("/v1/allocations/order-8/PLAIN-SOFA")
+    for path, part in (
+        ("/v1/orders/order-8/history", "steps"),
+        ("/v1/allocations/order-8/PLAIN-SOFA/explanation", "decisions"),
+    ):
+        whole = shop.get(path).json
+        assert (len(whole[part]), whole["next"]) == ({"steps": 6, "decisions": 3}[part], None)
+        found, after = [], ""
+        while (page := shop.get(f"{path}?limit=2{after}").json)["next"] is not None:
+            found += page[part]
+            after = f"&after={page['next']}"
+        found += page[part]
+        if part == "decisions":
+            assert found == whole[part]
+        else:
+            assert [e for s in found for e in s["events"]] == [e for s in whole[part] for e in s["events"]]
+        assert shop.get(f"{path}?limit=1001").status_code == shop.get(f"{path}?after=x").status_code == 422
+
+
 def test_a_trace_leads_from_the_request_to_its_events_and_to_who_was_told(
     shop: ConformingClient, application: Application
 ) -> None:
     application.subscriptions.join("publish_allocated_event", from_the_beginning=True)
     application.subscriptions.join("send_out_of_stock_notification", from_the_beginning=True)
-    [command] = shop.get("/v1/traces/anna-7").json["commands"]
+    traced = shop.get("/v1/traces/anna-7").json
+    [command] = traced["commands"]
+    assert (traced["more"], command["events_left_out"]) == (False, 0)
     assert command["command"]["body"]["orderid"] == "order-1"
     [event] = command["events"]
     assert event["event"]["data"]["batchref"] == "batch-1"

@@ -142,12 +142,12 @@ def test_replays_repeat_no_outside_effect_and_move_no_cursor(
         past = PastViews(history, LogPosition(0, seq))
         past.product(CHAIR), past.order("o1"), past.line("o1", CHAIR), past.batch("b1"), list(past.shop())
     for orderid in ("o0", "o5"):
-        assert history_of_order(history, orderid)
-        assert explain(history, orderid, CHAIR)
+        assert history_of_order(history, orderid, (), 99).steps
+        assert explain(history, orderid, CHAIR, 0, 99)
     [first, *_] = history_of_product(history, CHAIR, 0, 99)
     assert history_of_batch(history, "b1", 0, 99)
     assert first.command is not None
-    assert trace(history, application.subscriptions, {}, first.command.envelope.correlation_id)
+    assert trace(history, application.subscriptions, {}, first.command.envelope.correlation_id).commands
     imagined: list[Command] = [
         ChangeBatchEta("b2", date(2031, 9, 1)),
         ChangeBatchQuantity("b2", 1),

@@ -145,12 +145,45 @@ PLANTS: list[Plant] = [
         "a decision is made again on the product as it was afterwards",
         EXPLANATIONS + "test_batches_are_told_in_order_of_preference_as_they_stood_then",
         EXPLAIN,
-        "        if isinstance(event, Allocated | Backordered) and event.orderid == orderid:\n"
-        "            found[version] = _replayed(replay.product, event)\n"
-        "        replay.take([(event, version, seq)])\n",
-        "        replay.take([(event, version, seq)])\n"
-        "        if isinstance(event, Allocated | Backordered) and event.orderid == orderid:\n"
         "            found[version] = _replayed(replay.product, event)\n",
+        "            replay.take([(event, version, seq)])\n"
+        "            found[version] = _replayed(replay.product, event)\n"
+        "            continue\n",
+    ),
+    plant(
+        "an explanation begins at the start on each page",
+        EXPLANATIONS + "test_decisions_are_told_page_by_page",
+        EXPLAIN,
+        " and version > after:\n",
+        ":\n",
+    ),
+    plant(
+        "any number of keys goes into one statement",
+        CONTRACT + "test_there_is_no_end_to_what_may_be_named_at_once",
+        SQL,
+        "_NAMED = 1_000  #",
+        "_NAMED = 1_000_000  #",
+    ),
+    plant(
+        "a page of an order's history passes what happened to another product",
+        CONTRACT + "test_the_history_of_an_order_is_told_page_by_page_and_by_time",
+        AUDIT,
+        "    told = sorted(found, key=_by_time)[:limit]\n",
+        "    told = sorted(found[:limit], key=_by_time)\n",
+    ),
+    plant(
+        "all the events of a large command are told",
+        TRACES + "test_of_too_many_events_the_first_are_told_and_the_others_counted",
+        TRACE,
+        "    told = min(count, most)\n",
+        "    told = count\n",
+    ),
+    plant(
+        "nobody is told that a trace has more commands",
+        TRACES + "test_a_trace_tells_that_there_are_more_commands",
+        TRACE,
+        "    more = len(commands) > limit\n",
+        "    more = False\n",
     ),
     plant(
         "what earlier rules decided is told as today's",

@@ -217,8 +217,15 @@ PLANTS: list[Plant] = [
         "a connection lost in a pipeline is taken for a defect",
         "unit/test_database_errors.py::test_an_error_is_told_in_the_words_of_the_service_layer",
         "adapters/sql/errors.py",
-        "    return isinstance(error, PostgresOperationalError) or type(error) is PostgresDatabaseError\n",
-        "    return isinstance(error, PostgresOperationalError)\n",
+        "    is_operational = isinstance(error, PostgresOperationalError) or type(error) is PostgresDatabaseError\n",
+        "    is_operational = isinstance(error, PostgresOperationalError)\n",
+    ),
+    plant(
+        "a statement of too many parameters is taken for a lost connection",
+        "unit/test_database_errors.py::test_an_error_is_told_in_the_words_of_the_service_layer",
+        "adapters/sql/errors.py",
+        '    return is_operational and "number of parameters" not in str(error)\n',
+        "    return is_operational\n",
     ),
     plant(
         "a connection lost at COMMIT is told as a failure",

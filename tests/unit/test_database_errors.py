@@ -23,6 +23,7 @@ GONE = "server closed the connection unexpectedly\n\tThis probably means the ser
         (errors.UndefinedTable("no such table"), type(None)),
         (psycopg.ProgrammingError("the query has 1 placeholder"), type(None)),
         (psycopg.InterfaceError("the cursor is closed"), type(None)),
+        (psycopg.OperationalError("sending query and params failed: number of parameters must be"), type(None)),
         (sqlite3.OperationalError("database is locked"), Conflict),
         (sqlite3.OperationalError("no such table: event_log"), type(None)),
     ],

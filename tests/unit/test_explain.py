@@ -23,7 +23,7 @@ def shop(handlers: Mapping[type, Callable[..., Any]] = COMMAND_HANDLERS) -> Appl
 
 
 def told(application: Application, orderid: str) -> list[Decision]:
-    return explain(application.history, orderid, CHAIR)
+    return explain(application.history, orderid, CHAIR, 0, 99)
 
 
 def verdicts(decision: Decision) -> list[tuple[str, int, str]]:
@@ -49,7 +49,7 @@ def test_batches_are_told_in_order_of_preference_as_they_stood_then() -> None:
     assert second.command is not None
     assert second.command.envelope.command == Allocate("o2", CHAIR, 5)
     assert told(app, "o9") == []
-    assert explain(app.history, "o1", "NO-SUCH-SKU") == []
+    assert explain(app.history, "o1", "NO-SUCH-SKU", 0, 99) == []
 
 
 def test_every_decision_of_a_line_is_told_with_what_led_to_it() -> None:
@@ -70,6 +70,19 @@ def test_every_decision_of_a_line_is_told_with_what_led_to_it() -> None:
     ]
     assert all(d.by_todays_rules for d in decisions)
     assert verdicts(decisions[1]) == [("b1", 6, Verdict.TAKEN), ("b2", 3, Verdict.NOT_NEEDED)]
+
+
+def test_decisions_are_told_page_by_page() -> None:
+    app = shop()
+    app.bus.handle(CreateBatch("b1", CHAIR, 10))
+    for _ in range(5):
+        app.bus.handle(Allocate("o1", CHAIR, 6))
+        app.bus.handle(Deallocate("o1", CHAIR))
+    every = told(app, "o1")
+    assert len(every) == 5
+    first = explain(app.history, "o1", CHAIR, 0, 2)
+    assert first == every[:2]
+    assert explain(app.history, "o1", CHAIR, first[-1].logged.version, 9) == every[2:]
 
 
 def of_the_last_batch(command: Allocate, uow: UnitOfWork) -> Promise:

@@ -10,7 +10,7 @@ from allocation.adapters.memory_subscriptions import MemorySubscriptionStore
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch
 from allocation.domain.events import Allocated, OutOfStock
 from allocation.service_layer.handlers import COMMAND_HANDLERS
-from allocation.service_layer.history.trace import Outcome, TracedCommand, Wants, trace
+from allocation.service_layer.history.trace import MOST_EVENTS, Outcome, Trace, TracedCommand, Wants, trace
 from allocation.service_layer.messagebus import MessageBus
 from allocation.service_layer.subscriptions import Lane, Settlement
 from tests.fakes import NOON, CountingIds, SetClock
@@ -34,6 +34,9 @@ class Shop:
         return envelope.id
 
     def trace(self, correlation_id: str, limit: int = 99) -> list[TracedCommand]:
+        return list(self.whole(correlation_id, limit).commands)
+
+    def whole(self, correlation_id: str, limit: int = 99) -> Trace:
         return trace(self.history, self.subscriptions, WANTS, correlation_id, limit)
 
     def settle(self, name: str, settlement: Settlement) -> None:
@@ -80,6 +83,31 @@ def test_a_command_of_many_events_has_all_of_them_and_none_of_its_neighbours(sho
     shop.ask(Allocate("after", CHAIR, 1))
     [traced] = shop.trace("fire")
     assert [e.logged.position.seq for e in traced.events] == list(range(702, 702 + 2 * 700 + 1))
+    assert traced.events_left_out == 0
+
+
+@pytest.mark.parametrize("neighbours", [0, 1])
+def test_of_too_many_events_the_first_are_told_and_the_others_counted(shop: Shop, neighbours: int) -> None:
+    """One command that serves thousands of lines; it may stand at the very beginning of the log, or not."""
+    for n in range(neighbours):
+        shop.ask(CreateBatch(f"t{n}", "TABLE", 1), correlation_id="fire")
+    shop.ask(CreateBatch("b1", CHAIR, 1500))
+    for n in range(1500):
+        shop.ask(Allocate(f"o{n}", CHAIR, 1))
+    first = 1502 + neighbours
+    shop.ask(ChangeBatchQuantity("b1", 0), correlation_id="fire")  # a quantity, then two events a line
+    shop.ask(Allocate("after", CHAIR, 1), correlation_id="fire")
+    *others, traced, last = shop.trace("fire")
+    told = MOST_EVENTS // (2 + neighbours)
+    assert [e.logged.position.seq for e in traced.events] == list(range(first, first + told))
+    assert traced.events_left_out == 3001 - told
+    assert [(len(x.events), x.events_left_out) for x in [*others, last]] == [(1, 0)] * neighbours + [(2, 0)]
+
+
+def test_a_trace_tells_that_there_are_more_commands(shop: Shop) -> None:
+    for n in range(3):
+        shop.ask(CreateBatch(f"b{n}", CHAIR, 5), correlation_id="request-1")
+    assert [shop.whole("request-1", limit).more for limit in (2, 3, 4)] == [True, False, False]
 
 
 def test_every_subscription_tells_how_far_it_has_come(shop: Shop) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from allocation.entrypoints.moments import parse_at
 
 if TYPE_CHECKING:  # imported when a command runs, as in `cli`
     from allocation.bootstrap import Application
+    from allocation.entrypoints.http.history import HistoryPage, OrderHistory
     from allocation.entrypoints.http.what_if import WhatIfAnswer
     from allocation.service_layer.history.audit import Step
     from allocation.service_layer.history.ports import At
@@ -51,13 +53,16 @@ def views_at(application: Application, at: At) -> StateViews:
 @click.argument("sku", required=False)
 @click.option("--order", "orderid", help="Of this order.")
 @click.option("--batch", "ref", help="Of this batch.")
-@click.option("--after", type=click.IntRange(0, 10**18), default=0, help="Only behind this version of the product.")
+@click.option("--after", default="", metavar="PLACE", help="Go on from here; the last run told it.")
 @click.option(
     "--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="Stop after so many events."
 )
 @as_json
-def history(sku: str | None, orderid: str | None, ref: str | None, after: int, limit: int, as_json: bool) -> None:
+def history(sku: str | None, orderid: str | None, ref: str | None, after: str, limit: int, as_json: bool) -> None:
     """Who asked what of a product, an order or a batch, what happened because of it, and when.
+
+    If there is more than --limit, it tells on stderr how to go on: behind a version of the product, or for an order
+    behind a cursor of the log (a place in it, as in 0-17, is taken too).
 
     \b
     Examples:
@@ -67,30 +72,60 @@ def history(sku: str | None, orderid: str | None, ref: str | None, after: int, l
     """
     if sum(x is not None for x in (sku, orderid, ref)) != 1:
         raise click.UsageError("Name one of them: a SKU, --order or --batch.")
+    page: HistoryPage | OrderHistory
     with opened.application() as application:
-        steps = _history(application, sku, orderid, ref, after, limit)
+        if orderid is not None:
+            steps, page = _history_of_order(application, orderid, after, limit)
+        else:
+            steps, page = _history(application, sku, ref, _version(after), limit)
     if not steps:
         raise click.ClickException(f"Nothing has happened to {sku or orderid or ref}" + (" since." if after else "."))
     if as_json:
-        from allocation.entrypoints.http.history import step_read
-
-        print_json({"steps": msgspec.to_builtins([step_read(step) for step in steps])})
+        print_json(msgspec.to_builtins(page))
     else:
         from allocation.entrypoints.past_told import print_steps
 
         print_steps(steps)
+    _tell_how_to_go_on(page.next)
 
 
 def _history(
-    application: Application, sku: str | None, orderid: str | None, ref: str | None, after: int, limit: int
-) -> list[Step]:
-    from allocation.service_layer.history.audit import history_of_batch, history_of_order, history_of_product
+    application: Application, sku: str | None, ref: str | None, after: int, limit: int
+) -> tuple[Sequence[Step], HistoryPage]:
+    from allocation.entrypoints.http.history import history_page
+    from allocation.service_layer.history.audit import history_of_batch, history_of_product
 
-    if sku is not None:
-        return history_of_product(application.history, sku, after, limit)
     if ref is not None:
-        return history_of_batch(application.history, ref, after, limit)
-    return history_of_order(application.history, orderid or "")
+        steps = history_of_batch(application.history, ref, after, limit)
+    else:
+        steps = history_of_product(application.history, sku or "", after, limit)
+    return steps, history_page(steps, limit)
+
+
+def _history_of_order(
+    application: Application, orderid: str, after: str, limit: int
+) -> tuple[Sequence[Step], OrderHistory]:
+    from allocation.entrypoints.http.cursors import ForgedCursor, decode_cursor
+    from allocation.entrypoints.http.history import order_history
+    from allocation.service_layer.history.audit import history_of_order
+
+    try:
+        behind = decode_cursor(after, application.settings.log_partitions) if after else []
+    except ForgedCursor:
+        raise click.BadParameter("this is no cursor of this log.", param_hint="--after") from None
+    page = history_of_order(application.history, orderid, behind, limit)
+    return page.steps, order_history(page)
+
+
+def _version(after: str) -> int:
+    if after and not (after.isascii() and after.isdigit() and len(after) <= 18):
+        raise click.BadParameter("must be a version of the product, a whole number.", param_hint="--after")
+    return int(after or 0)
+
+
+def _tell_how_to_go_on(following: str | int | None) -> None:
+    if following is not None:
+        click.echo(f"To go on: --after {following}", err=True)
 
 
 @click.command(short_help="What followed from one request, as a tree.")
@@ -100,21 +135,21 @@ def trace(correlation_id: str, as_json: bool) -> None:
     """What followed from one request: its commands, their events, what was delivered of those, what they caused.
 
     The X-Correlation-Id of an answer is what to ask for; events and log lines carry it too. (A request that was
-    refused, and came without an Idempotency-Key, left nothing behind.)
+    refused, and came without an Idempotency-Key, left nothing behind.) What is left out of a long one is told.
 
     \b
     Example:
       allocation trace 019f3c2b5d0971d2a3b4c5d6e7f80912
     """
-    from allocation.entrypoints.http.traces import traced_command, wants_of
+    from allocation.entrypoints.http.traces import trace_read, wants_of
     from allocation.service_layer.history.trace import trace as traced
 
     with opened.application() as application:
         found = traced(application.history, application.subscriptions, wants_of(application), correlation_id)
-    if not found:
+    if not found.commands:
         raise click.ClickException(f"Nothing that was kept belongs to {correlation_id}.")
     if as_json:
-        print_json({"commands": msgspec.to_builtins([traced_command(command) for command in found])})
+        print_json(msgspec.to_builtins(trace_read(found)))
     else:
         from allocation.entrypoints.past_told import print_trace
 
@@ -124,8 +159,12 @@ def trace(correlation_id: str, as_json: bool) -> None:
 @click.command(short_help="Why an order line is on its batch, or waits.")
 @click.argument("orderid")
 @click.argument("sku")
+@click.option("--after", type=click.IntRange(0, 10**18 - 1), default=0, help="Only behind this version of the product.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Stop after so many decisions."
+)
 @as_json
-def explain(orderid: str, sku: str, as_json: bool) -> None:
+def explain(orderid: str, sku: str, after: int, limit: int, as_json: bool) -> None:
     """Why an order line is where it is: at each decision every batch in order of preference, and why it was taken or
     passed over.
 
@@ -135,20 +174,23 @@ def explain(orderid: str, sku: str, as_json: bool) -> None:
     Example:
       allocation explain order-17 RED-CHAIR
     """
+    from allocation.entrypoints.http.explanations import explanation
     from allocation.service_layer.history.explain import explain as explained
 
     with opened.application() as application:
-        decisions = explained(application.history, orderid, sku)
+        decisions = explained(application.history, orderid, sku, after, limit)
+    if not decisions and after:
+        raise click.ClickException(f"There is no decision about {sku} for order {orderid} behind version {after}.")
     if not decisions:
         raise click.ClickException(f"Order {orderid} never had a line for {sku}.")
+    told = explanation(orderid, sku, decisions, limit)
     if as_json:
-        from allocation.entrypoints.http.explanations import Explanation, decision_read
-
-        print_json(msgspec.to_builtins(Explanation(orderid, sku, [decision_read(d) for d in decisions])))
+        print_json(msgspec.to_builtins(told))
     else:
         from allocation.entrypoints.past_told import print_decisions
 
         print_decisions(orderid, sku, decisions)
+    _tell_how_to_go_on(told.next)
 
 
 @click.command(short_help="The whole shop, product by product, now or as it was.")

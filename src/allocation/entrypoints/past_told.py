@@ -14,7 +14,7 @@ from allocation.entrypoints.http.what_if import Standing, WhatIfAnswer
 from allocation.service_layer.envelope import EventEnvelope
 from allocation.service_layer.history.audit import Step
 from allocation.service_layer.history.explain import Decision
-from allocation.service_layer.history.trace import Delivery, TracedCommand
+from allocation.service_layer.history.trace import Delivery, Trace, TracedCommand
 from allocation.service_layer.unit_of_work import Handled
 
 ROWS_AT_ONCE = 1000
@@ -50,10 +50,12 @@ def print_steps(steps: Iterable[Step]) -> None:
             screen.print(f"    {_happened(logged)}", soft_wrap=True)
 
 
-def print_trace(correlation_id: str, commands: Iterable[TracedCommand]) -> None:
+def print_trace(correlation_id: str, traced: Trace) -> None:
     tree = Tree(f"correlation {correlation_id}")
-    for command in commands:
+    for command in traced.commands:
         _grow(tree, command)
+    if traced.more:
+        tree.add("further commands are left out")
     console().print(tree, soft_wrap=True)
 
 
@@ -65,8 +67,15 @@ def _grow(tree: Tree, traced: TracedCommand) -> None:
             twig.add(_delivered(delivery))
         for command in event.commands:
             _grow(twig, command)
+    if traced.events_left_out:
+        branch.add(_left_out(traced))
     for command in traced.commands:
         _grow(branch, command)
+
+
+def _left_out(traced: TracedCommand) -> str:
+    behind = f" --after {traced.events[-1].logged.position}" if traced.events else ""
+    return f"{traced.events_left_out:,} further events are left out: allocation events{behind}"
 
 
 def _delivered(delivery: Delivery) -> str:

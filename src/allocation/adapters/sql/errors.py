@@ -63,8 +63,10 @@ def translate(error: BaseException) -> Exception | None:
 
 def _is_of_the_client_library(error: PostgresError) -> bool:
     """What has no sqlstate no server has said: the connection is lost, or cannot be made. psycopg calls it operational,
-    and where it comes as the result of a statement, in a pipeline, nothing but `DatabaseError`."""
-    return isinstance(error, PostgresOperationalError) or type(error) is PostgresDatabaseError
+    and where it comes as the result of a statement, in a pipeline, nothing but `DatabaseError`. A statement with more
+    parameters than the protocol can count is called so too, and is a defect of ours."""
+    is_operational = isinstance(error, PostgresOperationalError) or type(error) is PostgresDatabaseError
+    return is_operational and "number of parameters" not in str(error)
 
 
 @contextmanager

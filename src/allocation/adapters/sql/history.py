@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, literal_column, select
 
 from allocation.adapters import serialization
 from allocation.adapters.serialization import UNREADABLE, decode_snapshot
@@ -34,6 +34,7 @@ from allocation.service_layer.unit_of_work import Handled
 
 _STRETCH = 50_000  # events read by one statement: none of them runs for long
 _PAGE = 1_000
+_NAMED = 1_000  # keys that one statement names: no database takes any number of parameters
 _LAST_VERSION = 2**63 - 1
 _FACTS = (
     "SELECT type, schema_version, data, version, position FROM event_log "
@@ -144,8 +145,8 @@ class SqlHistory(History):
         return page
 
     def events(self, sku: str, versions: Collection[int]) -> list[EventEnvelope]:
-        here = (event_log.c.sku == sku) & event_log.c.version.in_(versions)
-        return [logged_from(row) for row in self._rows(select(event_log).where(here).order_by(event_log.c.version))]
+        query = select(event_log).where(event_log.c.sku == sku).order_by(event_log.c.version)
+        return [logged_from(row) for row in self._named(query, event_log.c.version, sorted(versions))]
 
     def events_up_to(self, position: LogPosition, limit: int) -> list[EventEnvelope]:
         here = (event_log.c.log_partition == position.partition) & (event_log.c.position <= position.seq)
@@ -155,7 +156,7 @@ class SqlHistory(History):
     # Commands
 
     def commands(self, ids: Collection[str]) -> list[Handled]:
-        return self._handled(select(*_INBOX).where(inbox.c.id.in_(ids)))
+        return [handled_from(row) for row in self._named(select(*_INBOX), inbox.c.id, ids)]
 
     def commands_of(self, correlation_id: str, limit: int) -> list[Handled]:
         """One half is found by its id, the other by an index that leaves out the first, which is nearly everything."""
@@ -168,8 +169,8 @@ class SqlHistory(History):
     # Names
 
     def skus_of_batches(self, refs: Collection[str]) -> Mapping[str, str]:
-        query = select(batches.c.reference, batches.c.sku).where(batches.c.reference.in_(refs))
-        return {row.reference: row.sku for row in self._rows(query)}
+        query = select(batches.c.reference, batches.c.sku)
+        return {row.reference: row.sku for row in self._named(query, batches.c.reference, refs)}
 
     def skus_of_order(self, orderid: str) -> list[str]:
         """Lines that are there, and those that were cancelled; a line ends in no other way."""
@@ -180,9 +181,8 @@ class SqlHistory(History):
         return sorted({row.sku for query in (there, cancelled) for row in self._rows(query)})
 
     def since(self, sku: str, orderids: Collection[str]) -> Mapping[str, int]:
-        here = (order_lines.c.sku == sku) & order_lines.c.orderid.in_(orderids)
-        rows = self._rows(select(order_lines.c.orderid, order_lines.c.since).where(here))
-        return {row.orderid: row.since for row in rows}
+        query = select(order_lines.c.orderid, order_lines.c.since).where(order_lines.c.sku == sku)
+        return {row.orderid: row.since for row in self._named(query, order_lines.c.orderid, orderids)}
 
     # Snapshots
 
@@ -202,6 +202,12 @@ class SqlHistory(History):
     def _rows(self, query: Select[Any]) -> list[Any]:
         with translated(), self._engine.connect() as connection:
             return list(connection.execute(query))
+
+    def _named(self, query: Select[Any], column: ColumnElement[Any], keys: Collection[Any]) -> Iterator[Any]:
+        """The rows whose column is one of these keys, a part of the keys after the other."""
+        listed = list(keys)
+        for n in range(0, len(listed), _NAMED):
+            yield from self._rows(query.where(column.in_(listed[n : n + _NAMED])))
 
     def _handled(self, query: Select[Any]) -> list[Handled]:
         return [handled_from(row) for row in self._rows(query)]

@@ -7,11 +7,14 @@ from datetime import date, datetime
 from typing import Annotated
 
 import msgspec
+from pydantic import Field
 
 from allocation.domain.errors import UnknownOrderLine
-from allocation.entrypoints.http import history
+from allocation.entrypoints.http import events, history
 from allocation.entrypoints.http.call import Call, LogToken, Reply, json_reply, log_token
 from allocation.entrypoints.http.history import CommandRead, command_read
+from allocation.entrypoints.http.paging import MOST_ON_A_PAGE, whole
+from allocation.entrypoints.http.parsing import Body
 from allocation.entrypoints.http.routes import Given, Routes
 from allocation.service_layer.history.explain import Decision, explain
 
@@ -46,12 +49,22 @@ class DecisionRead(msgspec.Struct):
     batches: Annotated[Sequence[ConsideredRead], msgspec.Meta(description="In order of preference")]
 
 
+class ExplanationQuery(Body):
+    """Which part."""
+
+    after: whole(0, events.LARGEST_VERSION, 0) = Field(  # type: ignore[valid-type]  # a type that a function makes
+        default=0, description="`next` of the page before: a version of the product; from the start if absent"
+    )
+    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="How many decisions at most")  # type: ignore[valid-type]  # a type that a function makes
+
+
 class Explanation(msgspec.Struct):
-    """Every decision about an order line, the first one first."""
+    """Decisions about an order line, the first one first."""
 
     orderid: str
     sku: str
     decisions: Sequence[DecisionRead]
+    next: Annotated[int | None, msgspec.Meta(description="Ask again with this as `after`; null: there is no more")]
 
 
 EARLIER_RULES = "decided under earlier rules"
@@ -70,6 +83,11 @@ def decision_read(decision: Decision) -> DecisionRead:
         None if decision.by_todays_rules else EARLIER_RULES,
         [ConsideredRead(b.ref, b.eta, b.available, b.verdict) for b in decision.batches],
     )
+
+
+def explanation(orderid: str, sku: str, decisions: Sequence[Decision], limit: int) -> Explanation:
+    following = decisions[-1].logged.version if len(decisions) == limit else None
+    return Explanation(orderid, sku, [decision_read(decision) for decision in decisions], following)
 
 
 EXAMPLE = Explanation(
@@ -93,20 +111,22 @@ EXAMPLE = Explanation(
             ],
         )
     ],
+    None,
 )
 
 
 @routes.get(
     "/v1/allocations/<orderid>/<sku>/explanation",
-    gives={200: Given("every decision about the line", EXAMPLE)},
+    asks=ExplanationQuery,
+    gives={200: Given("a page of decisions about the line", EXAMPLE)},
     refuses=[UnknownOrderLine("order-9", "RED-CHAIR")],
 )
-def explain_allocation(call: Call, orderid: str, sku: str) -> Reply:
+def explain_allocation(call: Call, query: ExplanationQuery, orderid: str, sku: str) -> Reply:
     """Why an order line is where it is: every batch that was considered, and why it was taken or passed over.
 
     Each decision is made again on the product as it was. Nothing is stored for it.
     """
-    decisions = explain(call.application.history, orderid, sku)
-    if not decisions:
+    decisions = explain(call.application.history, orderid, sku, query.after, query.limit)
+    if not decisions and not query.after:
         raise UnknownOrderLine(orderid, sku)
-    return json_reply(200, Explanation(orderid, sku, [decision_read(decision) for decision in decisions]))
+    return json_reply(200, explanation(orderid, sku, decisions, query.limit))

@@ -12,12 +12,19 @@ from pydantic import Field
 from allocation.domain.errors import InvalidSku, UnknownBatch
 from allocation.entrypoints.http import events
 from allocation.entrypoints.http.call import Call, LogToken, Reply, json_reply, log_token
+from allocation.entrypoints.http.cursors import encode_cursor
 from allocation.entrypoints.http.errors import UnknownOrder
 from allocation.entrypoints.http.events import CloudEvent, cloud_event
-from allocation.entrypoints.http.paging import MOST_ON_A_PAGE, whole
+from allocation.entrypoints.http.paging import MOST_ON_A_PAGE, After, positions_behind, whole
 from allocation.entrypoints.http.parsing import Body
 from allocation.entrypoints.http.routes import Given, Routes
-from allocation.service_layer.history.audit import Step, history_of_batch, history_of_order, history_of_product
+from allocation.service_layer.history.audit import (
+    OrderPage,
+    Step,
+    history_of_batch,
+    history_of_order,
+    history_of_product,
+)
 from allocation.service_layer.unit_of_work import Handled
 
 routes = Routes("History")
@@ -61,10 +68,18 @@ class HistoryPage(msgspec.Struct):
     next: Annotated[int | None, msgspec.Meta(description="Ask again with this as `after`; null: there is no more")]
 
 
+class OrderHistoryQuery(Body):
+    """Which part."""
+
+    after: After = None
+    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="How many events at most")  # type: ignore[valid-type]  # as above
+
+
 class OrderHistory(msgspec.Struct):
-    """What happened to an order, in order."""
+    """What happened to an order, by time."""
 
     steps: Sequence[StepRead]
+    next: Annotated[str | None, msgspec.Meta(description="Ask again with this as `after`; null: there is no more")]
 
 
 def command_read(done: Handled) -> CommandRead:
@@ -105,9 +120,14 @@ EXAMPLE = StepRead(
 )
 
 
-def _page(steps: Sequence[Step], limit: int) -> HistoryPage:
+def history_page(steps: Sequence[Step], limit: int) -> HistoryPage:
     found = [logged for step in steps for logged in step.events]
     return HistoryPage([step_read(step) for step in steps], found[-1].version if len(found) == limit else None)
+
+
+def order_history(page: OrderPage) -> OrderHistory:
+    following = None if page.next is None else encode_cursor(page.next)
+    return OrderHistory([step_read(step) for step in page.steps], following)
 
 
 @routes.get(
@@ -121,7 +141,7 @@ def read_product_history(call: Call, query: HistoryQuery, sku: str) -> Reply:
     steps = history_of_product(call.application.history, sku, query.after, query.limit)
     if not steps and not query.after:
         raise InvalidSku(sku)
-    return json_reply(200, _page(steps, query.limit))
+    return json_reply(200, history_page(steps, query.limit))
 
 
 @routes.get(
@@ -135,17 +155,18 @@ def read_batch_history(call: Call, query: HistoryQuery, ref: str) -> Reply:
     steps = history_of_batch(call.application.history, ref, query.after, query.limit)
     if not steps and not query.after:
         raise UnknownBatch(ref)
-    return json_reply(200, _page(steps, query.limit))
+    return json_reply(200, history_page(steps, query.limit))
 
 
 @routes.get(
     "/v1/orders/<orderid>/history",
-    gives={200: Given("its history", OrderHistory([EXAMPLE]))},
+    asks=OrderHistoryQuery,
+    gives={200: Given("a page of its history", OrderHistory([EXAMPLE], None))},
     refuses=[UnknownOrder("order-9")],
 )
-def read_order_history(call: Call, orderid: str) -> Reply:
+def read_order_history(call: Call, query: OrderHistoryQuery, orderid: str) -> Reply:
     """All that happened to the lines of an order, those included that were cancelled."""
-    steps = history_of_order(call.application.history, orderid)
-    if not steps:
+    page = history_of_order(call.application.history, orderid, positions_behind(call, query.after), query.limit)
+    if not page.steps and query.after is None:
         raise UnknownOrder(orderid)
-    return json_reply(200, OrderHistory([step_read(step) for step in steps]))
+    return json_reply(200, order_history(page))

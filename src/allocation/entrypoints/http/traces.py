@@ -16,7 +16,7 @@ from allocation.entrypoints.http.events import CloudEvent, cloud_event
 from allocation.entrypoints.http.history import CommandRead, command_read
 from allocation.entrypoints.http.routes import Given, Routes
 from allocation.service_layer.handlers import EVENT_HANDLERS
-from allocation.service_layer.history.trace import TracedCommand, TracedEvent, Wants, trace
+from allocation.service_layer.history.trace import Trace, TracedCommand, TracedEvent, Wants, trace
 
 routes = Routes("History")
 
@@ -47,17 +47,22 @@ class TracedEventRead(msgspec.Struct):
 
 
 class TracedCommandRead(msgspec.Struct):
-    """A command, its events, and the commands that name it as their cause."""
+    """A command, its first events, and the commands that name it as their cause."""
 
     command: CommandRead
     events: Sequence[TracedEventRead]
     commands: Sequence[TracedCommandRead]
+    events_left_out: Annotated[
+        int,
+        msgspec.Meta(description="So many more follow the last one here in the log; `GET /v1/events` reads on from it"),
+    ]
 
 
 class TraceRead(msgspec.Struct):
-    """Everything under one correlation id, as trees."""
+    """What stands under one correlation id, as trees."""
 
     commands: Sequence[TracedCommandRead]
+    more: Annotated[bool, msgspec.Meta(description="Whether it has further commands, which are not told")]
 
 
 def wants_of(application: Application) -> Wants:
@@ -74,7 +79,12 @@ def traced_command(traced: TracedCommand) -> TracedCommandRead:
         command_read(traced.handled),
         [_traced_event(event) for event in traced.events],
         [traced_command(command) for command in traced.commands],
+        traced.events_left_out,
     )
+
+
+def trace_read(traced: Trace) -> TraceRead:
+    return TraceRead([traced_command(command) for command in traced.commands], traced.more)
 
 
 def _traced_event(traced: TracedEvent) -> TracedEventRead:
@@ -95,8 +105,10 @@ EXAMPLE = TraceRead(
                 )
             ],
             [],
+            0,
         )
-    ]
+    ],
+    False,
 )
 
 
@@ -108,11 +120,12 @@ EXAMPLE = TraceRead(
 def read_trace(call: Call, correlation_id: str) -> Reply:
     """What followed from one request: its commands, their events, what was delivered of those, what they caused.
 
-    `X-Correlation-Id` of an answer is what to ask for. At most 200 commands are told. A request that was refused, and
-    came without an `Idempotency-Key`, left nothing behind.
+    `X-Correlation-Id` of an answer is what to ask for. At most 200 commands are told (`more`: it has others),
+    and 2,000 events, which the commands share: of each the first ones, and how many were left out. A request that was
+    refused, and came without an `Idempotency-Key`, left nothing behind.
     """
     application = call.application
     found = trace(application.history, application.subscriptions, wants_of(application), correlation_id)
-    if not found:
+    if not found.commands:
         raise UnknownCorrelation(correlation_id)
-    return json_reply(200, TraceRead([traced_command(command) for command in found]))
+    return json_reply(200, trace_read(found))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 
 from allocation.domain.events import Event
-from allocation.service_layer.envelope import EventEnvelope
+from allocation.service_layer.envelope import EventEnvelope, LogPosition, partition_of
 from allocation.service_layer.history.ports import History
 from allocation.service_layer.unit_of_work import Handled
 
@@ -19,6 +19,14 @@ class Step:
 
     command: Handled | None
     events: Sequence[EventEnvelope]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPage:
+    """Steps by time, and the position in each partition to ask on from; None: there is no more."""
+
+    steps: Sequence[Step]
+    next: Sequence[LogPosition] | None
 
 
 def history_of_product(history: History, sku: str, after: int, limit: int) -> list[Step]:
@@ -35,13 +43,37 @@ def history_of_batch(history: History, ref: str, after: int, limit: int) -> list
     return _steps(history, history.events(sku, list(islice(concerned, limit))))
 
 
-def history_of_order(history: History, orderid: str) -> list[Step]:
-    """All that happened to the lines of an order, by time, lines that were cancelled long ago included."""
+def history_of_order(history: History, orderid: str, after: Sequence[LogPosition], limit: int) -> OrderPage:
+    """Up to `limit` events of the lines of an order behind a position in each partition (missing: from its start), by
+    time; lines that were cancelled long ago included. Who goes on from page to page misses none."""
+    cursor = {place.partition: place.seq for place in after}
     found: list[EventEnvelope] = []
-    for sku in history.skus_of_order(orderid):
-        versions = list(_versions(history, sku, 0, lambda event: getattr(event, "orderid", None) == orderid))
+    for sku, versions in _first_of_order(history, orderid, cursor, limit).items():
         found += history.events(sku, versions)
-    return _steps(history, sorted(found, key=_by_time))
+    told = sorted(found, key=_by_time)[:limit]
+    for logged in told:
+        cursor[logged.position.partition] = logged.position.seq
+    following = [LogPosition(partition, seq) for partition, seq in sorted(cursor.items())]
+    return OrderPage(_steps(history, told), following if len(told) == limit else None)
+
+
+def _first_of_order(history: History, orderid: str, cursor: Mapping[int, int], limit: int) -> Mapping[str, list[int]]:
+    """Of each partition the first `limit` events of an order behind the cursor, as versions by sku."""
+    now = history.now()
+    first: dict[int, list[tuple[int, str, int]]] = {}
+    for sku in history.skus_of_order(orderid):
+        partition = partition_of(sku, len(now.heads))
+        behind = cursor.get(partition, 0)
+        mine = (
+            (seq, sku, version)
+            for event, version, seq in history.facts_of(sku, 0, now.of(sku))
+            if seq > behind and getattr(event, "orderid", None) == orderid
+        )
+        first[partition] = sorted([*first.get(partition, ()), *islice(mine, limit)])[:limit]
+    versions: dict[str, list[int]] = {}
+    for _, sku, version in chain.from_iterable(first.values()):
+        versions.setdefault(sku, []).append(version)
+    return versions
 
 
 def _versions(history: History, sku: str, after: int, concerns: Callable[[Event], bool]) -> Iterable[int]:

@@ -68,13 +68,16 @@ class _Replayed:
     batches: Sequence[Considered]
 
 
-def explain(history: History, orderid: str, sku: str) -> list[Decision]:
-    """Every decision that placed the line or left it to wait, in order; none: there never was such a line."""
+def explain(history: History, orderid: str, sku: str, after: int, limit: int) -> list[Decision]:
+    """Up to `limit` decisions that placed the line or left it to wait, behind version `after` of the product, in order.
+    From the start, none: there never was such a line."""
     replay = Replay(sku)
     found: dict[int, _Replayed] = {}
     for event, version, seq in history.facts_of(sku, 0, history.now().of(sku)):
-        if isinstance(event, Allocated | Backordered) and event.orderid == orderid:
+        if isinstance(event, Allocated | Backordered) and event.orderid == orderid and version > after:
             found[version] = _replayed(replay.product, event)
+            if len(found) == limit:
+                break
         replay.take([(event, version, seq)])
     events = history.events(sku, list(found))
     caused = causes(history, events)

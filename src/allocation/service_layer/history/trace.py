@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,8 +15,8 @@ from allocation.service_layer.history.ports import History
 from allocation.service_layer.subscriptions import Cursor, Discarded, Lane, SubscriptionStore
 from allocation.service_layer.unit_of_work import Handled
 
-MOST_COMMANDS = 200
-_FIRST_PAGE, _NEXT_PAGES = 10, 500  # most commands lead to an event or two, some to thousands
+MOST_COMMANDS, MOST_EVENTS = 200, 2_000
+_USUAL = 10  # most commands lead to an event or two, some to thousands
 
 Wants = Mapping[str, frozenset[type[Event]]]
 """What each subscription wants, by its name without what stands behind a colon."""
@@ -53,28 +54,44 @@ class TracedEvent:
 
 @dataclass(frozen=True, slots=True)
 class TracedCommand:
-    """A command, its events, and the commands that name it as their cause themselves."""
+    """A command, its first events, and the commands that name it as their cause themselves. `events_left_out`: so many
+    more events follow in the log, side by side with those told."""
 
     handled: Handled
     events: Sequence[TracedEvent]
     commands: Sequence[TracedCommand]
+    events_left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The commands of a correlation, as the trees that they form. `more`: it has further ones, which are left out."""
+
+    commands: Sequence[TracedCommand]
+    more: bool
 
 
 def trace(
     history: History, subscriptions: SubscriptionStore, wants: Wants, correlation_id: str, limit: int = MOST_COMMANDS
-) -> list[TracedCommand]:
-    """The first `limit` commands of a correlation, as the trees that they form. Empty: it left nothing behind, as a
-    command does that was refused and came without an id of its own.
+) -> Trace:
+    """The first `limit` commands of a correlation. Empty: it left nothing behind, as a command does that was refused
+    and came without an id of its own.
 
-    A subscription that `wants` does not know is taken to want every event.
+    They share `MOST_EVENTS`: of each as many events are told, the first ones. A command that names an event as its
+    cause which is not told is told as a root. A subscription that `wants` does not know is taken to want every event.
     """
-    commands = history.commands_of(correlation_id, limit)
+    commands = history.commands_of(correlation_id, limit + 1)
+    more = len(commands) > limit
+    commands = commands[:limit]
     caused: dict[str | None, list[Handled]] = {}
     known: set[str] = {done.envelope.id for done in commands}
     events: dict[tuple[str, str], list[EventEnvelope]] = {}
+    left_out: dict[tuple[str, str], int] = {}
     for done in commands:
-        events[done.envelope.key] = events_of(history, done)
-        known.update(logged.id for logged in events[done.envelope.key])
+        key = done.envelope.key
+        events[key], count = events_of(history, done, MOST_EVENTS // len(commands))
+        left_out[key] = count - len(events[key])
+        known.update(logged.id for logged in events[key])
     for done in commands:
         cause = done.envelope.causation_id
         caused.setdefault(cause if cause in known else None, []).append(done)
@@ -84,25 +101,35 @@ def trace(
         traced = [
             TracedEvent(logged, standing.deliveries(logged), below(logged.id)) for logged in events[done.envelope.key]
         ]
-        return TracedCommand(done, traced, below(done.envelope.id))
+        return TracedCommand(done, traced, below(done.envelope.id), left_out[done.envelope.key])
 
     def below(cause: str | None) -> list[TracedCommand]:
         return [command(done) for done in caused.pop(cause, [])]
 
-    return below(None)
+    return Trace(below(None), more)
 
 
-def events_of(history: History, done: Handled) -> list[EventEnvelope]:
-    """The events of a command: side by side in the log, the last at the command's position."""
-    found: list[EventEnvelope] = []
-    place, page = done.position, _FIRST_PAGE
-    while place is not None and place.seq > 0:
-        mine = list(takewhile(lambda logged: _is_of(logged, done), history.events_up_to(place, page)))
-        found += mine
-        if len(mine) < page:
-            break
-        place, page = LogPosition(place.partition, place.seq - page), _NEXT_PAGES
-    return found[::-1]
+def events_of(history: History, done: Handled, most: int) -> tuple[list[EventEnvelope], int]:
+    """The first `most` events of a command, and how many it has. They are of one product, and stand side by side in the
+    log, the last at the command's position: where many begin is found by halving."""
+    last = done.position
+    if last is None:
+        return [], 0
+    usual = list(takewhile(lambda logged: _is_of(logged, done), history.events_up_to(last, _USUAL)))
+    if len(usual) < _USUAL:
+        return usual[::-1][:most], len(usual)
+    newest = usual[0]
+
+    def is_mine(seq: int) -> bool:
+        [logged] = history.events_up_to(LogPosition(last.partition, seq), 1)
+        in_turn = (logged.key, last.seq - seq) == (newest.key, newest.version - logged.version)
+        return in_turn and _is_of(logged, done)
+
+    earliest = last.seq - newest.version + 1  # a product has no more events than versions
+    first = bisect_left(range(last.seq), True, lo=max(earliest, 1), key=is_mine)
+    count = last.seq - first + 1
+    told = min(count, most)
+    return history.events_up_to(LogPosition(last.partition, first + told - 1), told)[::-1], count
 
 
 def _is_of(logged: EventEnvelope, done: Handled) -> bool:
