@@ -15,6 +15,7 @@ from examples.storefront.stock_copy import StockCopy, level_from
 
 TIMEOUT_SECONDS = 5.0
 PAGE = 1000
+ANOTHER_LOG = b"#problem-unknown-position"  # its log does not reach to our cursor: it was restored from a backup
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +59,16 @@ class Following(Thread):
             self._copy.take(levels, page["next"])
 
     def _ask(self, cursor: str | None) -> dict[str, Any]:
-        query = urlencode({"limit": PAGE} | ({"after": cursor} if cursor is not None else {}))
+        try:
+            return self._answer(urlencode({"limit": PAGE} | ({"after": cursor} if cursor is not None else {})))
+        except urllib.error.HTTPError as refused:
+            if cursor is None or refused.code != 422 or ANOTHER_LOG not in refused.read(500):
+                raise
+        _log.warning("the allocation service has another log than before: the copy is made anew")
+        self._copy.forget()
+        return self._ask(None)
+
+    def _answer(self, query: str) -> dict[str, Any]:
         with urllib.request.urlopen(f"{self._url}/v1/stock?{query}", timeout=TIMEOUT_SECONDS) as response:
             return cast("dict[str, Any]", json.load(response))
 

@@ -100,6 +100,12 @@ class StockCopy:
                     (cursor, moment),
                 )
 
+    def forget(self) -> None:
+        """All of it, to begin anew: of another log older versions count."""
+        with self._writing() as connection:
+            connection.execute("DELETE FROM levels")
+            connection.execute("DELETE FROM progress")
+
     def level(self, sku: str) -> Level | None:
         found = list(self._levels("WHERE sku = ?", (sku,)))
         return found[0] if found else None

@@ -104,7 +104,10 @@ class Views(StateViews):
     @abstractmethod
     def events(self, after: Sequence[LogPosition], limit: int, sku: str | None = None) -> EventPage:
         """The event feed: up to `limit` events behind `after` (a position for each partition; missing: from the
-        start), partition by partition, each in order and without a gap. With `sku`, only that product's."""
+        start), partition by partition, each in order and without a gap. With `sku`, only that product's.
+
+        Raises `UnknownPosition` if the log does not come to `after`, in the same snapshot: who has seen that place has
+        seen another log. Behind `BEYOND` there is nothing, in any log."""
 
     @abstractmethod
     def position_at(self, sku: str, version: int) -> LogPosition | None:
@@ -114,7 +117,8 @@ class Views(StateViews):
     def stock(self, after: Sequence[LogPosition], limit: int) -> StockPage:
         """Stock levels that changed behind `after` (as in `events`), up to `limit`: each sku once, at its last change.
         From the start it is every level there is. A read model: it follows the log by a moment. Nothing is shown
-        behind a product whose level could not be told (it has a lane), so that no cursor passes it."""
+        behind a product whose level could not be told (it has a lane), so that no cursor passes it. Raises
+        `UnknownPosition` as `events` does."""
 
     @abstractmethod
     def movements(self, sku: str, limit: int = 100) -> list[tuple[date, Movements]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 from threading import Thread
 
 import pytest
@@ -13,7 +14,8 @@ from allocation.domain.commands import Allocate, ChangeBatchEta, CreateBatch, De
 from allocation.domain.errors import MAX_QUANTITY, Available
 from allocation.domain.events import BatchCreated, BatchEtaChanged
 from allocation.service_layer.answers import BatchState, Promise
-from allocation.service_layer.envelope import EventEnvelope, LogPosition
+from allocation.service_layer.envelope import BEYOND, EventEnvelope, LogPosition
+from allocation.service_layer.errors import UnknownPosition
 from allocation.views import ProductView, Views
 from tests.contracts.harness import MakeStore, Opened, SharedStore
 from tests.thoroughness import examples
@@ -186,7 +188,20 @@ class ReadingContract:
     def test_the_feed_begins_behind_the_cursor(self, opened: Opened) -> None:
         opened.group(*(CreateBatch(f"b{n}", "RED-CHAIR", 1) for n in range(7)))
         assert [e.position.seq for e in opened.views.events([LogPosition(0, 5)], 10).events] == [6, 7]
-        assert list(opened.views.events([LogPosition(0, 99)], 10).events) == []
+        assert list(opened.views.events([LogPosition(0, 7)], 10).events) == []
+        assert list(opened.views.events([LogPosition(0, BEYOND)], 10).events) == []
+
+    def test_a_cursor_that_the_log_does_not_reach_is_of_another_log(self, make_store: MakeStore) -> None:
+        opened = make_store(2).open()
+        opened.group(*(CreateBatch(f"b{n}", f"CHAIR-{n}", 1) for n in range(20)))
+        heads = opened.views.with_heads(lambda _: None)[1]
+        of_one = partial(opened.views.events, sku="CHAIR-1")
+        for partition, head in heads.items():
+            for ask in (opened.views.events, of_one, opened.views.stock):
+                ask([LogPosition(1 - partition, 0), LogPosition(partition, head)], 10)
+                for seq in (head + 1, BEYOND - 1):
+                    with pytest.raises(UnknownPosition, match=f"no place {partition}-{seq}"):
+                        ask([LogPosition(1 - partition, 0), LogPosition(partition, seq)], 10)
 
     def test_the_feed_of_one_sku_has_its_events_only_and_misses_none(self, opened: Opened) -> None:
         for n in range(5):

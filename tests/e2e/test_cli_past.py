@@ -135,6 +135,12 @@ def test_a_time_that_is_none_and_a_place_to_come_are_told(run: Run) -> None:
         assert (result.exit_code, "The log has no place 0-99" in result.stderr) == (1, True)
 
 
+def test_a_cursor_that_the_log_does_not_reach_is_told_and_not_offered_again(run: Run) -> None:
+    for command in (("events",), ("history", "--order", "o-1")):
+        result = run(*command, "--after", "0-99")
+        assert (result.exit_code, result.stderr) == (1, "Error: The log has no place 0-99\n")
+
+
 def test_a_trace_is_a_tree(run: Run, shop: Application) -> None:
     shop.subscriptions.join("send_out_of_stock_notification", from_the_beginning=True)
     told = [line.strip("│├└─ ") for line in run("trace", "request-2").stdout.splitlines()]

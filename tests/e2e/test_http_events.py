@@ -8,7 +8,7 @@ from allocation.bootstrap import bootstrap
 from allocation.config import Settings
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.cursors import ForgedCursor, decode_cursor, encode_cursor
-from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.envelope import BEYOND, LogPosition
 from tests.e2e.conforming import ConformingClient
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -142,7 +142,19 @@ def test_what_was_missed_is_asked_for_by_a_position_that_a_message_told(client: 
     assert [event["subject"] for event in page["events"]] == ["SMALL-TABLE"]
     assert client.get(f"/v1/events?after={page['next']}").json["events"] == []
     assert len(client.get("/v1/events?after=0-0").json["events"]) == 3
-    assert client.get("/v1/events?after=0-999").json["events"] == []
+    assert client.get(f"/v1/events?after=0-{BEYOND}").json["events"] == []
+
+
+def test_a_cursor_that_the_log_does_not_reach_is_422(client: ConformingClient) -> None:
+    """As after a restore from a backup: who holds it has seen what is gone."""
+    client.has_batch("batch-1", "RED-CHAIR", 100)
+    client.allocate("order-1", "RED-CHAIR", 10)
+    for path in ("/v1/events", "/v1/events?sku=RED-CHAIR", "/v1/stock", "/v1/orders/order-1/history"):
+        for after in ("0-3", "0-50", encode_cursor([LogPosition(0, 3)])):
+            answer = client.get(f"{path}{'&' if '?' in path else '?'}after={after}")
+            assert (answer.status_code, answer.json["type"]) == (422, "/docs#problem-unknown-position"), path
+        for after in ("0-2", encode_cursor([LogPosition(0, 2)]), f"0-{BEYOND}"):
+            assert client.get(f"{path}{'&' if '?' in path else '?'}after={after}").status_code == 200
 
 
 def test_what_was_missed_of_a_product_is_asked_for_by_its_version(client: ConformingClient) -> None:

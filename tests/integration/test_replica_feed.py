@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from allocation.replica import FeedUnavailable, HttpFeed
+from allocation.replica import AnotherLog, FeedUnavailable, HttpFeed
 from tests.servers.process import LOOPBACK, free_port
 
 EVENT = {"id": "e-1"}
@@ -79,6 +79,16 @@ def test_it_asks_behind_positions(positions: dict[int, int], query: str) -> None
 def test_what_is_no_answer_of_a_feed_is_a_feed_that_is_away(answer: Callable[[socket.socket], None], told: str) -> None:
     with answering(answer) as (url, _), pytest.raises(FeedUnavailable, match=told):
         HttpFeed(url, timeout_seconds=2).behind({}, 10)
+
+
+@pytest.mark.parametrize("path", ["/docs", "https://shop.example/docs"])
+def test_a_log_that_does_not_reach_so_far_is_another_log(path: str) -> None:
+    problem = {"type": f"{path}#problem-unknown-position", "detail": "The log has no place 0-50"}
+    with (
+        answering(whole(json.dumps(problem).encode(), "422 Unprocessable Content")) as (url, _),
+        pytest.raises(AnotherLog, match=r"made anew.*no place 0-50"),
+    ):
+        HttpFeed(url).behind({0: 50}, 10)
 
 
 def test_nobody_listens() -> None:

@@ -195,11 +195,11 @@ PLANTS: list[Plant] = [
         "the heads of the log are of a later moment than the answer",
         "contracts/test_sqlite.py::TestSqlite::test_an_answer_and_the_heads_of_the_log_are_of_one_moment",
         "adapters/sql/views.py",
-        "            heads = connection.execute(select(log_head.c.log_partition, log_head.c.seq)).all()\n"
+        "            heads = _heads(connection)\n"
         "            answer = ask(_Inside(self._engine, self._partitions, connection))\n",
         "            answer = ask(_Inside(self._engine, self._partitions, connection))\n"
         "        with self._reading() as connection:\n"
-        "            heads = connection.execute(select(log_head.c.log_partition, log_head.c.seq)).all()\n",
+        "            heads = _heads(connection)\n",
     ),
     plant(
         "a rebuild leaves wrong answers in the cache",

@@ -9,6 +9,34 @@ UNIT, READ_MODELS = "unit/test_replica.py::", "contracts/test_read_models.py::"
 
 PLANTS: list[Plant] = [
     plant(
+        "a cursor of another log is told that there is nothing new",
+        "e2e/test_http_events.py::test_a_cursor_that_the_log_does_not_reach_is_422",
+        SQL_VIEWS,
+        "    if after:\n        _heads",
+        "    if not after:\n        _heads",
+    ),
+    plant(
+        "a cursor of another log is told that nothing more happened to an order",
+        "e2e/test_http_events.py::test_a_cursor_that_the_log_does_not_reach_is_422",
+        "service_layer/history/audit.py",
+        "    now.require(after)\n",
+        "",
+    ),
+    plant(
+        "a partition that is left out is taken for one of another log",
+        "e2e/test_http_events.py::test_what_was_missed_is_asked_for_by_a_position_that_a_message_told",
+        "service_layer/history/ports.py",
+        " < place.seq != BEYOND:\n",
+        " < place.seq:\n",
+    ),
+    plant(
+        "another log is taken for a feed that is away",
+        "integration/test_replica_feed.py::test_a_log_that_does_not_reach_so_far_is_another_log",
+        "replica/feed.py",
+        "            if refused.code == 422 and ANOTHER_LOG in told:\n",
+        "            if refused.code == 410 and ANOTHER_LOG in told:\n",
+    ),
+    plant(
         "a missing version is not noticed",
         UNIT + "test_a_missing_version_is_fetched_at_once_and_exactly_it",
         FOLLOWER,

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocation.replica import (
+    AnotherLog,
     Fact,
     Feed,
     FeedUnavailable,
@@ -26,6 +27,7 @@ from allocation.replica import (
     fact_from,
     message_from,
 )
+from allocation.replica.facts import BEYOND
 from allocation.replica.feed import Message
 from allocation.replica.marks import MOST_RANGES, Marks
 from tests.thoroughness import examples
@@ -73,6 +75,9 @@ class Source(Feed):
 
     def behind(self, positions: Mapping[int, int], limit: int) -> Sequence[Message]:
         self.asked.append(f"behind {dict(positions)}: {limit}")
+        for partition, seq in positions.items():
+            if len(self.log[partition]) < seq < BEYOND:
+                raise AnotherLog(f"no place {partition}-{seq}")
         return self.answer([e for p, log in enumerate(self.known()) for e in log[positions.get(p, 0) :]][:limit])
 
     def answer(self, events: Sequence[Message]) -> Sequence[Message]:
@@ -235,6 +240,20 @@ def test_a_feed_that_follows_itself_is_asked_again(source: Source, consumer: Con
     source.lags = 0
     assert consumer.replica.check() == 2
     assert consumer.versions("A") == [1, 2, 3, 4]
+
+
+def test_a_log_that_is_another_one_ends_it(source: Source, consumer: Consumer) -> None:
+    """As after a restore from a backup: what this replica has seen is gone, and its numbers are given anew."""
+    for _ in range(3):
+        consumer.replica.take(source.happens("A"))
+    del source.log[0][1:]
+    with pytest.raises(AnotherLog):
+        consumer.replica.catch_up()
+    with pytest.raises(AnotherLog):
+        consumer.wait()
+    with pytest.raises(AnotherLog):
+        consumer.replica.run(lambda _: [], Flag())
+    assert consumer.versions("A") == [1, 2, 3]
 
 
 def test_what_the_consumer_cannot_apply_is_not_passed(source: Source) -> None:

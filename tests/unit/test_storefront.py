@@ -3,9 +3,12 @@
 import logging
 import re
 from datetime import UTC, date, datetime, timedelta
+from email.message import Message
 from html import unescape
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
@@ -46,6 +49,23 @@ def test_the_cursor_passes_no_level_that_was_not_written(copy: StockCopy) -> Non
     with pytest.raises(OverflowError):
         copy.take([chairs(1), unwritable], "cursor-1")
     assert (copy.levels(), copy.cursor()) == ([], None)
+
+
+class OtherLog(Following):
+    """The service after a restore from a backup: its log is shorter than the cursor says."""
+
+    def _answer(self, query: str) -> Any:
+        if "after=cursor-of-before" in query:
+            problem = b'{"type": "/docs#problem-unknown-position", "detail": "The log has no place 0-50"}'
+            raise HTTPError("http://service", 422, "Unprocessable Content", Message(), BytesIO(problem))
+        levels = [] if "after=" in query else [{"sku": "RED-CHAIR", "version": 2, "available": []}]
+        return {"levels": levels, "next": "cursor-of-now", "as_of": A_MOMENT.isoformat()}
+
+
+def test_a_copy_of_another_log_is_made_anew(copy: StockCopy) -> None:
+    copy.take([chairs(7, Lot(None, 5, 5)), Level("GONE", 3, ())], "cursor-of-before", A_MOMENT)
+    OtherLog(copy, "http://service", 1).catch_up()
+    assert (copy.levels(), copy.cursor(), copy.current_at()) == ([chairs(2)], "cursor-of-now", A_MOMENT)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from allocation.service_layer.envelope import (
     partition_of,
 )
 from allocation.service_layer.errors import Conflict
+from allocation.service_layer.history.ports import Cut
 from allocation.service_layer.read_models import Movements, ReadModels, Stock, StockLevel
 from allocation.service_layer.unit_of_work import Handled, Repository, UnitOfWork
 from allocation.views import STOCK_LEVELS, Answer, EventPage, ProductView, StockPage, Views, product_view
@@ -238,6 +239,7 @@ class MemoryViews(Views):
         cursor = {p.partition: p.seq for p in after}
         found: list[EventEnvelope] = []
         with self._reading():
+            self._heads().require(after)
             for partition, log in enumerate(self._store.log):
                 for logged in islice(log, cursor.get(partition, 0), None):
                     if len(found) == limit:
@@ -254,6 +256,7 @@ class MemoryViews(Views):
     def stock(self, after: Sequence[LogPosition], limit: int) -> StockPage:
         cursor = {p.partition: p.seq for p in after}
         with self._reading():
+            self._heads().require(after)
             levels = sorted(self._store.read_models.stock_levels.values(), key=lambda x: _place(x.position))
             there = [x for x in levels if self.stock_reached(x.position)]
             known = [self._store.projected.get((STOCK_LEVELS, p), 0) for p in range(self._store.partitions)]
@@ -279,10 +282,13 @@ class MemoryViews(Views):
 
     def with_heads(self, ask: Callable[[Views], Answer]) -> tuple[Answer, Places]:
         with self._reading():
-            return ask(_Inside(self._store)), {partition: len(log) for partition, log in enumerate(self._store.log)}
+            return ask(_Inside(self._store)), dict(enumerate(self._heads().heads))
 
     def ready(self) -> None:
         """Memory is always there."""
+
+    def _heads(self) -> Cut:
+        return Cut(tuple(map(len, self._store.log)))
 
     def _reading(self) -> AbstractContextManager[object]:
         """One snapshot for all that is read inside."""

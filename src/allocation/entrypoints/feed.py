@@ -13,6 +13,7 @@ from allocation.bootstrap import Application
 from allocation.entrypoints.http.cursors import ForgedCursor, decode_cursor, encode_cursor
 from allocation.entrypoints.http.events import cloud_event
 from allocation.service_layer.envelope import EventEnvelope
+from allocation.service_layer.errors import UnknownPosition
 
 __all__ = ["Feed", "ForgedCursor"]
 
@@ -31,11 +32,15 @@ class Feed:
     def print(self, follow: bool, limit: int | None, as_json: bool) -> None:
         """Up to `limit` events, those that are there or, to `follow`, as they come. Ends well at Ctrl-C.
 
-        However it ends, the cursor to go on from is told on stderr.
+        However it ends, the cursor to go on from is told on stderr. Raises `UnknownPosition` for one that is of
+        another log, or of this one before it was restored from a backup.
         """
         try:
             for logged in self._events(follow, limit):
                 click.echo(msgspec.json.encode(cloud_event(logged)) if as_json else _line(logged))
+        except UnknownPosition:
+            self._after = []
+            raise
         except KeyboardInterrupt:
             if not follow:
                 raise

@@ -11,13 +11,14 @@ Standard library only, and nothing of the rest of this package: who does not wan
 this folder. docs/decisions/0015 tells how it heals a transport that loses messages.
 """
 
-from .facts import Fact, FeedUnavailable, NotAFact, OutOfTurn, ReplicaError, fact_from, message_from
+from .facts import AnotherLog, Fact, FeedUnavailable, NotAFact, OutOfTurn, ReplicaError, fact_from, message_from
 from .feed import Feed, HttpFeed
 from .follower import Replica
 from .rounds import Counts
 from .stores import MemoryReplicaStore, ReplicaStore, SqliteReplicaStore
 
 __all__ = [
+    "AnotherLog",
     "Counts",
     "Fact",
     "Feed",

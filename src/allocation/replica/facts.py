@@ -3,6 +3,7 @@
 ReplicaError
 ├── NotAFact           a message that no fact can be read out of
 ├── FeedUnavailable    the feed does not answer, or not as a feed does
+├── AnotherLog         the feed's log does not reach to what this replica has seen
 └── OutOfTurn          somebody else has written to the store of this replica
 """
 
@@ -32,6 +33,11 @@ class NotAFact(ReplicaError):
 
 class FeedUnavailable(ReplicaError):
     """Ask again later. What was missing is still missing, and still known to be."""
+
+
+class AnotherLog(ReplicaError):
+    """The log was made anew, or restored from a backup: what this replica has seen of it is gone, and its versions and
+    numbers come again. No other try will mend it; the replica has to be made anew, its store emptied."""
 
 
 class OutOfTurn(ReplicaError):

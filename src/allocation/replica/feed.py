@@ -11,17 +11,20 @@ from collections.abc import Mapping, Sequence
 from http.client import HTTPException, HTTPResponse
 from urllib.parse import urlencode
 
-from .facts import FeedUnavailable
+from .facts import AnotherLog, FeedUnavailable
 
 MOST_AT_ONCE = 1000
 """Events that the feed gives at most for one question."""
+
+ANOTHER_LOG = "#problem-unknown-position"
+"""Stands in what the service answers to a cursor that its log does not reach."""
 
 Message = Mapping[str, object]
 
 
 class Feed(ABC):
     """Answers from the log. Callers may not assume that it knows what a message has told already (it may be a copy that
-    follows), nor that it is there. Both methods raise `FeedUnavailable`."""
+    follows), nor that it is there. Both methods raise `FeedUnavailable`, and `AnotherLog` if they are sure of it."""
 
     @abstractmethod
     def behind_version(self, sku: str, version: int, limit: int) -> Sequence[Message]:
@@ -66,6 +69,8 @@ class HttpFeed(Feed):
         except urllib.error.HTTPError as refused:
             with refused:
                 told = refused.read(500).decode(errors="replace")
+            if refused.code == 422 and ANOTHER_LOG in told:
+                raise AnotherLog(f"this replica has to be made anew, for the log is another one: {told}") from refused
             raise FeedUnavailable(f"the feed answers {refused.code}: {told}") from refused
         except (OSError, HTTPException, ValueError, RecursionError, TypeError, KeyError) as error:
             raise FeedUnavailable(f"the feed does not answer: {type(error).__name__}: {error}") from error

@@ -30,7 +30,8 @@ class Replica:
     have come. If the feed is away, facts wait for those before them.
 
     All methods may be called from any thread; one at a time gets in, also while the feed is asked. A log that was made
-    anew needs a replica made anew: versions that were passed are taken for duplicates.
+    anew, or restored from a backup, needs a replica made anew: versions that were passed are taken for duplicates. The
+    feed says so (`AnotherLog`) as long as that log is shorter than what was seen.
     """
 
     def __init__(
@@ -69,7 +70,8 @@ class Replica:
         """Ask the feed for what should have come and did not. To be called about once a second; costs one question, and
         one more for each run of missing ones. Answers how many facts were applied.
 
-        Raises `FeedUnavailable` when it was asked in vain, and what the store raises: call it again later.
+        Raises `FeedUnavailable` when it was asked in vain, and what the store raises: call it again later; and
+        `AnotherLog`: that will not help.
         """
         return self._heal(everything=False)
 
@@ -94,7 +96,7 @@ class Replica:
         `receive` gives the messages that arrive, one by one, and ends after `wait_seconds` without one; what it has not
         given when it is left, it gives when it is called again. It is called before the feed is asked, so that the
         transport is listened to by then. A message without a fact, a feed that is away and errors of the transport are
-        told to the log, and it goes on. Raises what the store raises.
+        told to the log, and it goes on. Raises what the store raises, and `AnotherLog`.
         """
         check_at, heal = self._now(), self.catch_up
         while not stopping.is_set():

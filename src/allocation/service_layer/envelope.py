@@ -69,6 +69,10 @@ class LogPosition(NamedTuple):
         return f"{self.partition}-{self.seq}"
 
 
+BEYOND = 10**18 - 1
+"""A number behind which no partition has anything, for a cursor that leaves a partition out."""
+
+
 class EventEnvelope(NamedTuple):
     """An event as the log holds it. `version` is the product's version that the event made."""
 

@@ -27,6 +27,7 @@ from allocation.domain.model import Batch, Product
 from allocation.service_layer.answers import BatchState, Promise
 from allocation.service_layer.cache import Places
 from allocation.service_layer.envelope import EventEnvelope, LogPosition, partition_of
+from allocation.service_layer.history.ports import Cut
 from allocation.service_layer.read_models import Movements, StockLevel
 from allocation.views import STOCK_LEVELS, Answer, EventPage, ProductView, StockPage, Views
 
@@ -84,6 +85,7 @@ class SqlViews(Views):
         chosen = range(self._partitions) if sku is None else [partition_of(sku, self._partitions)]
         found: list[EventEnvelope] = []
         with self._reading() as connection:
+            _require_there(connection, after)
             for partition in chosen:
                 query = self._after(connection, partition, cursor.get(partition, 0), sku)
                 page = [logged_from(row) for row in connection.execute(query.limit(limit - len(found)))]
@@ -109,6 +111,7 @@ class SqlViews(Views):
         found: list[StockLevel] = []
         waiting: list[datetime] = []
         with self._reading() as connection:
+            _require_there(connection, after)
             for partition in range(self._partitions):
                 known = _known_to_stock(connection, partition)
                 here = (table.position > cursor.get(partition, 0), table.position <= known)
@@ -149,9 +152,9 @@ class SqlViews(Views):
 
     def with_heads(self, ask: Callable[[Views], Answer]) -> tuple[Answer, Places]:
         with self._reading() as connection:
-            heads = connection.execute(select(log_head.c.log_partition, log_head.c.seq)).all()
+            heads = _heads(connection)
             answer = ask(_Inside(self._engine, self._partitions, connection))
-        return answer, {row.log_partition: row.seq for row in heads}
+        return answer, dict(enumerate(heads.heads))
 
     def ready(self) -> None:
         with self._reading() as connection:
@@ -191,6 +194,17 @@ class _Inside(SqlViews):
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         yield self._connection
+
+
+def _heads(connection: Connection) -> Cut:
+    return Cut(tuple(connection.scalars(select(log_head.c.seq).order_by(log_head.c.log_partition))))
+
+
+def _require_there(connection: Connection, after: Sequence[LogPosition]) -> None:
+    """Raises `UnknownPosition`. The heads are of the snapshot that the answer is of: who has seen a commit is never
+    taken for one who has not."""
+    if after:
+        _heads(connection).require(after)
 
 
 def _known_to_stock(connection: Connection, partition: int) -> int:

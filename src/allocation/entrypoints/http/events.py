@@ -18,6 +18,7 @@ from allocation.entrypoints.http.paging import MOST_ON_A_PAGE, After, positions_
 from allocation.entrypoints.http.parsing import Body, Id
 from allocation.entrypoints.http.routes import Given, Routes
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
+from allocation.service_layer.errors import UnknownPosition
 from allocation.service_layer.facts import fact_of
 
 routes = Routes("Events")
@@ -94,7 +95,12 @@ EXAMPLE = EventPageRead(
 )
 
 
-@routes.get("/v1/events", asks=EventQuery, gives={200: Given("a page of events", EXAMPLE)})
+@routes.get(
+    "/v1/events",
+    asks=EventQuery,
+    gives={200: Given("a page of events", EXAMPLE)},
+    refuses=[UnknownPosition(LogPosition(0, 17))],
+)
 def read_events(call: Call, query: EventQuery) -> Reply:
     """The event feed.
 

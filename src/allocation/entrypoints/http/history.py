@@ -18,6 +18,8 @@ from allocation.entrypoints.http.events import CloudEvent, cloud_event
 from allocation.entrypoints.http.paging import MOST_ON_A_PAGE, After, positions_behind, whole
 from allocation.entrypoints.http.parsing import Body
 from allocation.entrypoints.http.routes import Given, Routes
+from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.errors import UnknownPosition
 from allocation.service_layer.history.audit import (
     OrderPage,
     Step,
@@ -162,7 +164,7 @@ def read_batch_history(call: Call, query: HistoryQuery, ref: str) -> Reply:
     "/v1/orders/<orderid>/history",
     asks=OrderHistoryQuery,
     gives={200: Given("a page of its history", OrderHistory([EXAMPLE], None))},
-    refuses=[UnknownOrder("order-9")],
+    refuses=[UnknownOrder("order-9"), UnknownPosition(LogPosition(0, 17))],
 )
 def read_order_history(call: Call, query: OrderHistoryQuery, orderid: str) -> Reply:
     """All that happened to the lines of an order, those included that were cancelled."""

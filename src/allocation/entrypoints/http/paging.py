@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from allocation.entrypoints.http.call import Call
 from allocation.entrypoints.http.cursors import ForgedCursor, decode_cursor
 from allocation.entrypoints.http.errors import Fault, Invalid
-from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.envelope import BEYOND, LogPosition
 
 MOST_ON_A_PAGE = 1000
 
@@ -19,7 +19,7 @@ After = Annotated[
     Field(
         max_length=2048,
         description="`next` of the page before, or positions in the log, one a partition: `0-17`, `0-17.1-4`; from the "
-        "start if absent",
+        f"start if absent. A partition at {BEYOND} is left out",
     ),
 ]
 

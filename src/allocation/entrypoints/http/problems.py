@@ -130,7 +130,8 @@ KINDS: dict[type[Exception], Kind] = {
         422,
         "unknown-position",
         "No such place in the log",
-        "`position` of an answer names one; later ones are to come.",
+        "`position` of an answer names one; later ones are to come. A cursor that is refused is of another log, or of "
+        "this one before it was restored from a backup: begin anew without `after`, and forget what came with it.",
     ),
     service.IdReused: Kind(
         422,

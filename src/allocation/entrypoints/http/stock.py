@@ -18,6 +18,7 @@ from allocation.entrypoints.http.paging import MOST_ON_A_PAGE, After, positions_
 from allocation.entrypoints.http.parsing import Body
 from allocation.entrypoints.http.routes import Given, Routes
 from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.errors import UnknownPosition
 from allocation.service_layer.read_models import Movements
 
 routes = Routes("Stock")
@@ -99,7 +100,7 @@ def day_of(day: date, moved: Movements) -> DayRead:
             ),
         )
     },
-    refuses=[NOT_REACHED],
+    refuses=[UnknownPosition(LogPosition(0, 17)), NOT_REACHED],
 )
 def read_stock(call: Call, query: StockQuery) -> Reply:
     """Stock levels, to keep a copy of.

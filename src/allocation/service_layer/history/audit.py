@@ -9,7 +9,7 @@ from itertools import chain, islice
 
 from allocation.domain.events import Event
 from allocation.service_layer.envelope import EventEnvelope, LogPosition, partition_of
-from allocation.service_layer.history.ports import History
+from allocation.service_layer.history.ports import Cut, History
 from allocation.service_layer.unit_of_work import Handled
 
 
@@ -45,10 +45,13 @@ def history_of_batch(history: History, ref: str, after: int, limit: int) -> list
 
 def history_of_order(history: History, orderid: str, after: Sequence[LogPosition], limit: int) -> OrderPage:
     """Up to `limit` events of the lines of an order behind a position in each partition (missing: from its start), by
-    time; lines that were cancelled long ago included. Who goes on from page to page misses none."""
+    time; lines that were cancelled long ago included. Who goes on from page to page misses none. Raises
+    `UnknownPosition` where the log does not come to `after`."""
+    now = history.now()
+    now.require(after)
     cursor = {place.partition: place.seq for place in after}
     found: list[EventEnvelope] = []
-    for sku, versions in _first_of_order(history, orderid, cursor, limit).items():
+    for sku, versions in _first_of_order(history, orderid, now, cursor, limit).items():
         found += history.events(sku, versions)
     told = sorted(found, key=_by_time)[:limit]
     for logged in told:
@@ -57,9 +60,10 @@ def history_of_order(history: History, orderid: str, after: Sequence[LogPosition
     return OrderPage(_steps(history, told), following if len(told) == limit else None)
 
 
-def _first_of_order(history: History, orderid: str, cursor: Mapping[int, int], limit: int) -> Mapping[str, list[int]]:
+def _first_of_order(
+    history: History, orderid: str, now: Cut, cursor: Mapping[int, int], limit: int
+) -> Mapping[str, list[int]]:
     """Of each partition the first `limit` events of an order behind the cursor, as versions by sku."""
-    now = history.now()
     first: dict[int, list[tuple[int, str, int]]] = {}
     for sku in history.skus_of_order(orderid):
         partition = partition_of(sku, len(now.heads))

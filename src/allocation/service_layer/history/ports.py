@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from allocation.domain.events import Event
-from allocation.service_layer.envelope import EventEnvelope, LogPosition, partition_of
+from allocation.service_layer.envelope import BEYOND, EventEnvelope, LogPosition, partition_of
 from allocation.service_layer.errors import UnknownPosition
 from allocation.service_layer.history.snapshots import Snapshot
 from allocation.service_layer.unit_of_work import Handled
@@ -31,6 +31,13 @@ class Cut:
     def of(self, sku: str) -> int:
         """The last number that counts for a product."""
         return self.heads[partition_of(sku, len(self.heads))]
+
+    def require(self, cursor: Iterable[LogPosition]) -> None:
+        """Raises `UnknownPosition` for a place that is not there yet: who has a cursor that says so has seen another
+        log, as it was before a restore from a backup. (`BEYOND` is no place.)"""
+        for place in cursor:
+            if self.heads[place.partition] < place.seq != BEYOND:
+                raise UnknownPosition(place)
 
 
 class History(ABC):
