@@ -249,6 +249,24 @@ def test_a_subscription_goes_back_and_its_owner_moves_the_cursor_no_more(kept: K
     assert [x.next_seq for x in kept.store.lanes()] == [5], "else its key would be passed over from 5 to 6"
 
 
+def test_what_was_said_of_an_event_is_not_said_of_the_one_that_its_key_goes_back_to(kept: Kept) -> None:
+    """Neither that it is to be skipped, nor that it was refused so often, nor why: its place is another."""
+    kept.store.settle(kept.take(), Settlement(9, lanes={"A": lane("A", next_seq=7), "B": lane("B", next_seq=3)}), 15)
+    for key in ("A", "B"):
+        assert kept.store.set_due("mail", key, discard=("anna", "sold out"))
+    kept.clock.step(5)
+    assert kept.store.rewind("mail", [LogPosition(0, 4)]) == 1
+    back, before = kept.store.lanes()
+    assert back == Lane("mail", "A", 0, 5, attempts=0, due_at=kept.clock.now(), reason="")
+    assert before.discard == ("anna", "sold out"), "it stands where it stood"
+
+
+def test_a_parked_key_that_goes_back_is_tried(kept: Kept) -> None:
+    kept.store.settle(kept.take(), Settlement(9, lanes={"A": lane("A", next_seq=7)}), 15)
+    kept.store.rewind("mail", [])
+    assert kept.store.lanes() == [Lane("mail", "A", 0, 1, attempts=0, due_at=kept.clock.now(), reason="")]
+
+
 def test_cursors_tell_how_far_each_has_come(kept: Kept) -> None:
     kept.bus.handle(CreateBatch("b1", "SKU-0", 10))
     heads = [len(kept.store.read(partition, 0, 10)) for partition in range(PARTITIONS)]

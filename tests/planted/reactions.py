@@ -100,4 +100,25 @@ PLANTS: list[Plant] = [
         "    _require_known(handler, dependencies, given)\n",
         "",
     ),
+    plant(
+        "a discard goes back with its key, and skips another event (SQL)",
+        STORE_TESTS + "test_what_was_said_of_an_event_is_not_said_of_the_one_that_its_key_goes_back_to",
+        SQL,
+        '    "discarded_by": None,\n',
+        "",
+    ),
+    plant(
+        "a discard goes back with its key, and skips another event (memory)",
+        STORE_TESTS + "test_what_was_said_of_an_event_is_not_said_of_the_one_that_its_key_goes_back_to",
+        MEMORY,
+        'Lane(name, lane.key, partition, seq + 1, 0, now, "")',
+        'replace(lane, next_seq=seq + 1, attempts=0, due_at=now, reason="", lock_token=None, locked_until=None)',
+    ),
+    plant(
+        "what was parked stays parked where it goes back to",
+        STORE_TESTS + "test_a_parked_key_that_goes_back_is_tried",
+        SQL,
+        ', "due_at": now, **_AS_NEW}',
+        ", **_AS_NEW}",
+    ),
 ]

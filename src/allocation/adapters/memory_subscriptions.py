@@ -60,21 +60,21 @@ class MemorySubscriptionStore(SubscriptionStore):
 
     def rewind(self, name: str, after: Sequence[LogPosition]) -> int:
         start = {position.partition: position.seq for position in after}
-        moved = 0
+        moved, now = 0, self._store.clock.now()
         with self._lock:
             for (of, partition), cursor in self._cursors.items():
                 seq = start.get(partition, 0)
                 if of != name:
                     continue
                 # In any case: its owner may be further than its cursor says.
-                cursor.owner, cursor.epoch, cursor.leased_until = "", cursor.epoch + 1, self._store.clock.now()
+                cursor.owner, cursor.epoch, cursor.leased_until = "", cursor.epoch + 1, now
                 if cursor.seq <= seq:
                     continue
                 cursor.seq = seq
                 moved += 1
                 for place, lane in self._lanes.items():
                     if lane.subscription == name and lane.partition == partition and lane.next_seq > seq + 1:
-                        self._lanes[place] = replace(lane, next_seq=seq + 1, lock_token=None, locked_until=None)
+                        self._lanes[place] = Lane(name, lane.key, partition, seq + 1, 0, now, "")
         return moved
 
     def live(self, owner: str, seconds: float) -> int:

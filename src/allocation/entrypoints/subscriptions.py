@@ -55,7 +55,8 @@ def rewind(name: str, places: tuple[str, ...], yes: bool) -> None:
     """Deliver again, from the beginning of the log or from behind a position.
 
     For a destination that has lost what it was given: a broker restored from an old copy, a new reader. Whoever
-    listens there gets everything once more, under the same ids. The worker need not be stopped.
+    listens there gets everything once more, under the same ids. A key that is parked further on goes back as well, and
+    is tried; a discard that is not done yet is forgotten. The worker need not be stopped.
 
     \b
     Example:

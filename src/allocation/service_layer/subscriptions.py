@@ -194,7 +194,8 @@ class SubscriptionStore(ABC):
     @abstractmethod
     def rewind(self, name: str, after: Sequence[LogPosition]) -> int:
         """Deliver again what stands behind `after` (a position for each partition; missing: from its start). A cursor
-        only goes back, never on; whoever delivers loses the lease, and who has pulled a key that goes back, its lock.
+        only goes back, never on; whoever delivers loses the lease, and who has pulled a key that goes back, its lock. A
+        lane that goes back is due, and what was said of the event where it stood (attempts, reason, discard) is gone.
         Answers how many cursors went back."""
 
     @abstractmethod

@@ -55,6 +55,16 @@ _BEHIND = (
     .order_by(event_log.c.position)
     .limit(bindparam("most", type_=Integer))
 )
+_AS_NEW = {
+    "attempts": 0,
+    "reason": "",
+    "discarded_by": None,
+    "discarded_why": None,
+    "lock_token": None,
+    "locked_until": None,
+}
+"""A lane at an event of which nothing has been said yet."""
+
 PAGES_KEPT = 8
 """Of those that were full, so that subscriptions which catch up side by side read and decode the log once: what stands
 in it does not change, and nothing comes in between."""
@@ -97,20 +107,20 @@ class SqlSubscriptionStore(SubscriptionStore):
             return [Cursor(*row) for row in connection.execute(query)]
 
     def rewind(self, name: str, after: Sequence[LogPosition]) -> int:
-        start, moved = {position.partition: position.seq for position in after}, 0
+        start, moved, now = {position.partition: position.seq for position in after}, 0, self._clock.now()
         with self._writing() as connection:
             for partition in connection.scalars(select(log_head.c.log_partition).order_by(log_head.c.log_partition)):
                 seq, c = start.get(partition, 0), subscriptions.c
                 here = and_(c.name == name, c.log_partition == partition)
                 # In any case: its owner may be further than its cursor says.
-                lost = {"owner": "", "epoch": c.epoch + 1, "leased_until": self._clock.now()}
+                lost = {"owner": "", "epoch": c.epoch + 1, "leased_until": now}
                 connection.execute(update(subscriptions).where(here).values(lost))
                 back = update(subscriptions).where(here, c.position > seq).values(position=seq)
                 if not connection.execute(back).rowcount:
                     continue
                 moved += 1
                 ahead = and_(lanes.c.subscription == name, lanes.c.log_partition == partition)
-                again = {"next_position": seq + 1, "lock_token": None, "locked_until": None}
+                again = {"next_position": seq + 1, "due_at": now, **_AS_NEW}
                 connection.execute(update(lanes).where(ahead, lanes.c.next_position > seq + 1).values(again))
         return moved
 
