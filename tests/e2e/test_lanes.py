@@ -1,6 +1,8 @@
 """What could not be delivered is seen and mended, over HTTP and from the command line."""
 
+import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from threading import Event
 
 import pytest
@@ -13,6 +15,7 @@ from allocation.entrypoints.cli import main
 from allocation.entrypoints.flask_app import create_app
 from allocation.service_layer.errors import Rejected, Unavailable
 from allocation.service_layer.ports import Notifications
+from allocation.service_layer.subscriptions import Settlement
 from tests.patience import PATIENCE_SECONDS
 
 MAIL, CHAIR = "send_out_of_stock_notification", "RED-CHAIR"
@@ -89,10 +92,12 @@ def test_the_command_line_lists_shows_and_discards(shop: Application, mail: Refu
     assert "Rejected: no such user" in listed.output
     shown = command.invoke(main, ["lanes", "show", MAIL, CHAIR])
     assert "OutOfStock(sku='RED-CHAIR')" in shown.output
+    assert "0-3" in shown.output, "what `discard` wants to be told"
     unknown = command.invoke(main, ["lanes", "retry", MAIL, "NO-SUCH-SKU"])
     assert unknown.exit_code == 1
     assert "lanes list" in unknown.output
-    assert command.invoke(main, ["lanes", "discard", MAIL, CHAIR, "--why", "sold out"]).exit_code == 0
+    discard = ["lanes", "discard", MAIL, CHAIR, "--event", "0-3", "--why", "sold out"]
+    assert command.invoke(main, discard).output == f"0-3 of {CHAIR} will be skipped in {MAIL}.\n"
     until_no_lanes(shop)
     assert mail.sent == ["Out of stock: SMALL-TABLE"]
     assert "No lanes" in command.invoke(main, ["lanes", "list"]).output
@@ -122,3 +127,27 @@ def test_without_lanes_it_is_told_where_to_see_what_waits_for_a_destination_that
     listed = command.invoke(main, ["lanes", "list"]).output
     assert "delivered" not in listed
     assert "allocation subscriptions list" in listed
+
+
+def test_the_command_line_discards_no_event_that_was_not_named(shop: Application, command: CliRunner) -> None:
+    asked = command.invoke(main, ["lanes", "discard", MAIL, CHAIR, "--why", "sold out", "--who", "anna"])
+    assert asked.exit_code == 1
+    assert "OutOfStock(sku='RED-CHAIR')" in asked.output
+    named = f"lanes discard {MAIL} {CHAIR} --event 0-3 --why 'sold out' --who anna"
+    assert f"  allocation {named}\n" in asked.output
+    [lane] = shop.subscriptions.lanes()
+    assert lane.discard is None
+    assert command.invoke(main, shlex.split(named)).exit_code == 0
+
+
+def test_a_discard_said_twice_on_the_command_line_skips_one_event(shop: Application, command: CliRunner) -> None:
+    shop.worker.stop()
+    [lane] = shop.subscriptions.lanes()
+    lease = shop.subscriptions.lease(MAIL, 0, "worker-2", 15)
+    assert lease is not None
+    shop.subscriptions.settle(lease, Settlement(lease.seq, lanes={CHAIR: replace(lane, next_seq=4)}), 15)
+    again = command.invoke(main, ["lanes", "discard", MAIL, CHAIR, "--event", "0-3", "--why", "sold out"])
+    assert again.exit_code == 1
+    assert f"0-3 is not the next event of {CHAIR} in {MAIL}" in again.output
+    [lane] = shop.subscriptions.lanes()
+    assert lane.discard is None

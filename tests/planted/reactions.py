@@ -121,4 +121,18 @@ PLANTS: list[Plant] = [
         ', "due_at": now, **_AS_NEW}',
         ", **_AS_NEW}",
     ),
+    plant(
+        "a discard on the command line names no event, and said twice skips two",
+        "e2e/test_lanes.py::test_a_discard_said_twice_on_the_command_line_skips_one_event",
+        "entrypoints/lanes.py",
+        "        is_next = place == _place(lane)\n",
+        "        is_next = True\n",
+    ),
+    plant(
+        "a discard on the command line does not say which event it means",
+        "e2e/test_lanes.py::test_the_command_line_discards_no_event_that_was_not_named",
+        "entrypoints/lanes.py",
+        "        if place is None:\n",
+        "        place = place or _place(lane)\n        if place is None:\n",
+    ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,7 @@ from allocation.entrypoints.console import console, print_json, table
 
 if TYPE_CHECKING:  # imported when a command runs, as in `cli`
     from allocation.bootstrap import Application
+    from allocation.service_layer.envelope import EventEnvelope
     from allocation.service_layer.subscriptions import Lane
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -43,7 +45,7 @@ def list_lanes(as_json: bool) -> None:
     elif not found:
         click.echo(NO_LANES)
     else:
-        rows = [(x.subscription, x.key, f"{x.partition}-{x.next_seq}", x.attempts, _due(x), x.reason) for x in found]
+        rows = [(x.subscription, x.key, _place(x), x.attempts, _due(x), x.reason) for x in found]
         console().print(table("subscription", "key", "next event", ">attempts", "next try", "reason", rows=rows))
 
 
@@ -54,19 +56,12 @@ def list_lanes(as_json: bool) -> None:
 def show(subscription: str, key: str, as_json: bool) -> None:
     """One lane, with the event that is refused."""
     with opened.application() as application:
-        lane = next((x for x in application.subscriptions.lanes(subscription) if x.key == key), None)
-        if lane is None:
-            raise click.ClickException(f"{key} has no lane in {subscription}: `allocation lanes list` shows all.")
-        waiting = application.subscriptions.read_key(lane, lane.next_seq, 1)
-    event = waiting[0] if waiting else None
+        lane = _lane(application, subscription, key)
+        event = _next_event(application, lane)
     if as_json:
         print_json({"lane": msgspec.to_builtins(lane), "event": msgspec.to_builtins(event)})
         return
-    facts: list[tuple[str, object]] = [("reason", lane.reason), ("attempts", lane.attempts), ("next try", _due(lane))]
-    if event is not None:
-        facts += [("event", event.event), ("event id", event.id), ("caused by", event.causation_id)]
-        facts += [("correlation", event.correlation_id), ("trace", event.traceparent or ""), ("time", event.time)]
-    console().print(table("what", "is", rows=facts))
+    _print(lane, event)
 
 
 @lanes.command()
@@ -75,30 +70,70 @@ def show(subscription: str, key: str, as_json: bool) -> None:
 def retry(subscription: str, key: str) -> None:
     """Try a lane again now, its attempts counted anew."""
     with opened.application() as application:
-        _say(application, subscription, key, None)
+        if not application.subscriptions.set_due(subscription, key):
+            raise _no_lane(subscription, key)
     click.echo(f"{key} is due in {subscription}.")
 
 
 @lanes.command()
 @SUBSCRIPTION
 @KEY
+@click.option("--event", "place", metavar="POSITION", help="The next event, as `list` and `show` tell it.")
 @click.option("--why", required=True, help="Kept for good, with your name.")
 @click.option("--who", default=getpass.getuser, show_default="you", help="Who decides it.")
-def discard(subscription: str, key: str, why: str, who: str) -> None:
+def discard(subscription: str, key: str, place: str | None, why: str, who: str) -> None:
     """Skip the refused event, and go on with the next of its key. This is the only way an event is ever skipped.
+
+    Said twice, it is done once. Without --event nothing is skipped: it shows which event would be, and how to say so.
 
     \b
     Example:
-      allocation lanes discard send_out_of_stock_notification RED-CHAIR --why "told them by telephone"
+      allocation lanes discard send_out_of_stock_notification RED-CHAIR --event 0-17 --why "told them by telephone"
     """
     with opened.application() as application:
-        _say(application, subscription, key, (who, why))
-    click.echo(f"The next event of {key} will be skipped in {subscription}.")
+        lane = _lane(application, subscription, key)
+        if place is None:
+            _print(lane, _next_event(application, lane))
+            words = ["allocation", "lanes", "discard", subscription, key, "--event", _place(lane), "--why", why]
+            command = shlex.join(words + (["--who", who] if who != getpass.getuser() else []))
+            raise click.ClickException(f"Nothing is skipped yet. To skip this event:\n  {command}")
+        is_next = place == _place(lane)
+        if not (is_next and application.subscriptions.set_due(subscription, key, (who, why), lane.next_seq)):
+            raise click.ClickException(
+                f"{place} is not the next event of {key} in {subscription}: `allocation lanes show` shows which is."
+            )
+    click.echo(f"{place} of {key} will be skipped in {subscription}.")
 
 
-def _say(application: Application, subscription: str, key: str, skip: tuple[str, str] | None) -> None:
-    if not application.subscriptions.set_due(subscription, key, skip):
-        raise click.ClickException(f"{key} has no lane in {subscription}: `allocation lanes list` shows all.")
+def _lane(application: Application, subscription: str, key: str) -> Lane:
+    lane = next((x for x in application.subscriptions.lanes(subscription) if x.key == key), None)
+    if lane is None:
+        raise _no_lane(subscription, key)
+    return lane
+
+
+def _no_lane(subscription: str, key: str) -> click.ClickException:
+    return click.ClickException(f"{key} has no lane in {subscription}: `allocation lanes list` shows all.")
+
+
+def _next_event(application: Application, lane: Lane) -> EventEnvelope | None:
+    """What the lane waits with. A lane that went back in the log, or on from what was done, may stand before it."""
+    from allocation.service_layer.locking import HEAD
+
+    return next(iter(application.subscriptions.read_key(lane, HEAD, 1)), None)
+
+
+def _print(lane: Lane, event: EventEnvelope | None) -> None:
+    facts: list[tuple[str, object]] = [("next event", _place(lane)), ("reason", lane.reason)]
+    facts += [("attempts", lane.attempts), ("next try", _due(lane))]
+    if event is not None:
+        facts += [("event", event.event), ("event id", event.id), ("caused by", event.causation_id)]
+        facts += [("correlation", event.correlation_id), ("trace", event.traceparent or ""), ("time", event.time)]
+    console().print(table("what", "is", rows=facts))
+
+
+def _place(lane: Lane) -> str:
+    return f"{lane.partition}-{lane.next_seq}"
 
 
 def _due(lane: Lane) -> str:
