@@ -1,16 +1,25 @@
 """Who reads the log, and how far they have come, from the command line; and going back."""
 
 import json
+import os
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
+from threading import Thread
+from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from allocation.bootstrap import Application, bootstrap
 from allocation.config import load_settings
 from allocation.domain.commands import Allocate, CreateBatch
+from allocation.entrypoints import opened, subscriptions
 from allocation.entrypoints.cli import main
+from allocation.service_layer.definitions import Definition
 from allocation.service_layer.ports import Notifications
+from tests.fakes import SetClock
 
 MAIL, CHAIR = "send_out_of_stock_notification", "RED-CHAIR"
 
@@ -134,3 +143,91 @@ def test_a_bad_definition_is_told_with_its_place(command: CliRunner, body: str, 
     refused = command.invoke(main, ["subscriptions", "define", "chairs", "-"], input=body)
     assert refused.exit_code == 1
     assert told in refused.output
+
+
+# A reader that takes its time
+
+
+class SlowReader:
+    """Reads what is printed, and takes `seconds_each` for it by the application's clock."""
+
+    def __init__(self, clock: SetClock) -> None:
+        self.seconds_each = 0.0
+        self.read: list[str] = []
+        self._clock, self._echo = clock, click.echo
+
+    def echo(self, message: str | bytes = "", err: bool = False, **options: Any) -> None:
+        self._echo(message, err=err, **options)
+        if not err:
+            self.read.append(json.loads(message)["subject"])
+            self._clock.step(self.seconds_each)
+
+
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch) -> Iterator[Application]:
+    """Forty batches, each of a product of its own, and `all` from the beginning."""
+    application = bootstrap(load_settings(database_url="memory:"), clock=SetClock())
+    application.subscribers.define(Definition("all", "pull"), from_the_beginning=True)
+    for n in range(40):
+        application.bus.handle(CreateBatch(f"b{n}", f"SKU-{n:02}", 1))
+    monkeypatch.setattr(opened, "application", lambda: nullcontext(application))
+    yield application
+    application.close()
+
+
+@pytest.fixture
+def reader(many: Application, monkeypatch: pytest.MonkeyPatch) -> SlowReader:
+    assert isinstance(many.clock, SetClock)
+    slow = SlowReader(many.clock)
+    monkeypatch.setattr(click, "echo", slow.echo)
+    return slow
+
+
+SKUS = [f"SKU-{n:02}" for n in range(40)]
+
+
+def test_a_slow_reader_gets_each_event_once(many: Application, reader: SlowReader, command: CliRunner) -> None:
+    reader.seconds_each = 10
+    pulled = command.invoke(main, ["subscriptions", "pull", "all"])
+    assert (pulled.exit_code, pulled.stderr) == (0, "")
+    assert reader.read == SKUS
+    assert many.subscriptions.lanes("all") == []
+
+
+def test_no_lock_runs_while_the_reader_takes_nothing(
+    many: Application, reader: SlowReader, command: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = many.clock
+    assert isinstance(clock, SetClock)
+    monkeypatch.setattr(subscriptions, "wait_for_reader", lambda: clock.step(3600))
+    pulled = command.invoke(main, ["subscriptions", "pull", "all"])
+    assert (pulled.stderr, reader.read) == ("", SKUS)
+
+
+def test_what_is_acknowledged_too_late_is_told_and_comes_again(
+    many: Application, reader: SlowReader, command: CliRunner
+) -> None:
+    reader.seconds_each = 61
+    pulled = command.invoke(main, ["subscriptions", "pull", "all", "--key", "SKU-07", "--most", "1"])
+    assert pulled.exit_code == 0
+    assert pulled.stderr == "SKU-07 was printed too late to be acknowledged: its lock had run out. It comes again.\n"
+    reader.seconds_each = 0
+    assert command.invoke(main, ["subscriptions", "pull", "all", "--key", "SKU-07"]).stderr == ""
+    assert reader.read == ["SKU-07", "SKU-07"]
+
+
+def test_a_full_pipe_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(write, b"x" * 4096)
+    with open(read, "rb", buffering=0) as reads, open(write, "w") as writes:
+        monkeypatch.setattr(sys, "stdout", writes)
+        waiting = Thread(target=subscriptions.wait_for_reader, daemon=True)
+        waiting.start()
+        waiting.join(0.05)
+        assert waiting.is_alive()
+        reads.read(65536)
+        waiting.join(10)
+        assert not waiting.is_alive()

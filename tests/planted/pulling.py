@@ -9,6 +9,7 @@ ANYTHING = "contracts/test_pulling.py::test_whatever_pullers_do_each_wanted_even
 AT_ONCE = "contracts/test_pulling.py::test_many_who_pull_at_once_share_the_work_and_never_a_key"
 RUNNING, PUSHED = "service_layer/pushing_definitions.py", "unit/test_pushed_definitions.py::"
 ALSO = "unit/test_worker_also.py::"
+PRINTED, PRINTING = "e2e/test_subscriptions_cli.py::", "entrypoints/subscriptions.py"
 HTTP, OWN = "e2e/test_http_pull.py::", "e2e/test_http_subscriptions.py::"
 
 PLANTS: list[Plant] = [
@@ -226,5 +227,33 @@ PLANTS: list[Plant] = [
         PULLING,
         " or left_seconds <= 0 or self._leaving.is_set():",
         " or left_seconds <= 0:",
+    ),
+    plant(
+        "so much is received at a time that a slow reader outlives the locks",
+        PRINTED + "test_a_slow_reader_gets_each_event_once",
+        PRINTING,
+        "AT_A_TIME = 5\n",
+        "AT_A_TIME = 100\n",
+    ),
+    plant(
+        "locks run while the reader has no room",
+        PRINTED + "test_no_lock_runs_while_the_reader_takes_nothing",
+        PRINTING,
+        "            if not held:\n                return\n",
+        "            wait_for_reader()\n            if not held:\n                return\n",
+    ),
+    plant(
+        "an acknowledgement that came too late is not told",
+        PRINTED + "test_what_is_acknowledged_too_late_is_told_and_comes_again",
+        PRINTING,
+        "                if outcome.is_lost:\n",
+        "                if False:\n",
+    ),
+    plant(
+        "a full pipe is not waited for",
+        PRINTED + "test_a_full_pipe_is_waited_for",
+        PRINTING,
+        "        select([], [sys.stdout], [])\n",
+        "        select([], [sys.stdout], [], 0)\n",
     ),
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from select import select
 from typing import BinaryIO
 
 import click
@@ -13,6 +15,9 @@ from allocation.entrypoints.console import console, print_json, table
 from allocation.service_layer.envelope import LogPosition
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+AT_A_TIME = 5
+"""Events: about as many as a pipe that has room surely takes (4 KiB), so that no lock runs while its reader is busy."""
 
 
 @click.group(short_help="Who reads the log, and how far they have come; define one, pull from it.")
@@ -144,20 +149,23 @@ def remove(name: str, yes: bool) -> None:
 def pull(name: str, most: int | None, key: str | None) -> None:
     """Print events as lines of JSON, and acknowledge those that were printed.
 
-    A line is printed before its event is acknowledged: who is interrupted gets it again.
+    A line is printed before its event is acknowledged: who is interrupted gets it again, within a minute. A reader may
+    take its time; if a line could not be printed while the lock on its product lasted, that is said on stderr, and it
+    comes again.
 
     \b
     Example:
       allocation subscriptions pull chairs | while read -r event; do ...; done
     """
-    from allocation.entrypoints.http.pull import MOST_EVENTS, delivery_read
+    from allocation.entrypoints.http.pull import delivery_read
     from allocation.service_layer.definitions import DefinitionError
     from allocation.service_layer.locking import Asked
 
     with opened.application() as application:
         left = most
         while left is None or left > 0:
-            asked = Asked(min(left or MOST_EVENTS, MOST_EVENTS), MOST_EVENTS, key=key)
+            wait_for_reader()
+            asked = Asked(min(left or AT_A_TIME, AT_A_TIME), AT_A_TIME, key=key)
             try:
                 held = application.pulling.receive(name, asked)
             except DefinitionError as refused:
@@ -167,9 +175,17 @@ def pull(name: str, most: int | None, key: str | None) -> None:
             for one in held:
                 for event in delivery_read(one).events:
                     click.echo(msgspec.json.encode(event))
-            sys.stdout.flush()
-            application.pulling.acknowledge(name, [one.token for one in held])
+                [outcome] = application.pulling.acknowledge(name, [one.token])
+                if outcome.is_lost:
+                    late = f"{one.key} was printed too late to be acknowledged: its lock had run out. It comes again."
+                    click.echo(late, err=True)
             left = None if left is None else left - sum(len(one.messages) for one in held)
+
+
+def wait_for_reader() -> None:
+    """Until whoever reads our output has room for more."""
+    with suppress(OSError, ValueError):  # no file, or a system that cannot tell
+        select([], [sys.stdout], [])
 
 
 def _position(text: str) -> LogPosition:
