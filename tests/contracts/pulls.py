@@ -123,7 +123,7 @@ class PullModel:
         self.shop.clock.step(seconds)
 
     def receive(self, most: int, per_key: int, key: str | None, lock_seconds: int) -> list[Held]:
-        held = self.shop.pulling.receive(self.name, Asked(most, per_key, lock_seconds, key))
+        held = self.shop.pulling.receive(self.name, Asked(most, per_key, lock_seconds, key)).held
         assert sum(len(one.messages) for one in held) <= most
         for one in held:
             assert key in (None, one.key)

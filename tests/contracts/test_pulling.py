@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocation.domain.events import Allocated
-from allocation.service_layer import locking
+from allocation.service_layer import locking, pulling
 from allocation.service_layer.envelope import LogPosition, partition_of
 from allocation.service_layer.errors import UnknownSubscription
 from allocation.service_layer.locking import Asked
+from allocation.service_layer.pulling import Chime
 from allocation.service_layer.subscriptions import Settlement
 from tests.contracts.pulls import PARTITIONS, WANTED, Pulled, PullModel, pulled
 from tests.thoroughness import examples
@@ -81,7 +82,7 @@ def test_many_who_pull_at_once_share_the_work_and_never_a_key(shop: Pulled) -> N
     def pull(seed: int) -> None:
         chance, idle = Random(seed), 0
         while sum(map(len, done.values())) < 60 and idle < 300:
-            got = shop.pulling.receive("all", Asked(most=chance.randint(1, 4), per_key=chance.randint(1, 3)))
+            got = shop.pulling.receive("all", Asked(most=chance.randint(1, 4), per_key=chance.randint(1, 3))).held
             idle = 0 if got else idle + 1
             for one in got:
                 with lock:
@@ -106,13 +107,59 @@ def test_a_subscription_that_goes_back_takes_the_locks_along(shop: Pulled) -> No
     shop.define("all", WANTED, from_the_beginning=True)
     shop.order("RED-CHAIR", 5)
     shop.order("RED-CHAIR", 6)
-    [first] = shop.pulling.receive("all", Asked())
+    [first] = shop.pulling.receive("all", Asked()).held
     shop.pulling.acknowledge("all", [first.token])
-    [second] = shop.pulling.receive("all", Asked())
+    [second] = shop.pulling.receive("all", Asked()).held
     assert shop.store.rewind("all", [LogPosition(n, 0) for n in range(PARTITIONS)]) == 1
     assert shop.pulling.acknowledge("all", [second.token])[0].is_lost
-    [again] = shop.pulling.receive("all", Asked())
+    [again] = shop.pulling.receive("all", Asked()).held
     assert [m.id for m in again.messages] == [m.id for m in first.messages]
+
+
+def test_who_has_no_time_to_search_on_is_told_that_there_may_be_more(shop: Pulled) -> None:
+    shop.stock("RED-CHAIR")
+    shop.define("all", WANTED, from_the_beginning=True)
+    for _ in range(8):
+        shop.order("RED-CHAIR", 1)
+    shop.order("RED-CHAIR", 5)
+    with patch.object(locking, "PAGE", 2), patch.object(pulling, "LONGEST_SEARCH_SECONDS", 0.0):
+        received = shop.pulling.receive("all", Asked())
+        assert (received.held, received.has_seen_all) == ([], False)
+        while not received.held:
+            received = shop.pulling.receive("all", Asked())
+        nothing = shop.pulling.receive("all", Asked())
+    assert (nothing.held, nothing.has_seen_all) == ([], True), "the rest is in hand"
+
+
+def test_who_waits_searches_on_at_once(shop: Pulled) -> None:
+    """The timer stands still as long as nobody waits for the chime, which does not ring here."""
+    shop.stock("RED-CHAIR")
+    shop.define("all", WANTED, from_the_beginning=True)
+    for _ in range(8):
+        shop.order("RED-CHAIR", 1)
+    shop.order("RED-CHAIR", 5)
+    with (
+        patch.object(locking, "PAGE", 2),
+        patch.object(pulling, "LONGEST_SEARCH_SECONDS", 0.0),
+        patch.object(Chime, "wait", side_effect=AssertionError("there was more to look at")),
+    ):
+        assert [one.key for one in shop.pulling.receive("all", Asked(wait_seconds=20)).held] == ["RED-CHAIR"]
+
+
+def test_who_got_as_much_as_wanted_is_told_that_there_may_be_more(shop: Pulled) -> None:
+    shop.define("all", from_the_beginning=True)
+    shop.stock(*[f"SKU-{n}" for n in range(4)])
+    first = shop.pulling.receive("all", Asked(most=2))
+    assert (len(first.held), first.has_seen_all) == (2, False), "from the cursor on"
+    shop.pulling.release("all", [one.token for one in first.held])
+    others = shop.pulling.receive("all", Asked(most=4))
+    assert len(others.held) == 4
+    assert shop.pulling.receive("all", Asked(most=4)).has_seen_all
+    shop.pulling.release("all", [one.token for one in others.held])
+    some = shop.pulling.receive("all", Asked(most=3))
+    assert (len(some.held), some.has_seen_all) == (3, False), "the fourth was given back, too"
+    last = shop.pulling.receive("all", Asked(most=3))
+    assert (len(last.held), last.has_seen_all) == (1, True)
 
 
 def test_whoever_fails_within_a_turn_changes_nothing(shop: Pulled) -> None:

@@ -9,6 +9,7 @@ from allocation.bootstrap import Application, bootstrap
 from allocation.config import Settings
 from allocation.domain.commands import CreateBatch
 from allocation.entrypoints.flask_app import create_app
+from allocation.service_layer import locking, pulling
 from tests.e2e.conforming import ConformingClient, Json
 from tests.fakes import SetClock
 
@@ -183,6 +184,17 @@ def test_only_what_is_wanted_comes_and_the_cursor_goes_past_the_rest(shop: Confo
     assert lag(shop) == 0
     shop.allocate("o9", TABLE, 9)
     assert [d["events"][0]["data"]["orderid"] for d in receive(shop)] == ["o9"]
+
+
+def test_a_search_that_takes_long_is_told_to_go_on(shop: ConformingClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locking, "PAGE", 1)
+    monkeypatch.setattr(pulling, "LONGEST_SEARCH_SECONDS", 0.0)
+    shop.put(ALL, json={"delivery": "pull", "rules": [{"name": "allocated", "filter": "type = 'Allocated'"}]})
+    shop.allocate("o1", CHAIR, 1)
+    first, second = (shop.post(ALL + ":receive", json={}).json for _ in range(2))
+    assert first == {"deliveries": [], "has_seen_all": False}
+    assert [d["key"] for d in second["deliveries"]] == [CHAIR]
+    assert shop.post(ALL + ":receive", json={}).json == {"deliveries": [], "has_seen_all": True}
 
 
 def test_copies_of_an_event_travel_under_one_token(shop: ConformingClient) -> None:

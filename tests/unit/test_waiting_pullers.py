@@ -51,15 +51,15 @@ def test_only_so_many_wait_and_the_others_are_answered_at_once() -> None:
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(pulling.receive, "all", Asked(wait_seconds=20))
         assert chime.somebody_waits.wait(10)
-        assert pulling.receive("all", Asked(wait_seconds=20)) == []
+        assert pulling.receive("all", Asked(wait_seconds=20)).held == []
         commit("RED-CHAIR")
-        assert [held.key for held in first.result(timeout=10)] == ["RED-CHAIR"]
+        assert [held.key for held in first.result(timeout=10).held] == ["RED-CHAIR"]
 
 
 def test_waiting_ends() -> None:
     pulling, _ = shop(Chime())
-    assert pulling.receive("all", Asked(wait_seconds=0.02)) == []
-    assert pulling.receive("all", Asked(wait_seconds=0.02)) == [], "the place was given back"
+    assert pulling.receive("all", Asked(wait_seconds=0.02)).held == []
+    assert pulling.receive("all", Asked(wait_seconds=0.02)).held == [], "the place was given back"
 
 
 def test_who_waits_is_answered_when_the_process_leaves() -> None:
@@ -69,8 +69,8 @@ def test_who_waits_is_answered_when_the_process_leaves() -> None:
         waiting = threads.submit(pulling.receive, "all", Asked(wait_seconds=20))
         assert chime.somebody_waits.wait(10)
         pulling.leave()
-        assert waiting.result(timeout=10) == []
-    assert pulling.receive("all", Asked(wait_seconds=20)) == []
+        assert waiting.result(timeout=10).held == []
+    assert pulling.receive("all", Asked(wait_seconds=20)).held == []
 
 
 def test_what_is_rung_between_looking_and_waiting_is_heard() -> None:

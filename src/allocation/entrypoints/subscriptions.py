@@ -167,19 +167,19 @@ def pull(name: str, most: int | None, key: str | None) -> None:
             wait_for_reader()
             asked = Asked(min(left or AT_A_TIME, AT_A_TIME), AT_A_TIME, key=key)
             try:
-                held = application.pulling.receive(name, asked)
+                received = application.pulling.receive(name, asked)
             except DefinitionError as refused:
                 raise click.ClickException(f"{refused}.") from refused
-            if not held:
+            if not received.held and received.has_seen_all:
                 return
-            for one in held:
+            for one in received.held:
                 for event in delivery_read(one).events:
                     click.echo(msgspec.json.encode(event))
                 [outcome] = application.pulling.acknowledge(name, [one.token])
                 if outcome.is_lost:
                     late = f"{one.key} was printed too late to be acknowledged: its lock had run out. It comes again."
                     click.echo(late, err=True)
-            left = None if left is None else left - sum(len(one.messages) for one in held)
+            left = None if left is None else left - sum(len(one.messages) for one in received.held)
 
 
 def wait_for_reader() -> None:

@@ -75,15 +75,19 @@ class Receiving:
 
     @property
     def has_seen_all(self) -> bool:
-        """Whether another turn would find nothing more now."""
+        """Whether another turn would find nothing more now: it came to the head, and no free lane found no room."""
         return self._reached_the_head and not self._reads_on
 
     def run(self) -> list[Held]:
         """What is handed over; the turn's settlement says what becomes of lanes and cursor."""
         free = (lane for lane in self._turn.lanes.values() if is_free(lane, self._now))
         for lane in sorted(free, key=_waiting_since):
-            if self._room and self._asked.key in (None, lane.key):
-                self._take_up(lane)
+            if self._asked.key not in (None, lane.key):
+                continue
+            if not self._room:
+                self._reads_on = True
+                break
+            self._take_up(lane)
         if self._asked.key is None:
             self._go_on()
         else:

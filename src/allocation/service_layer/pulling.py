@@ -26,7 +26,7 @@ LOOK_AGAIN_SECONDS = 0.5
 """While somebody waits: for what other processes commit, and for locks and delays that run out."""
 
 LONGEST_SEARCH_SECONDS = 1.0
-"""How long a receive goes on past events that no rule wants, before it answers that there is nothing yet."""
+"""How long a receive goes on past events that no rule wants, before it answers that it has not seen all yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,15 @@ class Outcome:
     token: str
     is_lost: bool
     locked_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What somebody has in hand now. `has_seen_all`: but for what is in hand there is nothing more; else there may be,
+    though nothing was found so far, and it is worth while to ask again at once."""
+
+    held: Sequence[Held]
+    has_seen_all: bool
 
 
 class Chime:
@@ -92,8 +101,8 @@ class Pulling:
         self._leaving.set()
         self._chime.ring()
 
-    def receive(self, name: str, asked: Asked) -> list[Held]:
-        """What is next, in order of the log for each key. Nothing: there is nothing now, or all of it is in hand."""
+    def receive(self, name: str, asked: Asked) -> Received:
+        """What is next, in order of the log for each key."""
         copies = self._copies(self._definition(name))
         if not asked.wait_seconds or not self._waiting.acquire(blocking=False):
             return self._look(name, asked, copies)
@@ -101,11 +110,12 @@ class Pulling:
             end = self._timer.seconds() + asked.wait_seconds
             while True:
                 rung = self._chime.count()
-                held = self._look(name, asked, copies)
+                received = self._look(name, asked, copies)
                 left_seconds = end - self._timer.seconds()
-                if held or left_seconds <= 0 or self._leaving.is_set():
-                    return held
-                self._chime.wait(rung, min(left_seconds, LOOK_AGAIN_SECONDS))
+                if received.held or left_seconds <= 0 or self._leaving.is_set():
+                    return received
+                if received.has_seen_all:
+                    self._chime.wait(rung, min(left_seconds, LOOK_AGAIN_SECONDS))
         finally:
             self._waiting.release()
 
@@ -152,18 +162,24 @@ class Pulling:
 
         return lambda logged: copies_of(rules, fact_of(logged))
 
-    def _look(self, name: str, asked: Asked, copies: Copies) -> list[Held]:
+    def _look(self, name: str, asked: Asked, copies: Copies) -> Received:
         """One look at every partition that may have something, beginning with another one each time."""
         first = next(self._turns)
         held: list[Held] = []
+        has_seen_all = True
         partitions = [(first + n) % self._partitions for n in range(self._partitions)]
         if asked.key is not None:
             partitions = [partition_of(asked.key, self._partitions)]
         behind = self._behind(name)
         for partition in partitions:
-            if partition in behind and len(held) < asked.most:
-                held += self._receive(name, partition, replace(asked, most=asked.most - len(held)), copies)
-        return held
+            if partition not in behind:
+                continue
+            if len(held) >= asked.most:
+                return Received(held, has_seen_all=False)
+            found = self._receive(name, partition, replace(asked, most=asked.most - len(held)), copies)
+            held += found.held
+            has_seen_all = has_seen_all and found.has_seen_all
+        return Received(held, has_seen_all)
 
     def _behind(self, name: str) -> set[int]:
         """The partitions that may have something, found without holding up anybody."""
@@ -171,14 +187,14 @@ class Pulling:
         lagging = {c.partition for c in self._store.cursors() if c.subscription == name and c.lag_events}
         return lagging | {lane.partition for lane in self._store.lanes(name) if is_free(lane, now)}
 
-    def _receive(self, name: str, partition: int, asked: Asked, copies: Copies) -> list[Held]:
+    def _receive(self, name: str, partition: int, asked: Asked, copies: Copies) -> Received:
         end = self._timer.seconds() + LONGEST_SEARCH_SECONDS
         while True:
             with self._store.turn(name, partition) as turn:
                 receiving = Receiving(turn, asked, copies, self._clock.now(), self._ids.new)
                 held = receiving.run()
             if held or receiving.has_seen_all or self._timer.seconds() >= end:
-                return held
+                return Received(held, receiving.has_seen_all)
 
     def _change(self, name: str, tokens: Sequence[str], change: Callable[[Lane], Lane]) -> list[Outcome]:
         def settle(turn: Turn, held: Mapping[str, Lane]) -> Settlement:

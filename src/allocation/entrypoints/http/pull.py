@@ -89,9 +89,16 @@ class DeliveryRead(msgspec.Struct):
 
 
 class DeliveryList(msgspec.Struct):
-    """What is in hand now. Empty: there is nothing, or all of it is in other hands."""
+    """What is in hand now; or nothing."""
 
     deliveries: Sequence[DeliveryRead]
+    has_seen_all: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Whether there is nothing more for now but what is in somebody's hand. If not, ask again at "
+            "once, though nothing may have been found yet: the search goes on from where it came to"
+        ),
+    ]
 
 
 class OutcomeRead(msgspec.Struct, omit_defaults=True):
@@ -128,7 +135,8 @@ RECEIVED = DeliveryList(
             UNTIL,
             [PulledEvent(**{name: getattr(_EVENT, name) for name in _EVENT.__struct_fields__})],
         )
-    ]
+    ],
+    has_seen_all=True,
 )
 DONE = OutcomeList([OutcomeRead(TOKEN, "done"), OutcomeRead(TOKEN.replace("f", "e"), "lock_lost")])
 TOLD = Given("what became of each token", DONE)
@@ -144,11 +152,12 @@ def receive(call: Call, asked: ReceiveRequest, name: str) -> Reply:
     """Receive events, and lock their skus.
 
     What is in hand nobody else gets, nor what comes behind it of the same sku; other skus go on. A lock that runs out
-    gives its events back. Several consumers may receive from one subscription.
+    gives its events back. Several consumers may receive from one subscription. A search past many events that the rules
+    do not want is done in steps: `has_seen_all` tells whether to ask again at once.
     """
     wanted = Asked(asked.most, asked.per_key, asked.lock_seconds, asked.key, asked.wait_seconds)
-    held = call.application.pulling.receive(name, wanted)
-    return json_reply(200, DeliveryList([delivery_read(one) for one in held]))
+    received = call.application.pulling.receive(name, wanted)
+    return json_reply(200, DeliveryList([delivery_read(one) for one in received.held], received.has_seen_all))
 
 
 @routes.post("/v1/subscriptions/<name>:acknowledge", takes=TokensRequest, gives={200: TOLD}, refuses=REFUSES)
