@@ -174,7 +174,7 @@ def bootstrap(
         ids,
         timer,
         settings.log_partitions,
-        most_waiting=max(1, settings.threads // 4),  # the others go on serving
+        most_waiting=min(max(1, settings.threads // 4), settings.threads - 1),  # the others go on serving
     )
     bell.heard_by(pulling.wake)
     if wake_up is not None:

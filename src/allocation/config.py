@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     workers: int = Field(
         0, ge=0, le=64, description="Processes that serve HTTP; 0 chooses: 1 on SQLite, else one a processor, at most 4"
     )
-    threads: int = Field(16, ge=1, le=256, description="Threads in each of them")
+    threads: int = Field(16, ge=1, le=256, description="Threads in each of them; with one, nobody who pulls can wait")
     log_partitions: int = Field(
         1, ge=1, le=64, description="Partitions of the event log; fixed when the database is first made"
     )

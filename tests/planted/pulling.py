@@ -284,4 +284,11 @@ PLANTS: list[Plant] = [
         "                self._reads_on = True\n                break\n",
         "                break\n",
     ),
+    plant(
+        "one who waits takes the only thread",
+        "unit/test_waiting_pullers.py::test_one_thread_at_least_goes_on_serving",
+        "bootstrap.py",
+        "min(max(1, settings.threads // 4), settings.threads - 1)",
+        "max(1, settings.threads // 4)",
+    ),
 ]

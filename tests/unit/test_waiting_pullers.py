@@ -2,19 +2,25 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from threading import Event as Flag
+from unittest.mock import patch
+
+import pytest
 
 from allocation.adapters.clock import SystemTimer, TimeOrderedIds
 from allocation.adapters.memory import MemoryStore, MemoryUnitOfWork
 from allocation.adapters.memory_definitions import MemoryDefinitions
 from allocation.adapters.memory_subscriptions import MemorySubscriptionStore
 from allocation.adapters.rule_parser import LarkRuleParser
+from allocation.bootstrap import bootstrap
+from allocation.config import Settings
 from allocation.domain.commands import CreateBatch
 from allocation.service_layer.definitions import Definition, RuleBook
 from allocation.service_layer.handlers import COMMAND_HANDLERS
 from allocation.service_layer.locking import Asked
 from allocation.service_layer.messagebus import MessageBus
-from allocation.service_layer.pulling import Chime, Pulling
+from allocation.service_layer.pulling import Chime, Pulling, Received
 from tests.fakes import CountingIds, SetClock
 
 
@@ -71,6 +77,22 @@ def test_who_waits_is_answered_when_the_process_leaves() -> None:
         pulling.leave()
         assert waiting.result(timeout=10).held == []
     assert pulling.receive("all", Asked(wait_seconds=20)).held == []
+
+
+class Waits(Exception):
+    """Somebody does."""
+
+
+@pytest.mark.parametrize(("threads", "waits"), [(1, False), (2, True), (16, True)])
+def test_one_thread_at_least_goes_on_serving(threads: int, waits: bool) -> None:
+    application = bootstrap(Settings(database_url="memory:", threads=threads))
+    application.subscribers.define(Definition("all", "pull"), from_the_beginning=True)
+    with (
+        closing(application),
+        patch.object(Chime, "wait", side_effect=Waits),
+        pytest.raises(Waits) if waits else nullcontext(),
+    ):
+        assert application.pulling.receive("all", Asked(wait_seconds=20)) == Received([], has_seen_all=True)
 
 
 def test_what_is_rung_between_looking_and_waiting_is_heard() -> None:

@@ -71,8 +71,8 @@ class Chime:
 class Pulling:
     """The consumers' side of subscriptions that are pulled. Threads share it; processes meet in the store.
 
-    All methods raise `UnknownSubscription`, `NotPulled` and `Unavailable`. `most_waiting` callers at a time may wait;
-    who comes beyond that is answered at once.
+    All methods raise `UnknownSubscription`, `NotPulled` and `Unavailable`. `most_waiting` callers at a time may wait
+    (0: nobody); who comes beyond that is answered at once.
     """
 
     def __init__(

@@ -40,7 +40,8 @@ class ReceiveRequest(Body):
         default=1, description="Events of one sku under one lock, at most"
     )
     wait_seconds: Annotated[int, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = Field(
-        default=0, description="How long to wait for the first one, where there is none"
+        default=0,
+        description="How long to wait for the first one, where there is none; at once if too many wait already",
     )
     lock_seconds: LockSeconds = Field(default=60, description="How long nobody else gets these skus")
     key: Id | None = Field(default=None, description="Only events of this sku")
