@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from allocation.service_layer.definitions import Address, Definition, NamedRule
+from allocation.service_layer.locking import Asked
 from tests.contracts.pulls import Pulled, pulled
 
 PUSHED = Definition(
@@ -52,6 +53,28 @@ def test_one_is_stopped_only_as_long_as_it_is_the_same(shop: Pulled) -> None:
     assert kept.get("shop") == replace(PUSHED, stopped="410")
     kept.put(PUSHED)
     assert kept.get("shop") == PUSHED
+
+
+@pytest.mark.parametrize(("value", "other"), [(10, 10.0), (1, True), (0.0, False)])
+def test_values_of_two_kinds_are_two_definitions(shop: Pulled, value: float, other: float) -> None:
+    kept = shop.definitions
+    was, now = (Definition("all", "pull", (NamedRule(correlation=(("qty", x),)),)) for x in (value, other))
+    assert was != now
+    kept.put(now)
+    assert not kept.stop(was, "410")
+    shop.subscribers.define(was, from_the_beginning=False)
+    found = kept.get("all")
+    assert found is not None
+    assert repr(found.rules) == repr(was.rules)
+
+
+def test_whose_rule_has_another_kind_of_value_does_not_get_the_rule_of_the_other(shop: Pulled) -> None:
+    shop.stock("RED-CHAIR")
+    shop.define("never", NamedRule(correlation=(("qty", 10.0),)))
+    shop.define("ten", NamedRule(correlation=(("qty", 10),)))
+    shop.order("RED-CHAIR", 10)
+    assert shop.pulling.receive("never", Asked()) == []
+    assert [held.key for held in shop.pulling.receive("ten", Asked())] == ["RED-CHAIR"]
 
 
 def test_a_definition_shows_no_secret() -> None:

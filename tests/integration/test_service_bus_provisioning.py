@@ -149,6 +149,24 @@ def test_again_nothing_is_changed_but_what_is_said_differently(admin: Admin) -> 
     ]
 
 
+@pytest.mark.parametrize(("was", "now"), [("1", "true"), ("10", "10.0"), ("0.0", "false")])
+def test_a_value_of_another_kind_is_said_differently(admin: Admin, was: str, now: str) -> None:
+    file = '{"big": {"rules": {"a": {"filter": {"urgent": VALUE}}}}}'
+    said = [provision(admin, file.replace("VALUE", value))[-1] for value in (was, was, now)]
+    assert said[1:] == ["rule a of shop.facts/big: there already", "rule a of shop.facts/big: changed"]
+    assert f">{now}</Value>" in bodies(admin)["shop.facts/subscriptions/big/rules/a"]
+
+
+def test_a_filter_of_one_form_becomes_one_of_the_other(admin: Admin) -> None:
+    for filter, told in (
+        ('"qty > 1"', "<SqlExpression>qty &gt; 1</SqlExpression>"),
+        ('{"qty": 2}', typed("int", 2)),
+        ('"qty > 3"', "<SqlExpression>qty &gt; 3</SqlExpression>"),
+    ):
+        provision(admin, f'{{"big": {{"rules": {{"a": {{"filter": {filter}}}}}}}}}')
+        assert told in bodies(admin)["shop.facts/subscriptions/big/rules/a"]
+
+
 def test_a_subscription_that_loses_its_rules_gets_everything(admin: Admin) -> None:
     provision(admin, '{"big": {"rules": {"a": {"filter": "qty > 1"}}}}')
     said = provision(admin, '{"big": {"by_sku": false}}')

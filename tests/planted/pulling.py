@@ -155,6 +155,13 @@ PLANTS: list[Plant] = [
         "",
     ),
     plant(
+        "rules whose values are of two kinds are taken for one, and the second subscriber gets the first one's",
+        "contracts/test_definitions.py::test_whose_rule_has_another_kind_of_value_does_not_get_the_rule_of_the_other",
+        DEFINITIONS,
+        "        equal = tuple((name, type(value), value) for name, value in self.correlation)",
+        "        equal = self.correlation",
+    ),
+    plant(
         "each definition makes a new secret",
         OWN + "test_a_secret_is_told_once_and_never_again",
         DEFINITIONS,

@@ -86,7 +86,21 @@ PLANTS: list[Plant] = [
         "a rule that is said differently is left as it was",
         PROVISIONED + "test_again_nothing_is_changed_but_what_is_said_differently",
         PROVISIONING,
-        "                elif _said(there[name]) != _said(RuleProperties(name, created_at_utc=None, **parts)):\n",
+        "                elif _said(there[name]) != _said(rule := _anew(there[name], parts)):\n",
         "                elif False:\n",
+    ),
+    plant(
+        "a rule that is changed keeps the values of its correlation filter",
+        PROVISIONED + "test_a_value_of_another_kind_is_said_differently",
+        PROVISIONING,
+        "                    client.update_rule(*place, rule)\n",
+        "                    client.update_rule(*place, there[name], **parts)\n",
+    ),
+    plant(
+        "a rule whose value is of another kind now is left as it was",
+        PROVISIONED + "test_a_value_of_another_kind_is_said_differently",
+        PROVISIONING,
+        "        user = {name: (type(value), value) for name, value in (filter.properties or {}).items()}\n",
+        "        user = dict(filter.properties or {})\n",
     ),
 ]

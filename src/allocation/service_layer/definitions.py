@@ -61,12 +61,24 @@ class BadRuleIn(DefinitionError):
 @dataclass(frozen=True, slots=True)
 class NamedRule:
     """A rule as it was written: a filter's text, or what a correlation filter wants to be equal (`sys.NAME` for a
-    system property), or neither: all events. And the text of an action, if copies are to be changed."""
+    system property), or neither: all events. And the text of an action, if copies are to be changed.
+
+    Two are equal if they say the same: values of two kinds differ, as 10 and 10.0 do, or 1 and true."""
 
     name: str = "$Default"
     filter: str | None = None
     correlation: tuple[tuple[str, Plain], ...] = ()
     action: str | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return self._said() == other._said() if isinstance(other, NamedRule) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._said())
+
+    def _said(self) -> tuple[object, ...]:
+        equal = tuple((name, type(value), value) for name, value in self.correlation)  # in Python, 10 == 10.0
+        return self.name, self.filter, equal, self.action
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,8 +107,8 @@ class ServiceBusProvisioner(Provisioner):
                 if name not in there:
                     client.create_rule(*place, name, **parts)
                     done = "made"
-                elif _said(there[name]) != _said(RuleProperties(name, created_at_utc=None, **parts)):
-                    client.update_rule(*place, there[name], **parts)
+                elif _said(there[name]) != _said(rule := _anew(there[name], parts)):
+                    client.update_rule(*place, rule)
                     done = "changed"
                 else:
                     done = "there already"
@@ -139,13 +139,19 @@ def _parts(wanted: WantedRule) -> dict[str, Any]:
     return parts | {"filter": CorrelationRuleFilter(**system, properties=user)}
 
 
+def _anew(there: RuleProperties, parts: dict[str, Any]) -> RuleProperties:
+    """The rule with these parts. The client, if it is given them beside the old rule, writes the old one's values."""
+    return RuleProperties(there.name, created_at_utc=there.created_at_utc, **parts)
+
+
 def _said(rule: RuleProperties) -> tuple[object, ...]:
-    """What a rule says, to be compared."""
+    """What a rule says, to be compared. A number equals no truth, nor an integer a double."""
     filter: Any = rule.filter
     action = getattr(rule.action, "sql_expression", None)
     if isinstance(filter, CorrelationRuleFilter):
         system = {name: value for name in _CORRELATION.values() if (value := getattr(filter, name)) is not None}
-        return "correlation", system, dict(filter.properties or {}), action
+        user = {name: (type(value), value) for name, value in (filter.properties or {}).items()}
+        return "correlation", system, user, action
     return "sql", getattr(filter, "sql_expression", None), action
 
 
