@@ -96,6 +96,7 @@ def rule(**parts: Any) -> Json:
         (rule(filter="qty >"), "#/rules/1/filter", "At character 6"),
         (rule(filter="qty > 1", action="SET qty"), "#/rules/1/action", "At character 8"),
         (rule(correlation={"sys.Nonsense": "x"}), "#/rules/1/correlation", "sys.Nonsense"),
+        (rule(correlation={"sys.Label": "x", "sys.Subject": "y"}), "#/rules/1/correlation", "two values"),
         (rule(correlation={}), "#/rules/1/correlation", "at least 1"),
         (rule(filter="x" * 1025), "#/rules/1/filter", "at most 1024"),
         (rule(filter="qty > 1", correlation={"a": 1}), "#/rules", "not both"),

@@ -157,6 +157,13 @@ def test_a_value_of_another_kind_is_said_differently(admin: Admin, was: str, now
     assert f">{now}</Value>" in bodies(admin)["shop.facts/subscriptions/big/rules/a"]
 
 
+@pytest.mark.parametrize("name", ["sys.Subject", "sys.subject", "sys.Label", "SYS.Subject", "Sys.LABEL"])
+def test_a_system_property_is_meant_however_it_is_spelled(admin: Admin, name: str) -> None:
+    provision(admin, f'{{"big": {{"rules": {{"a": {{"filter": {{"{name}": "Allocated"}}}}}}}}}}')
+    told = bodies(admin)["shop.facts/subscriptions/big/rules/a"]
+    assert '<Filter xsi:type="CorrelationFilter"><Label>Allocated</Label></Filter>' in told
+
+
 def test_a_filter_of_one_form_becomes_one_of_the_other(admin: Admin) -> None:
     for filter, told in (
         ('"qty > 1"', "<SqlExpression>qty &gt; 1</SqlExpression>"),
@@ -204,6 +211,10 @@ def test_what_service_bus_will_not_have_is_told_with_its_words(admin: Admin, mon
         ('{"a": {"rules": {"r": {"filter": "qty >"}}}}', "Subscription a, rule r: At character 6"),
         ('{"a": {"rules": {"r": {"filter": {}}}}}', "rule r: a correlation filter names no property"),
         ('{"a": {"rules": {"r": {"filter": {"sys.Colour": "x"}}}}}', r"rule r: a correlation filter cannot look at"),
+        ('{"a": {"rules": {"r": {"filter": {"SYS.Colour": "x"}}}}}', r"rule r: a correlation filter cannot look at"),
+        ('{"a": {"rules": {"r": {"filter": {"sys.Label": "x", "sys.Subject": "y"}}}}}', "sys.Subject to equal two"),
+        ('{"a": {"rules": {"r": {"filter": {"qty": 9223372036854775808}}}}}', "cannot be read: Expected `int` <="),
+        ('{"a": {"rules": {"r": {"filter": {"qty": -9223372036854775809}}}}}', "cannot be read: Expected `int` >="),
         ('{"a": {"rules": {"r": {"action": "SET a"}}}}', "Subscription a, rule r"),
     ],
 )

@@ -11,7 +11,7 @@ from allocation.service_layer.envelope import EventEnvelope, LogPosition
 from allocation.service_layer.facts import fact_of, level_message
 from allocation.service_layer.read_models import StockLevel
 from allocation.service_layer.rules.of_messages import properties_of
-from allocation.service_layer.rules.rule import DEFAULT, Rule, apply_rules, correlation_filter, explain
+from allocation.service_layer.rules.rule import DEFAULT, Rule, apply_rules, correlation_filter, explain, scoped
 from allocation.service_layer.rules.values import BadRule, Properties, RuleFailed, Value
 from tests.fakes import NOON, CountingIds
 
@@ -219,6 +219,23 @@ def test_a_correlation_filter_is_equal_to_all_of_it(
 def test_a_correlation_filter_of_nothing_is_refused(user: dict[str, Value], system: dict[str, str]) -> None:
     with pytest.raises(BadRule, match="a correlation filter"):
         correlation_filter(user, system)
+
+
+def test_a_correlation_filter_as_it_is_written_means_system_properties_in_any_case() -> None:
+    written: list[tuple[str, Value]] = [
+        ("Qty", 10),
+        ("SYS.label", "Allocated"),
+        ("sys.CORRELATIONID", 7),
+        ("system", True),
+    ]
+    user, system = scoped(written)
+    assert (user, system) == ({"Qty": 10, "system": True}, {"Subject": "Allocated", "CorrelationId": "7"})
+    assert scoped([("sys.Label", "x"), ("sys.Subject", "x")]) == ({}, {"Subject": "x"})
+
+
+def test_a_system_property_that_is_to_equal_two_values_is_refused() -> None:
+    with pytest.raises(BadRule, match=r"wants sys\.Subject to equal two values"):
+        scoped([("sys.Label", "x"), ("sys.subject", "y")])
 
 
 def test_the_text_of_a_correlation_filter_is_the_same_filter() -> None:

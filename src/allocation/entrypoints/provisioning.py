@@ -11,16 +11,17 @@ import msgspec
 from allocation.service_layer.broker import FACTS, STOCK_LEVEL
 from allocation.service_layer.errors import Rejected, SetupError
 from allocation.service_layer.provisioning import Correlated, WantedRule, WantedSubscription
-from allocation.service_layer.rules.rule import Rule, RuleParser, correlation_filter
+from allocation.service_layer.rules.arithmetic import LEAST, MOST
+from allocation.service_layer.rules.rule import Rule, RuleParser, correlation_filter, scoped
 from allocation.service_layer.rules.values import BadRule
 
-_SYSTEM = "sys."
+Integer = Annotated[int, msgspec.Meta(ge=LEAST, le=MOST)]
 
 
 class RuleSaid(msgspec.Struct, forbid_unknown_fields=True):
     """A rule in the file: a text, or properties that have to be equal."""
 
-    filter: str | dict[str, str | int | float | bool] = "1=1"
+    filter: str | dict[str, str | Integer | float | bool] = "1=1"
     action: str | None = None
 
 
@@ -60,8 +61,7 @@ def _rule(name: str, said: RuleSaid, parser: RuleParser) -> WantedRule:
     action = None if said.action is None else parser.action(said.action)
     if isinstance(said.filter, str):
         return WantedRule(Rule(name, parser.filter(said.filter), action))
-    system = {n[len(_SYSTEM) :]: str(value) for n, value in said.filter.items() if n.startswith(_SYSTEM)}
-    user = {n: value for n, value in said.filter.items() if not n.startswith(_SYSTEM)}
+    user, system = scoped(said.filter.items())
     return WantedRule(Rule(name, correlation_filter(user, system), action), Correlated(user, system))
 
 

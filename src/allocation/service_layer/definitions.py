@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from allocation.service_layer.errors import ServiceError, UnknownSubscription
-from allocation.service_layer.rules.rule import EVERYTHING, Filter, Rule, RuleParser, correlation_filter
+from allocation.service_layer.rules.rule import EVERYTHING, Filter, Rule, RuleParser, correlation_filter, scoped
 from allocation.service_layer.rules.values import BadRule
 from allocation.service_layer.subscriptions import SubscriptionStore
 
@@ -164,9 +164,7 @@ class RuleBook:
             return self._parser.filter(written.filter)
         if not written.correlation:
             return EVERYTHING
-        user = {name: value for name, value in written.correlation if not name.lower().startswith("sys.")}
-        system = {name[4:]: str(value) for name, value in written.correlation if name.lower().startswith("sys.")}
-        return correlation_filter(user, system)
+        return correlation_filter(*scoped(written.correlation))
 
 
 @dataclass(frozen=True, slots=True)

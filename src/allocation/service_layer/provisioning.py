@@ -13,7 +13,7 @@ from allocation.service_layer.rules.values import Value
 @dataclass(frozen=True, slots=True)
 class Correlated:
     """A filter that wants all of these to be equal, where the broker has a cheaper way for that than a text: user
-    properties, and system properties (named as rules name them, without `sys.`)."""
+    properties, and system properties (named as in SYSTEM_PROPERTIES)."""
 
     user: Mapping[str, Value]
     system: Mapping[str, str]

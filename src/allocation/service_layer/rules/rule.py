@@ -23,6 +23,7 @@ LONGEST_NAME = 50  # characters
 MOST_STATEMENTS = 32  # of an action
 RULE_NAME = "RuleName"
 
+_SYSTEM = "sys."
 _CORRELATED = ("ContentType", "CorrelationId", "MessageId", "ReplyTo", "ReplyToSessionId", "SessionId", "Subject", "To")
 
 
@@ -130,6 +131,24 @@ def correlation_filter(user: Mapping[str, Value], system: Mapping[str, str] | No
     return Filter(text, lambda properties: all(test(properties) for test in tests), tuple(wanted))
 
 
+def scoped(written: Iterable[tuple[str, Value]]) -> tuple[dict[str, Value], dict[str, str]]:
+    """What a correlation filter, as somebody wrote it, wants of user properties and of system properties.
+
+    These are written as `sys.NAME` in any case; they come back under the name that Service Bus has for them, as texts.
+    Raises `BadRule` for one that such a filter cannot have, and for one that is to equal two values.
+    """
+    user: dict[str, Value] = {}
+    system: dict[str, str] = {}
+    for name, value in written:
+        if not name.lower().startswith(_SYSTEM):
+            user[name] = value
+            continue
+        known, wanted = _correlated(name[len(_SYSTEM) :]), str(value)
+        if system.setdefault(known, wanted) != wanted:
+            raise BadRule(f"a correlation filter wants sys.{known} to equal two values", "Nothing does: name it once")
+    return user, system
+
+
 def _correlated(name: str) -> str:
     known = system_name(name)
     if known not in _CORRELATED:
@@ -180,6 +199,6 @@ def _why(term: Term, truth: Truth, properties: Properties) -> str:
 
 
 def _value(name: str, properties: Properties) -> Value:
-    if name.startswith("sys."):
-        return properties.system.get(name.removeprefix("sys."))
+    if name.startswith(_SYSTEM):
+        return properties.system.get(name.removeprefix(_SYSTEM))
     return properties.user.get(name.lower())
