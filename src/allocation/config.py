@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from allocation.adapters.addresses import Reachable
+from allocation.adapters.urls import parts_of
 from allocation.service_layer.errors import SetupError
 
 PREFIX = "ALLOCATION_"
 FOR_TESTS = f"{PREFIX}TEST_"
+SECRET: JsonDict = {"secret": "whole"}
+SECRET_IN_URL: JsonDict = {"secret": "in a url"}
+"""What `allocation settings` hides of a setting: everything, or what a URL holds besides the address."""
 
 _log = logging.getLogger(__name__)
 
@@ -23,13 +28,15 @@ _log = logging.getLogger(__name__)
 class Settings(BaseSettings):
     """What can be set, each as `ALLOCATION_<NAME>`. Frozen: a process keeps what it started with."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     database_url: str = Field(
         "sqlite:///allocation.db",
         description="Where stock, promises and the log are kept: sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME, "
         "or memory: (lost at the end)",
-        json_schema_extra={"secret": True},
+        json_schema_extra=SECRET_IN_URL,
     )
     host: str = Field("127.0.0.1", description="Address the HTTP service listens on")
     port: int = Field(5005, ge=0, le=65535, description="Port the HTTP service listens on")
@@ -60,7 +67,7 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         "",
         description="Redis for channels, as redis://[:PASSWORD@]HOST/0; empty: none",
-        json_schema_extra={"secret": True},
+        json_schema_extra=SECRET_IN_URL,
     )
     cache: Literal["none", "memory", "redis"] = Field(
         "none",
@@ -71,19 +78,19 @@ class Settings(BaseSettings):
         "",
         description="Brokers that are told of everything, separated by spaces, as in redis+streams://HOST/0; "
         "empty: none",
-        json_schema_extra={"secret": True},
+        json_schema_extra=SECRET_IN_URL,
     )
     receive_from: str = Field(
         "",
         description="Brokers that `allocation consumer` takes commands from, separated by spaces; empty: none",
-        json_schema_extra={"secret": True},
+        json_schema_extra=SECRET_IN_URL,
     )
     event_grid_key: str = Field(
         "",
         pattern=r"^([!-~]{16,200}( [!-~]{16,200})*)?$",
         description="Secret that Azure Event Grid brings when it pushes to /v1/event-grid, of 16 characters or more; "
         "several, separated by spaces, while one takes the place of another; empty: nobody is let in",
-        json_schema_extra={"secret": True},
+        json_schema_extra=SECRET,
     )
     event_grid_from: str = Field(
         "",
@@ -103,7 +110,7 @@ class Settings(BaseSettings):
     service_bus: str = Field(
         "",
         description="Connection string of Azure Service Bus, or of its emulator, for the broker servicebus://",
-        json_schema_extra={"secret": True},
+        json_schema_extra=SECRET,
     )
     namespace: str = Field(
         "allocation",
@@ -113,7 +120,7 @@ class Settings(BaseSettings):
     smtp_url: str = Field(
         "",
         description="Mail server for notifications, as smtp://[USER:PASSWORD@]HOST:PORT or smtps://...; empty: none",
-        json_schema_extra={"secret": True},
+        json_schema_extra=SECRET_IN_URL,
     )
     stock_mail: str = Field("stock@made.com", description="Who is told when a product is out of stock")
     mail_sender: str = Field("allocation@made.com", description="In whose name mail is sent")
@@ -131,7 +138,9 @@ class Settings(BaseSettings):
         "/metrics); 0: none",
     )
     traces_to: str = Field(
-        "", description="Collector of OpenTelemetry traces (OTLP over HTTP), as http://HOST:4318/v1/traces; empty: none"
+        "",
+        description="Collector of OpenTelemetry traces (OTLP over HTTP), as http://HOST:4318/v1/traces; empty: none",
+        json_schema_extra=SECRET_IN_URL,
     )
 
     def expects_event_grid(self, sender: str) -> bool:
@@ -146,6 +155,21 @@ class Settings(BaseSettings):
         except ValueError as wrong:
             raise ValueError(f"write true, false, or networks as in 10.1.0.0/16; {wrong}") from wrong
         return setting
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_address(cls, url: str) -> str:
+        return _address(url, ("redis", "rediss"), "redis://[:PASSWORD@]HOST[:PORT]/0 or rediss://...", r"(/\d*)?")
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _smtp_address(cls, url: str) -> str:
+        return _address(url, ("smtp", "smtps"), "smtp://[USER:PASSWORD@]HOST:PORT or smtps://...", "/?")
+
+    @field_validator("traces_to")
+    @classmethod
+    def _collector_address(cls, url: str) -> str:
+        return _address(url, ("http", "https"), "http://HOST:4318/v1/traces or https://...")
 
     @field_validator("database_url")
     @classmethod
@@ -180,6 +204,13 @@ def _tell_what_is_no_setting(names: Iterable[str]) -> None:
         if name.startswith(PREFIX) and not name.startswith(FOR_TESTS) and short not in known:
             meant = "".join(f" Is {PREFIX}{near} meant?" for near in get_close_matches(short, known, 1))
             _log.warning("%s is no setting, and changes nothing.%s `allocation settings` lists all.", name, meant)
+
+
+def _address(url: str, schemes: Collection[str], like: str, path: str = ".*") -> str:
+    """A setting that names an address, or nothing. Raises `ValueError`, without a word of the setting."""
+    if url:
+        parts_of(url, schemes, like, path)
+    return url
 
 
 def _sentence(error: dict[str, object]) -> str:

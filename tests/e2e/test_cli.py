@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from allocation.bootstrap import Application, bootstrap
-from allocation.config import Settings
+from allocation.config import SECRET_IN_URL, Settings
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.flask_app import create_app
@@ -209,17 +209,13 @@ def test_settings_as_json_hold_every_setting(run: Run) -> None:
         ("postgresql://:s3cret@db/shop", "postgresql://:***@db/shop"),
         ("postgresql://anna@db/shop", "postgresql://anna@db/shop"),
         ("sqlite:///allocation.db", "sqlite:///allocation.db"),
-        (
-            "Endpoint=sb://shop.servicebus.windows.net/;SharedAccessKeyName=Root;SharedAccessKey=s3cret=;Further=1",
-            "Endpoint=sb://shop.servicebus.windows.net/;SharedAccessKeyName=Root;SharedAccessKey=***;Further=1",
-        ),
         ("memory:", "memory:"),
         ("s3cret", "***"),
         ("", ""),
     ],
 )
 def test_a_secret_is_masked_and_the_rest_of_an_url_is_shown(value: str, shown: str) -> None:
-    assert masked(value, secret=True) == shown
+    assert masked(value, SECRET_IN_URL) == shown
 
 
 def test_no_command_prints_the_password(run: Run) -> None:

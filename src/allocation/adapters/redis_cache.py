@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.commands.core import Script
 from redis.retry import Retry
 
+from allocation.adapters.brokers.redis_client import client_of
 from allocation.adapters.cache import KEEPER_SECONDS
 from allocation.service_layer.cache import Cache, Entry, Found, Places
 from allocation.service_layer.envelope import Ids, LogPosition
@@ -32,8 +33,9 @@ _log = logging.getLogger(__name__)
 
 
 def connect(url: str) -> redis.Redis:
-    """A client that gives up soon. Connects at first use; a connection that broke since is replaced once."""
-    return redis.Redis.from_url(
+    """A client that gives up soon. Connects at first use; a connection that broke since is replaced once. Raises
+    `SetupError`."""
+    return client_of(
         url,
         socket_timeout=TIMEOUT_SECONDS,
         socket_connect_timeout=TIMEOUT_SECONDS,

@@ -350,7 +350,7 @@ def events(follow: bool, after: str, limit: int | None, sku: str | None, as_json
 def settings(as_json: bool) -> None:
     """Every setting: what it means, what it is now, its default, and which of the two is in force.
 
-    Secrets are masked.
+    Passwords in addresses are masked, keys whole.
     """
     explained = list(explain(os.environ))
     if as_json:

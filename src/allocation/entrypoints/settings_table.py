@@ -7,14 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from allocation.config import PREFIX, Settings
+from allocation.config import PREFIX, SECRET_IN_URL, Settings
 
 MASK = "***"
 
+_URL = re.compile(r"[a-z][a-z0-9+.-]*:(//|\Z|\s)")
+
 # Up to the last @: a password may hold one that nobody escaped.
 _PASSWORD_IN_URL = re.compile(r"(://[^:/?#]*:).*@")
+# Without an @, what stands where a port is and is no number was to be one.
+_PASSWORD_AS_PORT = re.compile(r"(://[^:/?#@\[]*:)(?!\d*(?:[,/?#\s]|\Z)|\*{3}@).*")
 _PASSWORD_IN_QUERY = re.compile(r"([?&][^=&]*(?:password|passwd|secret|token|key)[^=&]*=)[^&]*", re.IGNORECASE)
-_KEY_IN_CONNECTION_STRING = re.compile(r"(SharedAccess(?:Key|Signature)=)[^;]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,28 +37,27 @@ def explain(environment: Mapping[str, str]) -> Iterator[Setting]:
     for field, info in Settings.model_fields.items():
         name = f"{PREFIX}{field}".upper()
         extra = info.json_schema_extra
-        secret = isinstance(extra, Mapping) and bool(extra.get("secret"))
+        hidden = extra if isinstance(extra, Mapping) else {}
         value = given.get(name.lower())
         default = _text(info.get_default(call_default_factory=False))
         yield Setting(
             name,
-            masked(default if value is None else value, secret),
+            masked(default if value is None else value, hidden),
             info.description or "",
-            masked(default, secret),
+            masked(default, hidden),
             "default" if value is None else "environment",
         )
 
 
-def masked(value: str, secret: bool) -> str:
-    """A secret without its secret: an URL loses its password, a connection string its key, anything else is hidden
-    whole."""
-    if not secret or not value:
+def masked(value: str, hidden: Mapping[str, object]) -> str:
+    """A value as people may see it. `hidden` is `config.SECRET`: it is hidden whole; `SECRET_IN_URL`: a URL loses its
+    password, and what is no URL is hidden whole; else nothing is."""
+    if not value or "secret" not in hidden:
         return value
-    if _KEY_IN_CONNECTION_STRING.search(value):
-        return _KEY_IN_CONNECTION_STRING.sub(rf"\1{MASK}", value)
-    if "://" in value:
-        return _PASSWORD_IN_QUERY.sub(rf"\1{MASK}", _PASSWORD_IN_URL.sub(rf"\1{MASK}@", value))
-    return value if re.fullmatch(r"[a-z]+:", value) else MASK
+    if hidden != SECRET_IN_URL or not _URL.match(value):
+        return MASK
+    without_password = _PASSWORD_AS_PORT.sub(rf"\1{MASK}", _PASSWORD_IN_URL.sub(rf"\1{MASK}@", value))
+    return _PASSWORD_IN_QUERY.sub(rf"\1{MASK}", without_password)
 
 
 def _text(default: Any) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlunsplit
 
 import msgspec
 from azure.core.credentials import AzureKeyCredential
@@ -21,6 +21,7 @@ from azure.eventgrid import EventGridPublisherClient
 
 from allocation.adapters.batches import OneOfThem, in_batches
 from allocation.adapters.cloudevents import JSON, SOURCE
+from allocation.adapters.urls import broker_parts
 from allocation.service_layer.broker import Capabilities, Message, Publisher, Receiver
 from allocation.service_layer.errors import Rejected, SetupError, Unavailable
 
@@ -30,13 +31,14 @@ CAPABILITIES = Capabilities()
 MOST_EVENTS, MOST_BYTES = 5_000, 1_000_000  # a request may have 1,048,576 bytes (Event Grid, "Quotas and limits")
 MORE_BYTES = 200  # of an event, as their client writes it: spaces behind commas, and our topic
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 30
+LIKE = "eventgrid+https://:KEY@HOST/api/events"
 
 
 def publisher(url: str, namespace: str) -> Publisher:
     """Raises `SetupError` for a URL that names no endpoint, or no key where no token can be had."""
-    parts = urlsplit(url)
-    if not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise SetupError(f"{parts.scheme}: name an endpoint, as in eventgrid+https://:KEY@HOST/api/events")
+    parts = broker_parts(url, LIKE)
+    if parts.query or parts.username:
+        raise SetupError(f"{parts.scheme}: name an endpoint, as in {LIKE}")
     endpoint = urlunsplit(("https", parts.netloc.rpartition("@")[2], parts.path or "/api/events", "", ""))
     return EventGridPublisher(endpoint, _credential(unquote(parts.password or "")), namespace)
 

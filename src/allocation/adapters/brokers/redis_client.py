@@ -7,31 +7,44 @@ from contextlib import contextmanager
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
-from allocation.service_layer.errors import Unavailable
+from allocation.adapters.urls import broker_parts
+from allocation.service_layer.errors import SetupError, Unavailable
 
 TIMEOUT_SECONDS = 5
 HEALTH_CHECK_SECONDS = 10
 
 
 def plain_url(url: str) -> str:
-    """The URL that a client of Redis knows: `redis+streams://HOST/0?shards=4` is `redis://HOST/0`."""
-    parts = urlsplit(url)
+    """The URL that a client of Redis knows: `redis+streams://HOST/0?shards=4` is `redis://HOST/0`.
+
+    Raises `SetupError`, which repeats nothing of it.
+    """
+    scheme = url.partition(":")[0]
+    parts = broker_parts(url, f"{scheme}://[USER:PASSWORD@]HOST[:PORT][/DB]", r"(/\d*)?")
     return urlunsplit(parts._replace(scheme=parts.scheme.partition("+")[0], query=""))
 
 
+def client_of(url: str, **options: Any) -> redis.Redis:
+    """A client with these options and those of the URL. Raises `SetupError`, which repeats nothing of it."""
+    try:
+        return redis.Redis.from_url(url, **options)
+    except ValueError:
+        raise SetupError("Redis: an option behind the ? of its URL has a value that cannot be read") from None
+
+
 def connect(url: str, retries: int = 2) -> redis.Redis:
-    """A client that notices a dead connection. Connects at first use.
+    """A client that notices a dead connection. Connects at first use. Raises `SetupError` as above.
 
     With `retries` a command whose answer was lost is sent again: not for one that must not be done twice.
     """
-    return redis.Redis.from_url(
+    return client_of(
         url,
         socket_timeout=TIMEOUT_SECONDS,
         socket_connect_timeout=TIMEOUT_SECONDS,

@@ -43,12 +43,13 @@ class Address:
 
     @classmethod
     def of(cls, url: str) -> Address:
-        """Raises `SetupError` for options that are unknown or out of range."""
+        """Raises `SetupError` for an address that is none, and for options that are unknown or out of range."""
+        plain = plain_url(url)
         parts = urlsplit(url)
         options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
         try:
             address = cls(
-                plain_url(url),
+                plain,
                 int(options.pop("shards", "4")),
                 float(options.pop("keep_hours", "24")),
                 float(options.pop("lease_seconds", "10")),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from urllib.parse import urlsplit
 
+from allocation.adapters.urls import ESCAPED
 from allocation.service_layer.broker import Publisher, Receiver
 from allocation.service_layer.errors import SetupError
 from allocation.service_layer.provisioning import Provisioner
@@ -23,6 +26,8 @@ BROKERS: dict[str, tuple[str, str]] = {
 
 
 NONE: Mapping[str, str] = {}
+
+_SCHEME = re.compile(r"[a-z+-]+")  # what else stands there may be a part of a password: it is not repeated
 
 
 def publishers(urls: str, namespace: str, connections: Mapping[str, str] = NONE) -> dict[str, Publisher]:
@@ -63,16 +68,26 @@ def _connection(scheme: str, connections: Mapping[str, str]) -> tuple[str, ...]:
 def _each(urls: str) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
     for url in urls.split():
-        scheme = url.partition(":")[0]
+        scheme, colon, _ = url.partition(":")
+        if not colon or not _SCHEME.fullmatch(scheme):
+            raise SetupError(f"Name brokers by URLs, as in redis+streams://HOST/0; known are {_known()}")
+        try:
+            urlsplit(url)
+        except ValueError:  # its words repeat the URL
+            raise SetupError(f"{scheme}: what is named is no URL; {ESCAPED}") from None
         if scheme in seen:
             raise SetupError(f"Two brokers of the scheme {scheme} are named; only one of each can be")
         seen.add(scheme)
         yield scheme, url
 
 
+def _known() -> str:
+    return ", ".join(sorted(BROKERS)) or "none"
+
+
 def _module(scheme: str):  # type: ignore[no-untyped-def]  # a module with `publisher` and `receiver`
     if scheme not in BROKERS:
-        raise SetupError(f"There is no broker {scheme!r}; known are {', '.join(sorted(BROKERS)) or 'none'}")
+        raise SetupError(f"There is no broker {scheme!r}; known are {_known()}")
     module, extra = BROKERS[scheme]
     try:
         return import_module(f"allocation.adapters.brokers.{module}")

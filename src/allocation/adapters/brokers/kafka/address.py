@@ -26,6 +26,7 @@ from allocation.service_layer.errors import SetupError, Unavailable
 CAPABILITIES = Capabilities(durable=True, ordered_by_key=True, acknowledged=True, replayable=True, scheduled=True)
 """scheduled: by the receiver, which holds back a key that was released for later; a restart forgets the delay."""
 
+CREDENTIALS = "kafka: name user and password as ?sasl.username=...&sasl.password=... behind the hosts"
 PATIENCE_SECONDS = 10.0
 USUAL_PORT = 9092
 COMPACTED = frozenset({STOCK_LEVEL})
@@ -73,14 +74,18 @@ class Address:
 def address_of(url: str) -> Address:
     """Raises `SetupError` with a sentence for a URL that cannot be meant."""
     parts = urlsplit(url)
-    if "@" in parts.netloc:
-        raise SetupError("kafka: name user and password as ?sasl.username=...&sasl.password=... behind the hosts")
+    if "@" in f"{parts.netloc}{parts.path}{parts.fragment}":
+        raise SetupError(CREDENTIALS)
     servers = [_server(host) for host in parts.netloc.split(",")]
     if parts.path.strip("/"):
-        raise SetupError(f"kafka: behind the hosts comes nothing but ?..., not {parts.path!r}: topics have our names")
+        raise SetupError("kafka: behind the hosts comes nothing but ?..., no path: topics have our names")
+    if parts.fragment:
+        raise SetupError("kafka: behind the hosts comes nothing but ?..., no #: in a value write %23 for it")
     ours: dict[str, str] = {}
     properties: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if "@" in name:  # no option has one: a user and a password stand before the hosts
+            raise SetupError(CREDENTIALS)
         if name in OURS:
             raise SetupError(f"kafka: {name} cannot be set: what is promised stands on it")
         (properties if "." in name else ours)[name] = value
@@ -101,7 +106,7 @@ def _server(host: str) -> str:
     if not colon:
         name, port = port, str(USUAL_PORT)
     if not name or not port.isdecimal():
-        raise SetupError(f"kafka: {host!r} is no HOST:PORT, as in kafka://localhost:{USUAL_PORT}")
+        raise SetupError(f"kafka: name each host as HOST:PORT, as in kafka://localhost:{USUAL_PORT}")
     return f"{name}:{port}"
 
 
