@@ -190,8 +190,8 @@ def bootstrap(
             pushing().close()
         for closing in (*publishers.values(), *([wake_up] if wake_up else ()), *([cache] if cache else ())):
             closing.close()
-        telemetry.tracer.close()
         store.close()
+        telemetry.tracer.close()
 
     def forget_cache() -> None:
         if cache is not None:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import gzip
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 import allocation
 from allocation.adapters.brokers import registry
+from allocation.adapters.stores import Store, memory_store
 from allocation.adapters.telemetry.metrics import PrometheusMeter
-from allocation.adapters.telemetry.tracing import OtelTracer
+from allocation.adapters.telemetry.tracing import GOODBYE_SECONDS, ExportingTracer, OtelTracer
 from allocation.bootstrap import Application, bootstrap, tracer_for
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, CreateBatch
@@ -30,9 +34,10 @@ from allocation.entrypoints.consumer import Consumer
 from allocation.entrypoints.flask_app import create_app
 from allocation.service_layer.broker import COMMANDS, FACTS, Message, Publisher
 from allocation.service_layer.errors import Rejected, SetupError, Unavailable
-from allocation.service_layer.observing import Telemetry
+from allocation.service_layer.observing import Telemetry, Tracer
 from allocation.service_layer.ports import Notifications
-from tests.patience import wait_until
+from tests.patience import PATIENCE_SECONDS, wait_until
+from tests.servers.process import LOOPBACK
 from tests.servers.webhook import WebhookReceiver
 
 CHAIR, MAIL = "RED-CHAIR", "send_out_of_stock_notification"
@@ -315,6 +320,90 @@ def test_a_collector_gets_the_spans_at_the_latest_when_the_process_ends() -> Non
     assert path == "/v1/traces"
     assert gzip_or_plain(body).count(b"GET /health/live") == 1
     assert b"shop-7" in gzip_or_plain(body)
+
+
+@pytest.fixture
+def silent_collector() -> Iterator[socket.socket]:
+    """Takes in connections, and never answers."""
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        yield listening
+
+
+def url_of(collector: socket.socket) -> str:
+    return f"http://{LOOPBACK}:{collector.getsockname()[1]}/v1/traces"
+
+
+def exporting_threads() -> set[Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("OtelBatch")}
+
+
+def test_nobody_waits_for_a_collector_that_hangs(silent_collector: socket.socket) -> None:
+    others = exporting_threads()
+    tracer = ExportingTracer(url_of(silent_collector), "shop", goodbye_seconds=0.01)
+    with tracer.span("server", "GET /", None, {}):
+        pass
+    tracer.close()
+    assert exporting_threads() - others  # it is still waiting for an answer, and we are not
+    asked, _ = silent_collector.accept()
+    asked.close()
+
+
+def test_nobody_waits_for_it_behind_a_provider_of_the_process(silent_collector: socket.socket) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(handing_over := HandingOver())
+    tracer = OtelTracer(provider, goodbye_seconds=0.01)
+    tracer.close()
+    assert handing_over.begun.wait(PATIENCE_SECONDS)
+    assert not handing_over.done.is_set()
+    handing_over.may_end.set()
+
+
+class HandingOver(SpanProcessor):
+    """Hands over for as long as it is not told to end."""
+
+    def __init__(self) -> None:
+        self.begun, self.may_end, self.done = Flag(), Flag(), Flag()
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        self.begun.set()
+        self.may_end.wait(PATIENCE_SECONDS)
+        self.done.set()
+        return True
+
+
+def test_the_goodbye_leaves_time_to_close_the_store() -> None:
+    """Whoever ends a process by force does it after 10 seconds, or 30 (docker-compose.yml)."""
+    assert GOODBYE_SECONDS <= 2
+
+
+def test_the_store_is_closed_before_the_last_spans_are_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+
+    class Watched(Tracer):
+        def close(self) -> None:
+            closed.append("tracer")
+
+    def watched_store(*arguments: Any) -> Store:
+        return replace(memory_store(*arguments), close=lambda: closed.append("store"))
+
+    monkeypatch.setattr("allocation.bootstrap.memory_store", watched_store)
+    bootstrap(Settings(database_url="memory:"), telemetry=Telemetry(tracer=Watched())).close()
+    assert closed == ["store", "tracer"]
+
+
+def test_a_collector_that_is_away_is_told_without_the_key_in_its_address(
+    silent_collector: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"{url_of(silent_collector)}?api-key=hunter2"
+    silent_collector.close()
+    caplog.set_level("DEBUG")
+    tracer = ExportingTracer(url, "shop", goodbye_seconds=0.01)
+    with tracer.span("server", "GET /", None, {}):
+        pass
+    tracer.close()
+    wait_until(lambda: "/v1/traces" in caplog.text)
+    assert "/v1/traces?***" in caplog.text
+    assert "hunter2" not in caplog.text
 
 
 def gzip_or_plain(body: bytes) -> bytes:

@@ -3,11 +3,47 @@
 from tests.planted import Plant, plant
 
 BUS, ROUTES, HANDLING = "service_layer/messagebus.py", "entrypoints/http/routes.py", "entrypoints/handling.py"
+TRACING = "adapters/telemetry/tracing.py"
 METRICS, LOGS, WATCHING = "adapters/telemetry/metrics.py", "adapters/telemetry/logs.py", "entrypoints/watching.py"
 TRACES, COUNTS, LINES = "integration/test_traces.py::", "e2e/test_metrics.py::", "unit/test_logs.py::"
 ONE_TRACE = TRACES + "test_one_trace_from_the_request_through_log_and_broker_into_the_consumer"
 
 PLANTS: list[Plant] = [
+    plant(
+        "the end of the process waits for a collector that hangs",
+        TRACES + "test_nobody_waits_for_a_collector_that_hangs",
+        TRACING,
+        "        self._while_patient(self._own.shutdown)\n",
+        "        self._own.shutdown()\n",
+    ),
+    plant(
+        "the end of the process waits for what somebody else exports",
+        TRACES + "test_nobody_waits_for_it_behind_a_provider_of_the_process",
+        TRACING,
+        "            self._while_patient(self._provider.force_flush)\n",
+        "            self._provider.force_flush()\n",
+    ),
+    plant(
+        "the goodbye to a collector takes longer than it takes to be killed",
+        TRACES + "test_the_goodbye_leaves_time_to_close_the_store",
+        TRACING,
+        "GOODBYE_SECONDS = 2.0",
+        "GOODBYE_SECONDS = 30.0",
+    ),
+    plant(
+        "the store is closed behind a collector",
+        TRACES + "test_the_store_is_closed_before_the_last_spans_are_handed_over",
+        "bootstrap.py",
+        "        store.close()\n        telemetry.tracer.close()\n",
+        "        telemetry.tracer.close()\n        store.close()\n",
+    ),
+    plant(
+        "the key in a collector's address is logged",
+        TRACES + "test_a_collector_that_is_away_is_told_without_the_key_in_its_address",
+        TRACING,
+        "        _keep_quiet_about_keys()\n",
+        "",
+    ),
     plant(
         "the log carries the client's span, not ours",
         ONE_TRACE,
@@ -145,8 +181,8 @@ PLANTS: list[Plant] = [
         "a provider of somebody else's is ended with us",
         TRACES + "test_a_provider_that_somebody_else_set_is_not_ended",
         "adapters/telemetry/tracing.py",
-        "            self._provider.force_flush()\n",
-        "            self._provider.shutdown()\n",
+        "self._while_patient(self._provider.force_flush)\n",
+        "self._while_patient(self._provider.shutdown)\n",
     ),
     plant(
         "a projection is added, and nobody tells its lag",

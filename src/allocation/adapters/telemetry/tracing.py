@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from threading import Thread
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -15,18 +18,23 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from allocation.service_layer.observing import Kind, Span, Tracer
 
 LONGEST_REASON = 200
+GOODBYE_SECONDS = 2.0
+WHO_LOGS_ADDRESSES = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "urllib3.connectionpool")
 
 _KINDS = {"server": SpanKind.SERVER, "producer": SpanKind.PRODUCER, "consumer": SpanKind.CONSUMER}
 _propagator = TraceContextTextMapPropagator()
+_log = logging.getLogger(__name__)
 
 
 class OtelTracer(Tracer):
-    """Makes spans with a provider. Who brought the provider ends it; `close` only asks it to hand over what it has."""
+    """Makes spans with a provider. Who brought the provider ends it; `close` only asks it to hand over what it has, and
+    waits `goodbye_seconds` for it at most."""
 
     is_on = True
 
-    def __init__(self, provider: trace.TracerProvider) -> None:
+    def __init__(self, provider: trace.TracerProvider, goodbye_seconds: float = GOODBYE_SECONDS) -> None:
         self._provider, self._tracer = provider, provider.get_tracer("allocation")
+        self._goodbye_seconds = goodbye_seconds
 
     @contextmanager
     def span(
@@ -45,22 +53,32 @@ class OtelTracer(Tracer):
 
     def close(self) -> None:
         if isinstance(self._provider, TracerProvider):
-            self._provider.force_flush()
+            self._while_patient(self._provider.force_flush)
+
+    def _while_patient(self, hand_over: Callable[[], object]) -> None:
+        """Neither of the provider's two ways to hand over heeds a limit: each waits for the answer to every batch."""
+        handing_over = Thread(target=hand_over, name="traces-goodbye", daemon=True)
+        handing_over.start()
+        handing_over.join(self._goodbye_seconds)
+        if handing_over.is_alive():
+            _log.warning("the last spans are lost: nobody took them within %s seconds", self._goodbye_seconds)
 
 
 class ExportingTracer(OtelTracer):
     """Exports to a collector at an URL (OTLP over HTTP), from a thread of its own, many spans at a time. What the
-    collector does not take in time is lost, and nobody waits for it."""
+    collector does not take in time is lost; nobody waits for it, but for `goodbye_seconds` at the end."""
 
-    def __init__(self, endpoint: str, service: str) -> None:
+    def __init__(self, endpoint: str, service: str, goodbye_seconds: float = GOODBYE_SECONDS) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-        self._own = TracerProvider(resource=Resource.create({"service.name": service}))
+        _keep_quiet_about_keys()
+        # Not at the exit of the process: nothing would limit that.
+        self._own = TracerProvider(resource=Resource.create({"service.name": service}), shutdown_on_exit=False)
         self._own.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
-        super().__init__(self._own)
+        super().__init__(self._own, goodbye_seconds)
 
     def close(self) -> None:
-        self._own.shutdown()
+        self._while_patient(self._own.shutdown)
 
 
 class _OtelSpan(Span):
@@ -75,6 +93,17 @@ class _OtelSpan(Span):
     def failed(self, error: Exception) -> None:
         self._span.record_exception(error)
         self._span.set_status(Status(StatusCode.ERROR, str(error)[:LONGEST_REASON]))
+
+
+def _keep_quiet_about_keys() -> None:
+    """Those who export log the address when it does not answer; behind the ? of it a key may stand."""
+    for name in WHO_LOGS_ADDRESSES:
+        logging.getLogger(name).addFilter(_without_query)  # once, however often it is said
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    record.msg, record.args = re.sub(r"\?\S+", "?***", record.getMessage()), ()
+    return True
 
 
 def tracer_of_the_process() -> Tracer:
