@@ -135,7 +135,8 @@ def consumer() -> None:
     """Take in commands from the brokers that ALLOCATION_RECEIVE_FROM names. Stops on SIGTERM or Ctrl-C.
 
     A message is acknowledged once its command is committed. One that cannot be handled is kept among the dead letters,
-    and the next one is served. Start several: they share the work, in order for each key.
+    and the next one is served. Start several: they share the work, in order for each key. Not with Redis pub/sub: each
+    that listens hears every message, so start one for it alone, or give messages an id.
 
     \b
     Example:
