@@ -273,4 +273,40 @@ PLANTS: list[Plant] = [
         "        self._worker.lost(self.subscription, partition)\n",
         "",
     ),
+    plant(
+        "a backlog behind a limited rate starves the lanes",
+        MEANING + "test_a_lane_that_is_due_is_not_starved_by_a_backlog_behind_a_limited_rate",
+        LINES,
+        "        is_for_lanes = self._lanes_are_next and bool(due)\n",
+        "        is_for_lanes = False\n",
+    ),
+    plant(
+        "a limit that is met at the end of a page starves the lanes",
+        MEANING + "test_a_lane_that_is_due_is_not_starved_by_a_backlog_behind_a_limited_rate",
+        LINES,
+        "        return not (due and self._destination.is_away())\n",
+        "        return True\n",
+    ),
+    plant(
+        "lanes behind a limited rate starve the cursor",
+        MEANING + "test_lanes_and_the_cursor_take_turns_behind_a_limited_rate",
+        LINES,
+        "        self._lanes_are_next = not is_for_lanes and not all_were_reached\n",
+        "        self._lanes_are_next = not all_were_reached\n",
+    ),
+    plant(
+        "a long lane behind a limited rate starves the others",
+        MEANING + "test_lanes_and_the_cursor_take_turns_behind_a_limited_rate",
+        LINES,
+        "        for lane in sorted(due, key=lambda lane: (lane.key <= self._last_drained, lane.key)):\n",
+        "        for lane in due:\n",
+    ),
+    plant(
+        "the cursor passes over what came of a key while its lane was drained",
+        MEANING + "test_what_came_of_a_key_behind_the_cursor_is_not_lost_when_its_lane_closes_first",
+        LINES,
+        "        self._lanes_are_next = not is_for_lanes",
+        "        if is_for_lanes:\n            self._go_on(lease, lanes, settlement)\n"
+        "        self._lanes_are_next = not is_for_lanes",
+    ),
 ]

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from allocation.adapters.memory import MemoryStore
 from allocation.adapters.memory_subscriptions import MemorySubscriptionStore
@@ -13,6 +15,7 @@ from allocation.service_layer.pushing import KEPT_SECONDS, LEASE_SECONDS, Sink, 
 from allocation.service_layer.subscriptions import Backoff, Subscription
 from allocation.service_layer.worker import Worker
 from tests.fakes import CountingIds, SetClock
+from tests.thoroughness import examples
 from tests.unit.test_subscriptions import CHAIR, Shop, chairs, tables
 
 MEANT = {
@@ -136,6 +139,121 @@ def test_lanes_that_take_long_do_not_outlast_the_lease() -> None:
     assert len(shop.delivered) == 2, "a lease is for 15 seconds, and another lane begins while a third of it is left"
     shop.lease, _ = shop.line.round(shop.lease)
     assert shop.delivered == [f"order-of-{sku}" for sku in skus]
+
+
+class Limited:
+    """A shop whose receiver takes so many in a minute; the backlog of tables is longer than that."""
+
+    def __init__(self, most: int, backlog: int) -> None:
+        self.shop, self.most, self.left = Shop(), most, 0
+        self.shop.before = self._before
+        self.shop.do(*tables(*(f"t{n}" for n in range(backlog))))
+
+    def minute(self) -> list[str]:
+        """What one brings, in rounds as the worker has them."""
+        shop, before = self.shop, len(self.shop.delivered)
+        self.left = self.most
+        shop.clock.step(60)
+        shop.lease = shop.take("worker-1")
+        shop.rounds()
+        return shop.delivered[before:]
+
+    def _before(self) -> None:
+        if not self.left:
+            raise Busy("it allows so many requests a minute", 60.0)
+        self.left -= 1
+
+
+@pytest.mark.parametrize("most", [3, 5, 7])
+def test_a_lane_that_is_due_is_not_starved_by_a_backlog_behind_a_limited_rate(most: int) -> None:
+    """Whether the limit is met in the middle of a page, which has five, or at its end."""
+    limited = Limited(most, backlog=40)
+    shop = limited.shop
+    shop.fails["c1"] = RejectedForGood("it answered 400")
+    shop.do(*chairs("c1", "c2"))
+    while not shop.subscriptions.lanes():
+        limited.minute()
+    shop.do(*tables(*(f"later-{n}" for n in range(40))), *chairs("c3"))
+    shop.fails.clear()
+    shop.subscriptions.set_due("mail", CHAIR)
+    brought = [limited.minute() for _ in range(3)]
+    assert {"c1", "c2"} < {order for minute in brought for order in minute}
+    while limited.minute():
+        pass
+    in_order = [f"t{n}" for n in range(40)] + [f"later-{n}" for n in range(40)]
+    assert [order for order in shop.delivered if order not in ("c1", "c2", "c3")] == in_order
+    assert [order for order in shop.delivered if order in ("c1", "c2", "c3")] == ["c1", "c2", "c3"]
+
+
+@pytest.mark.parametrize("most", [2, 5])
+def test_lanes_and_the_cursor_take_turns_behind_a_limited_rate(most: int) -> None:
+    """A lane with a long backlog starves neither the cursor nor the other lanes."""
+    limited = Limited(most=1000, backlog=0)
+    shop, skus = limited.shop, [f"SKU-{n}" for n in range(3)]
+    for sku in skus:
+        shop.fails[f"0-of-{sku}"] = RejectedForGood("it answered 400")
+        shop.do(CreateBatch(f"batch-of-{sku}", sku, 100), *(Allocate(f"{n}-of-{sku}", sku, 1) for n in range(30)))
+    limited.minute()
+    assert shop.delivered == []
+    limited.most = most
+    shop.fails.clear()
+    shop.do(*tables(*(f"t{n}" for n in range(60))))
+    for sku in skus:
+        shop.subscriptions.set_due("mail", sku)
+    brought = [order for _ in range(8) for order in limited.minute()]
+    assert {f"0-of-{sku}" for sku in skus} < set(brought)
+    assert sum(order.startswith("t") for order in brought) == 4 * most
+
+
+def test_what_came_of_a_key_behind_the_cursor_is_not_lost_when_its_lane_closes_first() -> None:
+    limited = Limited(most=3, backlog=0)
+    shop = limited.shop
+    shop.fails["c1"] = RejectedForGood("it answered 400")
+    shop.do(*chairs("c1"))
+    limited.minute()
+    shop.fails.clear()
+    shop.subscriptions.set_due("mail", CHAIR)
+    shop.do(*tables("t1", "t2", "t3", "t4"), *chairs("c2"))
+    assert limited.minute() == ["t1", "t2", "t3"]
+    limited.most = 100
+    assert limited.minute() == ["c1", "t4", "c2"]
+
+
+@examples(200)
+@given(
+    orders=st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=40),
+    minutes=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 3)), max_size=20),
+)
+def test_whatever_the_limit_each_event_comes_once_and_in_order(
+    orders: list[tuple[int, bool]], minutes: list[tuple[int, int]]
+) -> None:
+    """Some are refused at first; in each minute the receiver takes so many, and somebody says retry."""
+    limited = Limited(most=0, backlog=0)
+    shop, skus = limited.shop, [f"SKU-{n}" for n in range(3)]
+    shop.do(*(CreateBatch(f"batch-of-{sku}", sku, 100) for sku in skus))
+    expected: dict[str, list[str]] = {sku: [] for sku in skus}
+    commands = []
+    for n, (key, is_refused) in enumerate(orders):
+        commands.append(Allocate(f"{n}-of-{skus[key]}", skus[key], 1))
+        expected[skus[key]].append(f"{n}-of-{skus[key]}")
+        if is_refused:
+            shop.fails[f"{n}-of-{skus[key]}"] = RejectedForGood("it answered 400")
+    for most, retried in minutes:
+        shop.do(*commands[:3])
+        del commands[:3]
+        limited.most = most
+        limited.minute()
+        if retried < len(skus) and shop.subscriptions.set_due("mail", skus[retried]):
+            done = sum(order.endswith(skus[retried]) for order in shop.delivered)
+            shop.fails.pop(expected[skus[retried]][done], None)
+    shop.do(*commands)
+    shop.fails.clear()
+    limited.most = 1000
+    for sku in skus:
+        shop.subscriptions.set_due("mail", sku)
+    limited.minute()
+    assert {sku: [o for o in shop.delivered if o.endswith(sku)] for sku in skus} == expected
+    assert shop.subscriptions.lanes() == []
 
 
 def test_of_a_lease_that_is_half_used_up_no_more_lanes_are_delivered_than_there_is_time_for() -> None:

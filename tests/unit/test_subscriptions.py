@@ -1,7 +1,7 @@
 """Deliveries in order per key; what is refused waits in its lane, alone."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -34,6 +34,7 @@ class Shop:
         self.delivered: list[str] = []
         self.fails: dict[str, Exception] = {}
         self.seconds_each = 0.0
+        self.before: Callable[[], None] = lambda: None
         subscription = Subscription(
             "mail",
             frozenset({Allocated}),
@@ -50,6 +51,7 @@ class Shop:
     def deliver(self, logged: EventEnvelope, _read_models: ReadModels) -> None:
         assert isinstance(logged.event, Allocated)
         self.clock.step(self.seconds_each)
+        self.before()
         if failure := self.fails.get(logged.event.orderid):
             raise failure
         self.delivered.append(logged.event.orderid)

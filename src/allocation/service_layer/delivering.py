@@ -100,11 +100,15 @@ class Line:
         self._lease_seconds = max(lease_seconds, subscription.lease_seconds)
         self._without_lanes: int | None = None  # the epoch in which there are none: only the lease's owner opens them
         self._unsettled_since: datetime | None = None
+        self._lanes_are_next, self._last_drained = False, ""
         self.is_behind = False
         """Whether the last page was full: there is more to read."""
 
     def round(self, lease: Lease) -> tuple[Lease, bool]:
         """Deliver what is there, up to a page, and what is due of the lanes. Answers whether anything moved.
+
+        Lanes that a round did not reach have the next one for themselves: behind a destination that takes only so much
+        at a time, they and the cursor take turns.
 
         Raises `LeaseLost`; then what was delivered may be delivered again by the new owner.
         """
@@ -114,12 +118,12 @@ class Line:
         latest = max(now, lease.until - timedelta(seconds=self._lease_seconds / DELIVERIES_A_LEASE))
         lanes = self._lanes(lease)
         settlement = Settlement(lease.seq, lanes)
-        self._go_on(lease, lanes, settlement)
-        for lane in lanes.values():
-            if self._destination.is_away() or self._clock.now() > latest:
-                break  # the other lanes are due in the next round as well, and this one must not outlast the lease
-            if lane.due_at is not None and lane.due_at <= now:
-                self._drain(lane, settlement)
+        due = [lane for lane in lanes.values() if lane.due_at is not None and lane.due_at <= now]
+        is_for_lanes = self._lanes_are_next and bool(due)
+        if not is_for_lanes:
+            self._go_on(lease, lanes, settlement)
+        all_were_reached = self._drain_all(due, settlement, latest)
+        self._lanes_are_next = not is_for_lanes and not all_were_reached
         moved = settlement != Settlement(lease.seq, lanes)
         if not moved and not self._destination.is_away():
             self._be_idle(lease)
@@ -177,6 +181,17 @@ class Line:
                 lane = Lane(lease.subscription, logged.key, lease.partition, logged.position.seq, 0, None, "")
                 settlement.lanes[logged.key] = self._failed(lane, failure)
             settlement.seq = logged.position.seq
+
+    def _drain_all(self, due: Sequence[Lane], settlement: Settlement, latest: datetime) -> bool:
+        """Drain lanes until `latest`, so that the round does not outlast its lease, beginning behind the one that was
+        drained last. Answers whether there was time for all, and the destination took them."""
+        for lane in sorted(due, key=lambda lane: (lane.key <= self._last_drained, lane.key)):
+            if self._destination.is_away() or self._clock.now() > latest:
+                return False
+            self._drain(lane, settlement)
+            if settlement.lanes.get(lane.key) != lane:
+                self._last_drained = lane.key
+        return not (due and self._destination.is_away())
 
     def _drain(self, lane: Lane, settlement: Settlement) -> None:
         """Deliver a lane's events up to the cursor, in order; it closes when it has caught up."""
