@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from allocation.bootstrap import Application, bootstrap
 from allocation.config import SECRET_IN_URL, Settings
-from allocation.domain.commands import Allocate, CreateBatch
+from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.settings_table import masked
@@ -79,6 +79,21 @@ def test_movements_are_shown_as_http_tells_them(run: Run, shop: Application) -> 
     assert json.loads(run("movements", "RED-CHAIR", "--json").stdout) == body
     unknown = run("movements", "RED-CHIAR")
     assert (unknown.exit_code, unknown.stderr) == (1, "Error: No batch of RED-CHIAR was ever bought.\n")
+
+
+def test_a_corrected_quantity_is_in_the_history_and_movements_say_so(run: Run, shop: Application) -> None:
+    shop.bus.handle(ChangeBatchQuantity("B-1", 7))
+    shop.worker.start()
+    pause = Event()
+    while any(cursor.lag_events for cursor in shop.subscriptions.cursors()):
+        pause.wait(0.005)
+    assert [moved.received for _, moved in shop.views.movements("RED-CHAIR")] == [10]
+    assert "BatchQuantityChanged ref=B-1 sku=RED-CHAIR qty=7" in words(run("history", "RED-CHAIR").stdout)
+    document = create_app(shop).test_client().get("/openapi.json").get_json()
+    route = document["paths"]["/v1/products/{sku}/movements"]["get"]
+    for told in (run("movements", "--help").stdout, route["description"]):
+        assert "Received is what batches were announced with" in words(told)
+        assert "a quantity that was corrected later is not in it" in words(told).lower()
 
 
 def test_stock_as_json_has_what_http_tells_under_the_same_names(run: Run, shop: Application) -> None:

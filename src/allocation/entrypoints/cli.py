@@ -281,6 +281,9 @@ def stock(sku: str, at: At, as_json: bool) -> None:
 def movements(sku: str, days: int, as_json: bool) -> None:
     """What moved of a product, by day (UTC): pieces received, promised, taken off a batch, left waiting, cancelled.
 
+    Received is what batches were announced with. A quantity that was corrected later is not in it: `allocation history`
+    tells that, and `allocation stock` what there is now.
+
     The worker counts them, a moment after they happen.
 
     \b

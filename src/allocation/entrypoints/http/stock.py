@@ -126,7 +126,9 @@ def read_stock(call: Call, query: StockQuery) -> Reply:
 def read_movements(call: Call, query: MovementsQuery, sku: str) -> Reply:
     """What moved of a product, by day.
 
-    Pieces received, promised, taken off a batch again, left to wait, cancelled. It follows the log by a moment.
+    Pieces received, promised, taken off a batch again, left to wait, cancelled. Received is what batches were announced
+    with; a quantity that was corrected later is not in it, but in the history of the product. It follows the log by a
+    moment.
     """
     moved = call.application.views.movements(sku, query.limit)
     if not moved and call.application.views.product(sku) is None:
