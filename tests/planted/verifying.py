@@ -149,4 +149,25 @@ PLANTS: list[Plant] = [
         "(under_way or Round(now))",
         "(audit.current or Round(now))",
     ),
+    plant(
+        "each row of a snapshot that was wiped is named",
+        "unit/test_differences.py::test_of_a_snapshot_that_was_wiped_the_first_few_rows_are_named_and_the_others_counted",
+        "service_layer/snapshot_checks.py",
+        "unlike[:MOST_NAMED]",
+        "unlike",
+    ),
+    plant(
+        "what is said of a difference has no end",
+        "unit/test_differences.py::test_whatever_else_is_said_of_a_difference_is_cut",
+        COMPARING,
+        "        if len(self.problem) > MOST_CHARACTERS:\n",
+        "        if False:\n",
+    ),
+    plant(
+        "days in another order are the same level",
+        "unit/test_differences.py::test_a_level_in_another_order_is_another",
+        COMPARING,
+        "    if level.available != folded.level:\n",
+        "    if sorted(map(str, level.available)) != sorted(map(str, folded.level or ())):\n",
+    ),
 ]

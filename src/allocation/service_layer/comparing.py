@@ -11,7 +11,10 @@ from allocation.domain.model import Batch, Product
 from allocation.service_layer.books import BatchFields, Correction, LineFields, Projected, Stored, Unreadable
 from allocation.service_layer.envelope import LogPosition
 from allocation.service_layer.read_models import Movements, StockLevel, movements_of
-from allocation.service_layer.snapshot_checks import SnapshotCheck, Wrong
+from allocation.service_layer.snapshot_checks import SnapshotCheck, Wrong, unlike_rows
+
+MOST_CHARACTERS = 1_000
+"""Of what is said of a difference: it is kept, and written again with each step of the self-audit."""
 
 _NOTHING = "has no such row"
 _NOWHERE = "the table has it neither on a batch of this sku nor waiting"
@@ -19,12 +22,17 @@ _NOWHERE = "the table has it neither on a batch of this sku nor waiting"
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that is not as it must be: in which table, at which row, what. `repaired`: it was mended."""
+    """Something that is not as it must be: in which table, at which row, what (cut behind `MOST_CHARACTERS`).
+    `repaired`: it was mended."""
 
     table: str
     place: str
     problem: str
     repaired: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.problem) > MOST_CHARACTERS:
+            object.__setattr__(self, "problem", f"{self.problem[: MOST_CHARACTERS - 3]}...")
 
     def __str__(self) -> str:
         return f"{self.table} {self.place}: {self.problem}"
@@ -122,7 +130,8 @@ def _level_fault(folded: Folded, projected: Projected) -> str | None:
     if level.version > last_version:
         return f"it is of version {level.version}, the log ends at {last_version}"
     if level.available != folded.level:
-        return f"at version {level.version} the log says {folded.level}, the table has {level.available}"
+        unlike = "; ".join(unlike_rows(level.available, folded.level or ()))
+        return f"at version {level.version} {unlike or 'the log says the same otherwise'}"
     if level.version < last_version and has_passed:
         return f"it is of version {level.version}, its projection has passed {last_version}"
     if not 0 < folded.version_told_at <= level.version:

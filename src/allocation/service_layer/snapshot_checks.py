@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from allocation.domain.events import Allocated, Backordered, Cancelled, Deallocated, Event
 from allocation.domain.model import Product
 from allocation.service_layer.books import KeptSnapshot, Unreadable
 from allocation.service_layer.envelope import LogPosition
-from allocation.service_layer.history.snapshots import BatchThen, Snapshot, WaitingThen, snapshot_of
+from allocation.service_layer.history.snapshots import Snapshot, snapshot_of
+
+MOST_NAMED = 3
+"""Rows that differ, of those that one sentence is about."""
 
 Wrong = tuple[LogPosition, str, Snapshot | None]
 """A snapshot that is not as it must be: at which position, what is wrong, and what it should be (None: it should not be
@@ -60,17 +63,17 @@ def _problem(kept: Snapshot | Unreadable, due: Snapshot) -> str:
         return kept.reason
     if kept.version != due.version:
         return f"it is of version {kept.version}, the event there made {due.version}"
-    return "; ".join([*_unlike(kept.batches, due.batches), *_unlike(kept.waiting, due.waiting)])
+    return "; ".join(unlike_rows((*kept.batches, *kept.waiting), (*due.batches, *due.waiting)))
 
 
-def _unlike(
-    kept: tuple[BatchThen, ...] | tuple[WaitingThen, ...], due: tuple[BatchThen, ...] | tuple[WaitingThen, ...]
-) -> Iterator[str]:
-    """In whichever order."""
-    has, says = set(kept), set(due)
-    if len(has) != len(kept):
+def unlike_rows(has: Collection[object], says: Collection[object]) -> Iterator[str]:
+    """How what the table has differs from what the log says, in whichever order: the first few rows by name, the others
+    by number."""
+    kept, due = dict.fromkeys(has), dict.fromkeys(says)
+    if len(kept) != len(has):
         yield "something stands in it twice"
-    for more in sorted(says - has, key=repr):
-        yield f"the log says {more}"
-    for more in sorted(has - says, key=repr):
-        yield f"the table has {more}"
+    for who, rows, others in (("the log says", due, kept), ("the table has", kept, due)):
+        unlike = [row for row in rows if row not in others]
+        more = f" and {len(unlike) - MOST_NAMED:,} more" if len(unlike) > MOST_NAMED else ""
+        if unlike:
+            yield f"{who} {', '.join(map(str, unlike[:MOST_NAMED]))}{more}"

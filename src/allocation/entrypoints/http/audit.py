@@ -11,6 +11,7 @@ import msgspec
 from allocation.entrypoints.http.call import Call, Reply, json_reply
 from allocation.entrypoints.http.routes import Given, Routes
 from allocation.service_layer.audit import MOST_KEPT, Round
+from allocation.service_layer.comparing import MOST_CHARACTERS
 
 routes = Routes("Audit")
 
@@ -20,7 +21,7 @@ class DifferenceRead(msgspec.Struct):
 
     table: str
     place: str
-    problem: str
+    problem: Annotated[str, msgspec.Meta(description=f"What; cut behind {MOST_CHARACTERS:,} characters")]
 
 
 class RoundRead(msgspec.Struct):
