@@ -666,6 +666,29 @@ def test_a_walk_goes_on_from_any_place_it_told(shop: Application, database_url: 
         assert begun + rest == whole
 
 
+def test_what_is_left_as_it_was_is_not_said_to_be_repaired(shop: Application, database_url: str) -> None:
+    """A line on a batch of another product, and its own product cannot be read; beside it one that can be mended."""
+    execute(
+        database_url,
+        f"UPDATE event_log SET schema_version = 9 WHERE sku = '{CHAIR}' AND version = 1",
+        "UPDATE order_lines SET batchref = 'b2' WHERE orderid = 'o2'",
+        LINE + "('o9', 'GHOST', 1, 'b3', 2)",
+        "UPDATE batches SET eta = '2031-01-01' WHERE reference = 'b2'",
+    )
+    told = {str(x): x.repaired for x in found_in(shop, repair=True)}
+    assert told.pop(f"order_lines o2 {CHAIR}: it is of {CHAIR}, and on b2, a batch of {TABLE}") is False
+    assert told.pop("batches b2: it says 0 allocated, its lines have 4") is False
+    assert told.pop("batches b2: eta: the log says None, the table has 2031-01-01") is True
+    assert told.pop(f"order_lines o9 GHOST: it is of GHOST, and on b3, a batch of {LAMP}") is True
+    assert told.pop("batches b3: it says 0 allocated, its lines have 1") is True
+    assert not any(told.values())
+    assert {str(x) for x in found_in(shop)} == {
+        *told,
+        f"order_lines o2 {CHAIR}: it is of {CHAIR}, and on b2, a batch of {TABLE}",
+        "batches b2: it says 0 allocated, its lines have 4",
+    }
+
+
 def test_a_product_that_others_hold_is_left_for_later_and_told(shop: Application, database_url: str) -> None:
     execute(database_url, f"UPDATE products SET version_number = 4 WHERE sku = '{CHAIR}'")
     impatient = bootstrap(Settings(database_url=database_url, lock_timeout_seconds=0.05))

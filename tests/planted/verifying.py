@@ -170,4 +170,18 @@ PLANTS: list[Plant] = [
         "    if level.available != folded.level:\n",
         "    if sorted(map(str, level.available)) != sorted(map(str, folded.level or ())):\n",
     ),
+    plant(
+        "a line of another product that stays where it is counts as repaired",
+        TESTS + "test_what_is_left_as_it_was_is_not_said_to_be_repaired",
+        VERIFY,
+        "repaired=of_strangers.get(fault.place, state)",
+        "repaired=state",
+    ),
+    plant(
+        "a batch with a line of another product on it counts as repaired",
+        TESTS + "test_what_is_left_as_it_was_is_not_said_to_be_repaired",
+        VERIFY,
+        "repaired=state and fault.place not in left_on",
+        "repaired=state",
+    ),
 ]

@@ -20,6 +20,10 @@ _NOTHING = "has no such row"
 _NOWHERE = "the table has it neither on a batch of this sku nor waiting"
 
 
+StrayLine = tuple[str, str, str]
+"""orderid, sku, and the reference of the batch that it is on and should not be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """Something that is not as it must be: in which table, at which row, what (cut behind `MOST_CHARACTERS`).
@@ -42,12 +46,12 @@ class Difference:
 class Comparison:
     """What was found of one product. Without a `correction` nothing can be mended, or nothing need be.
 
-    `strangers` are lines (orderid, sku) of other products that are on its batches.
+    `strangers` are lines of other products that are on its batches.
     """
 
     differences: list[Difference] = field(default_factory=list)
     correction: Correction | None = None
-    strangers: list[tuple[str, str]] = field(default_factory=list)
+    strangers: list[StrayLine] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -193,7 +197,7 @@ def _compare_lines(product: Product, rows: Sequence[LineFields], found: Comparis
         else:
             problem = f"it is of {owner}, and on {batchref}, a batch of {sku}"
             found.differences.append(Difference("order_lines", f"{orderid} {owner}", problem))
-            found.strangers.append((orderid, owner))
+            found.strangers.append((orderid, owner, batchref or ""))
     if right + len(mend.lines) != len(lines):
         there = {row[0] for row in rows if row[1] == sku}
         for line in lines.values():

@@ -19,6 +19,7 @@ from allocation.service_layer.books import Books, Stored
 from allocation.service_layer.comparing import (
     Difference,
     Folded,
+    StrayLine,
     compare,
     fold,
     read_model_faults,
@@ -145,15 +146,20 @@ class Walk:
                     unequal.append(look)
         for look in unequal:
             found += self._mended(look)
-            self._mend_lines(look.strangers)
         goes_on = Place("products", 0, page[-1].sku) if page else Place("commands")
         return Step("products", looked_at, found, goes_on, len(page))
 
     def _mended(self, look: _Look) -> Iterator[Difference]:
         """What is wrong with a product, mended if it may be and can be."""
         product = look.folded.product
+        right = self._mend_lines(look.strangers)  # first: with them on it, no batch of this one adds up
         state = look.is_mendable and self._mend(product, suspects(look.faults))
-        yield from (replace(fault, repaired=state) for fault in look.faults)
+        of_strangers = {f"{orderid} {sku}": sku in right for orderid, sku, _ in look.strangers}
+        left_on = {ref for _, sku, ref in look.strangers if sku not in right}
+        for fault in look.differences:
+            yield replace(fault, repaired=of_strangers.get(fault.place, state))
+        for fault in look.of_stock:
+            yield replace(fault, repaired=state and fault.place not in left_on)
         shown = bool(look.read_model_faults) and self._mend_read_models(product.sku)
         yield from (replace(fault, repaired=shown) for fault in look.read_model_faults)
 
@@ -162,10 +168,10 @@ class Walk:
             self._holes = self._books.holes()
         return self._holes is not None and partition_of(sku, self._partitions) not in self._holes
 
-    def _mend_lines(self, lines: Sequence[tuple[str, str]]) -> set[str]:
-        """Make lines (orderid, sku) right, wherever their rows say they are. Answers the skus that are right now."""
+    def _mend_lines(self, lines: Sequence[StrayLine]) -> set[str]:
+        """Make lines right, wherever their rows say they are. Answers the skus that are right now."""
         by_sku: dict[str, list[str]] = {}
-        for orderid, sku in lines:
+        for orderid, sku, _ in lines:
             by_sku.setdefault(sku, []).append(orderid)
         return {sku for sku, orderids in by_sku.items() if self._mend(Product(sku), orderids)}
 
@@ -209,7 +215,7 @@ class Walk:
 
     def _strays(self, place: Place) -> Step:
         searched = self._books.strays(place.after, self._steps.rows)
-        mended = self._mend_lines([(orderid, sku) for orderid, sku, _ in searched.rows])
+        mended = self._mend_lines(searched.rows)
         found = [
             Difference("order_lines", f"{x} {sku}", f"it is on {ref}, and there is no such batch", sku in mended)
             for x, sku, ref in searched.rows
@@ -224,22 +230,27 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What is wrong with a product and with its read models, whether its rows can be made right, and the lines
-    (orderid, sku) of others on its batches."""
+    """What is wrong with a product: where its rows are not what the log says, where they contradict each other, and
+    with its read models; whether its rows can be made right, and the lines of others on its batches."""
 
     folded: Folded
-    faults: Sequence[Difference]
+    differences: Sequence[Difference]
+    of_stock: Sequence[Difference]
     read_model_faults: Sequence[Difference] = ()
     is_mendable: bool = False
-    strangers: Sequence[tuple[str, str]] = ()
+    strangers: Sequence[StrayLine] = ()
+
+    @property
+    def faults(self) -> list[Difference]:
+        return [*self.differences, *self.of_stock]
 
 
 def _look_at(stored: Stored) -> _Look:
     folded = fold(Product(stored.sku), stored)
     of_stock = list(stock_faults(stored.sku, stored.batches, stored.lines))
     if folded.corrupt is not None:
-        return _Look(folded, [folded.corrupt, *of_stock])
+        return _Look(folded, [folded.corrupt], of_stock)
     compared = compare(folded.product, stored)
     of_read_models = list(read_model_faults(folded, stored.projected)) if stored.projected is not None else []
-    faults = compared.differences + of_stock
-    return _Look(folded, faults, of_read_models, compared.correction is not None, compared.strangers)
+    is_mendable = compared.correction is not None
+    return _Look(folded, compared.differences, of_stock, of_read_models, is_mendable, compared.strangers)
