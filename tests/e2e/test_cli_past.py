@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from allocation.bootstrap import Application, bootstrap
 from allocation.config import Settings
-from allocation.domain.commands import Allocate, CreateBatch, Deallocate
+from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch, Deallocate
 from allocation.entrypoints.cli import main
 from tests.fakes import SetClock
 
@@ -153,6 +153,31 @@ def test_a_trace_is_a_tree(run: Run, shop: Application) -> None:
     ]
     assert json.loads(run("trace", "request-2", "--json").stdout)["commands"][0]["command"]["client"] == "anna"
     assert run("trace", "nobody").exit_code == 1
+
+
+@pytest.mark.parametrize("by_events", [True, False])
+def test_a_long_chain_is_shown_to_its_end(run: Run, shop: Application, by_events: bool) -> None:
+    bus, cause, sku = shop.bus, "nothing", f"LINK-{by_events}"
+    for n in range(201):
+        envelope = bus.envelope(CreateBatch(f"{sku}-{n}", sku, 1), correlation_id=sku, causation_id=cause)
+        bus.ask(envelope)
+        cause = shop.history.events(sku, [n + 1])[0].id if by_events else envelope.id
+    lines = run("trace", sku).stdout.splitlines()
+    told = [line for line in lines if "CreateBatch" in line]
+    assert [line.split("ref=")[1].split()[0] for line in told] == [f"{sku}-{n}" for n in range(200)]
+    assert max(line.index("CreateBatch") for line in told) < 120
+    assert "further commands are left out" in lines[-1]
+    assert json.loads(run("trace", sku, "--json").stdout)["more"]
+
+
+def test_what_is_left_out_of_a_large_command_is_told(run: Run, shop: Application) -> None:
+    shop.bus.handle(CreateBatch("many", "LAMP", 1001))
+    shop.bus.handle_many([shop.bus.envelope(Allocate(f"l-{n}", "LAMP", 1)) for n in range(1001)])
+    shop.bus.ask(shop.bus.envelope(ChangeBatchQuantity("many", 0), correlation_id="large"))
+    *_, told = run("trace", "large").stdout.splitlines()
+    assert told.strip("│├└─ ").startswith("3 further events are left out: allocation events --after 0-")
+    rest = run("events", "--json", *told.split("events ")[-1].split()).stdout.splitlines()
+    assert len(rest) == 3
 
 
 def test_explain_tells_of_every_batch_why(run: Run) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from allocation.bootstrap import Application, bootstrap
 from allocation.config import Settings
-from allocation.domain.commands import Allocate, ChangeBatchQuantity
+from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.entrypoints.flask_app import create_app
 from tests.e2e.conforming import ConformingClient, Json
 from tests.e2e.conftest import DATABASES
@@ -179,6 +179,22 @@ def test_a_trace_leads_from_the_request_to_its_events_and_to_who_was_told(
         {"subscription": "publish_allocated_event", "outcome": "waits", "because": "it has come to 0-0", "due_at": None}
     ]
     assert shop.get("/v1/traces/nobody").status_code == 404
+
+
+@pytest.mark.parametrize("by_events", [True, False])
+def test_a_chain_is_told_to_its_end(shop: ConformingClient, application: Application, by_events: bool) -> None:
+    bus, cause, correlation_id = application.bus, "nothing", f"chain-{by_events}"
+    for n in range(200):
+        command = CreateBatch(f"link-{by_events}-{n}", f"LINK-{by_events}", 1)
+        envelope = bus.envelope(command, correlation_id=correlation_id, causation_id=cause)
+        bus.ask(envelope)
+        cause = application.history.events(f"LINK-{by_events}", [n + 1])[0].id if by_events else envelope.id
+    traced, depth = shop.plain.get(f"/v1/traces/{correlation_id}").json, 0  # a validator has no room for so deep a tree
+    while traced["commands"]:
+        [traced] = traced["commands"]
+        [event] = traced["events"]
+        traced, depth = event if by_events else traced, depth + 1
+    assert depth == 200
 
 
 def test_an_explanation_tells_of_every_batch_why(shop: ConformingClient) -> None:

@@ -179,6 +179,27 @@ PLANTS: list[Plant] = [
         "    told = count\n",
     ),
     plant(
+        "a command that causes itself is lost",
+        TRACES + "test_commands_that_cause_themselves_or_each_other_are_told",
+        TRACE,
+        "            if cause is not None and above is None:\n",
+        "            if cause is not None and above in (None, cause):\n",
+    ),
+    plant(
+        "of commands that cause each other the last is told as the first",
+        TRACES + "test_commands_that_cause_themselves_or_each_other_are_told",
+        TRACE,
+        "        for place in reversed(range(len(self._told))):\n",
+        "        for place in range(len(self._told)):\n",
+    ),
+    plant(
+        "what is deep in a trace is not shown",
+        "e2e/test_cli_past.py::test_a_long_chain_is_shown_to_its_end",
+        "entrypoints/past_told.py",
+        "DEEPEST = 8  #",
+        "DEEPEST = 800  #",
+    ),
+    plant(
         "nobody is told that a trace has more commands",
         TRACES + "test_a_trace_tells_that_there_are_more_commands",
         TRACE,

@@ -104,6 +104,23 @@ def test_of_too_many_events_the_first_are_told_and_the_others_counted(shop: Shop
     assert [(len(x.events), x.events_left_out) for x in [*others, last]] == [(1, 0)] * neighbours + [(2, 0)]
 
 
+def test_commands_that_cause_themselves_or_each_other_are_told(shop: Shop) -> None:
+    """Ids and causes are the senders' own."""
+    chosen = {"correlation_id": "c1", "source": "POST /v1/event-grid"}
+
+    def ask(command: Command, message_id: str, causation_id: str) -> None:
+        shop.bus.ask(shop.bus.envelope(command, message_id, causation_id=causation_id, **chosen)).unwrap()
+
+    ask(CreateBatch("b1", CHAIR, 5), "self", "self")
+    ask(CreateBatch("b2", CHAIR, 5), "hen", "egg")
+    ask(CreateBatch("b3", CHAIR, 5), "egg", "hen")
+    ask(CreateBatch("b4", CHAIR, 5), "chick", "egg")
+    own, hen = shop.trace("c1")
+    assert told(own) == ("CreateBatch", [("BatchCreated", [])], [])
+    leaf = ("CreateBatch", [("BatchCreated", [])], [])
+    assert told(hen) == ("CreateBatch", [("BatchCreated", [])], [("CreateBatch", [("BatchCreated", [])], [leaf])])
+
+
 def test_a_trace_tells_that_there_are_more_commands(shop: Shop) -> None:
     for n in range(3):
         shop.ask(CreateBatch(f"b{n}", CHAIR, 5), correlation_id="request-1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -18,6 +19,10 @@ from allocation.service_layer.history.trace import Delivery, Trace, TracedComman
 from allocation.service_layer.unit_of_work import Handled
 
 ROWS_AT_ONCE = 1000
+DEEPEST = 8  # commands below each other in one tree
+WIDE_ENOUGH = 100  # columns, to begin the deepest line of such a tree
+
+_Trees = deque[tuple[str, Sequence[TracedCommand]]]
 
 
 def _words(message: Any) -> str:
@@ -51,26 +56,39 @@ def print_steps(steps: Iterable[Step]) -> None:
 
 
 def print_trace(correlation_id: str, traced: Trace) -> None:
-    tree = Tree(f"correlation {correlation_id}")
-    for command in traced.commands:
-        _grow(tree, command)
-    if traced.more:
-        tree.add("further commands are left out")
-    console().print(tree, soft_wrap=True)
+    """As trees that fit a screen: what hangs too deep is a tree of its own, below."""
+    screen = console()
+    screen.width = max(screen.width, WIDE_ENOUGH)  # what does not fit is left out by rich; a terminal folds it
+    trees = deque([(f"correlation {correlation_id}", traced.commands)])
+    while trees:
+        title, commands = trees.popleft()
+        tree = Tree(title)
+        _hang(tree, commands, DEEPEST, trees)
+        if traced.more and not trees:
+            tree.add("further commands are left out")
+        screen.print(tree, soft_wrap=True)
 
 
-def _grow(tree: Tree, traced: TracedCommand) -> None:
+def _hang(tree: Tree, commands: Sequence[TracedCommand], deeper: int, trees: _Trees) -> None:
+    if commands and not deeper:
+        title = f"what came of {commands[0].handled.envelope.causation_id}"
+        tree.add(f"see below: {title}")
+        trees.append((title, commands))
+        return
+    for command in commands:
+        _grow(tree, command, deeper - 1, trees)
+
+
+def _grow(tree: Tree, traced: TracedCommand, deeper: int, trees: _Trees) -> None:
     branch = tree.add(_asked(traced.handled))
     for event in traced.events:
         twig = branch.add(_happened(event.logged))
         for delivery in event.deliveries:
             twig.add(_delivered(delivery))
-        for command in event.commands:
-            _grow(twig, command)
+        _hang(twig, event.commands, deeper, trees)
     if traced.events_left_out:
         branch.add(_left_out(traced))
-    for command in traced.commands:
-        _grow(branch, command)
+    _hang(branch, traced.commands, deeper, trees)
 
 
 def _left_out(traced: TracedCommand) -> str:

@@ -77,8 +77,8 @@ def wants_of(application: Application) -> Wants:
 def traced_command(traced: TracedCommand) -> TracedCommandRead:
     return TracedCommandRead(
         command_read(traced.handled),
-        [_traced_event(event) for event in traced.events],
-        [traced_command(command) for command in traced.commands],
+        list(map(_traced_event, traced.events)),
+        list(map(traced_command, traced.commands)),
         traced.events_left_out,
     )
 
@@ -91,7 +91,7 @@ def _traced_event(traced: TracedEvent) -> TracedEventRead:
     return TracedEventRead(
         cloud_event(traced.logged),
         [DeliveryRead(d.subscription, d.outcome, d.because, d.due_at) for d in traced.deliveries],
-        [traced_command(command) for command in traced.commands],
+        list(map(traced_command, traced.commands)),
     )
 
 

@@ -83,30 +83,55 @@ def trace(
     commands = history.commands_of(correlation_id, limit + 1)
     more = len(commands) > limit
     commands = commands[:limit]
-    caused: dict[str | None, list[Handled]] = {}
-    known: set[str] = {done.envelope.id for done in commands}
-    events: dict[tuple[str, str], list[EventEnvelope]] = {}
-    left_out: dict[tuple[str, str], int] = {}
-    for done in commands:
-        key = done.envelope.key
-        events[key], count = events_of(history, done, MOST_EVENTS // len(commands))
-        left_out[key] = count - len(events[key])
-        known.update(logged.id for logged in events[key])
-    for done in commands:
-        cause = done.envelope.causation_id
-        caused.setdefault(cause if cause in known else None, []).append(done)
-    standing = Standing.of(subscriptions, wants, [logged for found in events.values() for logged in found])
+    found = [events_of(history, done, MOST_EVENTS // len(commands)) for done in commands]
+    standing = Standing.of(subscriptions, wants, [logged for events, _ in found for logged in events])
+    forest = _Forest()
+    for done, (events, count) in zip(commands, found, strict=True):
+        forest.add(done, [(logged, standing.deliveries(logged)) for logged in events], count - len(events))
+    return Trace(forest.roots(), more)
 
-    def command(done: Handled) -> TracedCommand:
-        traced = [
-            TracedEvent(logged, standing.deliveries(logged), below(logged.id)) for logged in events[done.envelope.key]
-        ]
-        return TracedCommand(done, traced, below(done.envelope.id), left_out[done.envelope.key])
 
-    def below(cause: str | None) -> list[TracedCommand]:
-        return [command(done) for done in caused.pop(cause, [])]
+class _Forest:
+    """Hangs commands below what they name as their cause. Ids and causes are the senders' own: where commands lead back
+    to themselves, the first of them is a root."""
 
-    return Trace(below(None), more)
+    def __init__(self) -> None:
+        self._told: list[TracedCommand] = []
+        self._below: dict[str, list[TracedCommand]] = {}  # by the id of the cause
+        self._of: dict[str, int] = {}  # the command that such an id belongs to, by its place in `_told`
+
+    def add(
+        self, done: Handled, events: Iterable[tuple[EventEnvelope, Sequence[Delivery]]], events_left_out: int
+    ) -> None:
+        told = [TracedEvent(logged, deliveries, self._place(logged.id)) for logged, deliveries in events]
+        self._told.append(TracedCommand(done, told, self._place(done.envelope.id), events_left_out))
+
+    def _place(self, cause: str) -> list[TracedCommand]:
+        """Where the commands go that this led to; of two causes with one id the first has them."""
+        if cause in self._below:
+            return []
+        self._of[cause] = len(self._told)
+        self._below[cause] = []
+        return self._below[cause]
+
+    def roots(self) -> list[TracedCommand]:
+        roots: list[TracedCommand] = []
+        causes = self._causes()
+        for place, told in enumerate(self._told):
+            branch = self._below[told.handled.envelope.causation_id or ""] if place in causes else roots
+            branch.append(told)
+        return roots
+
+    def _causes(self) -> Mapping[int, int]:
+        """What each command hangs below, the last one first: so a circle is opened at its first."""
+        causes: dict[int, int] = {}
+        for place in reversed(range(len(self._told))):
+            cause = above = self._of.get(self._told[place].handled.envelope.causation_id or "")
+            while above is not None and above != place:
+                above = causes.get(above)
+            if cause is not None and above is None:
+                causes[place] = cause
+        return causes
 
 
 def events_of(history: History, done: Handled, most: int) -> tuple[list[EventEnvelope], int]:
