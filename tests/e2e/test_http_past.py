@@ -54,7 +54,10 @@ def test_a_product_is_read_as_it_was_at_a_place_and_at_a_moment(shop: Conforming
     assert at("0-4", shop) == at("2031-03-01T12:02:59Z", shop) == at("2031-03-01T13:02:00%2B01:00", shop)
     assert at("0-5", shop)["version"] == 5
     assert at("0-8", shop) == at("2099-01-01", shop) == shop.get("/v1/products/RED-CHAIR").json
-    assert shop.get("/v1/products/RED-CHAIR?at=0-0").status_code == 404
+    missing = shop.get("/v1/products/RED-CHAIR?at=0-0")
+    assert (missing.status_code, missing.json["type"]) == (404, "/docs#problem-unknown-sku")
+    assert missing.json["detail"] == "No batch of RED-CHAIR was bought by then"
+    assert "ever bought" in shop.get("/v1/products/RED-CHIAR").json["detail"]
     assert shop.get("/v1/products/SMALL-TABLE?at=0-8").status_code == 404
 
 
@@ -63,7 +66,10 @@ def test_an_order_is_read_as_it_was_also_when_it_is_gone_by_now(shop: Conforming
     assert shop.get("/v1/orders/order-1?at=0-6").json["lines"] == [
         {"sku": "RED-CHAIR", "qty": 8, "status": "allocated", "batchref": "batch-1", "eta": None}
     ]
-    assert shop.get("/v1/orders/order-1?at=0-1").status_code == 404
+    missing = shop.get("/v1/orders/order-2?at=0-1")
+    assert (missing.status_code, missing.json["type"]) == (404, "/docs#problem-unknown-order")
+    assert missing.json["detail"] == "There was no order order-2 then"
+    assert shop.get("/v1/orders/order-1").json["detail"] == "There is no order order-1"
 
 
 @pytest.mark.parametrize("at", ["yesterday", "0-", "1-2-3", "2031-13-01", "0-01", "", "2031-03-01T12:02:59 01:00"])

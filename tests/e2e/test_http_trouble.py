@@ -43,6 +43,14 @@ def failing(failure: Exception) -> ConformingClient:
     return ConformingClient(create_app(broken).test_client())
 
 
+@pytest.mark.parametrize("path", ["/v1/orders/order-1", "/v1/products/RED-CHAIR", "/v1/events", "/v1/stock"])
+def test_a_question_that_the_store_stopped_is_no_change_that_others_were_faster_with(path: str) -> None:
+    answer = failing(Conflict("canceling statement due to statement timeout")).get(path)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.json["detail"].startswith("The store stopped this question before its answer")
+    assert "same products" in failing(Conflict(SECRET)).post("/v1/allocations", json=LINE).json["detail"]
+
+
 @pytest.mark.parametrize(
     ("failure", "words"),
     [

@@ -147,7 +147,10 @@ def test_replays_repeat_no_outside_effect_and_move_no_cursor(
     [first, *_] = history_of_product(history, CHAIR, 0, 99)
     assert history_of_batch(history, "b1", 0, 99)
     assert first.command is not None
-    assert trace(history, application.subscriptions, {}, first.command.envelope.correlation_id).commands
+    traced = trace(
+        history, application.subscriptions, {}, first.command.envelope.correlation_id, application.clock.now()
+    )
+    assert traced.commands
     imagined: list[Command] = [
         ChangeBatchEta("b2", date(2031, 9, 1)),
         ChangeBatchQuantity("b2", 1),

@@ -1,6 +1,6 @@
 """What followed from one request: the tree, and how far every subscription has come with it."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -21,7 +21,8 @@ WANTS: Wants = {"mail": frozenset({OutOfStock}), "tell": frozenset({Allocated})}
 
 class Shop:
     def __init__(self) -> None:
-        ids, clock = CountingIds(), SetClock()
+        ids, self.clock = CountingIds(), SetClock()
+        clock = self.clock
         store = MemoryStore(ids, clock)
         self.bus = MessageBus(lambda: MemoryUnitOfWork(store), COMMAND_HANDLERS, ids, clock)
         self.history = MemoryHistory(store)
@@ -37,7 +38,7 @@ class Shop:
         return list(self.whole(correlation_id, limit).commands)
 
     def whole(self, correlation_id: str, limit: int = 99) -> Trace:
-        return trace(self.history, self.subscriptions, WANTS, correlation_id, limit)
+        return trace(self.history, self.subscriptions, WANTS, correlation_id, self.clock.now(), limit)
 
     def settle(self, name: str, settlement: Settlement) -> None:
         lease = self.subscriptions.lease(name, 0, "worker", 60)
@@ -157,3 +158,26 @@ def test_every_subscription_tells_how_far_it_has_come(shop: Shop) -> None:
     assert outcomes(1)["mail"] == (Outcome.WAITS, "behind 0-2: no such user")
     shop.settle("mail", Settlement(3, closed={CHAIR}, discarded=[(lane, 3, "anna", "told by telephone")]))
     assert outcomes(1)["mail"] == (Outcome.DISCARDED, "by anna: told by telephone")
+
+
+def test_what_a_puller_has_in_hand_is_told_as_that(shop: Shop) -> None:
+    shop.subscriptions.join("mine", from_the_beginning=True)
+    shop.ask(CreateBatch("b1", CHAIR, 5), correlation_id="request-1")  # 1
+    shop.ask(ChangeBatchQuantity("b1", 6), correlation_id="request-1")  # 2
+    until = NOON + timedelta(seconds=30)
+
+    def outcomes() -> list[tuple[Outcome, str, datetime | None]]:
+        return [
+            (d.outcome, d.because, d.due_at) for c in shop.trace("request-1") for e in c.events for d in e.deliveries
+        ]
+
+    locked = Lane("mine", CHAIR, 0, 1, 0, NOON, "", None, "token", until)
+    shop.settle("mine", Settlement(2, lanes={CHAIR: locked}))
+    shop.clock.step(10)
+    assert outcomes() == [(Outcome.IN_HAND, "", until), (Outcome.WAITS, "behind 0-1", until)]
+    shop.clock.step(20)
+    assert outcomes() == [(Outcome.WAITS, "", NOON), (Outcome.WAITS, "behind 0-1", NOON)], "the lock has run out"
+    shop.settle("mine", Settlement(2, lanes={CHAIR: Lane("mine", CHAIR, 0, 1, 0, NOON, "")}))
+    assert outcomes()[0] == (Outcome.WAITS, "", NOON), "it was never tried"
+    shop.settle("mine", Settlement(2, lanes={CHAIR: Lane("mine", CHAIR, 0, 1, 1, NOON, "the lock ran out")}))
+    assert outcomes()[0] == (Outcome.RETRYING, "the lock ran out", NOON)

@@ -145,7 +145,8 @@ def trace(correlation_id: str, as_json: bool) -> None:
     from allocation.service_layer.history.trace import trace as traced
 
     with opened.application() as application:
-        found = traced(application.history, application.subscriptions, wants_of(application), correlation_id)
+        wants, now = wants_of(application), application.clock.now()
+        found = traced(application.history, application.subscriptions, wants, correlation_id, now)
     if not found.commands:
         raise click.ClickException(f"Nothing that was kept belongs to {correlation_id}.")
     if as_json:

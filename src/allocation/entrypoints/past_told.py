@@ -15,7 +15,7 @@ from allocation.entrypoints.http.what_if import Standing, WhatIfAnswer
 from allocation.service_layer.envelope import EventEnvelope
 from allocation.service_layer.history.audit import Step
 from allocation.service_layer.history.explain import Decision
-from allocation.service_layer.history.trace import Delivery, Trace, TracedCommand
+from allocation.service_layer.history.trace import Delivery, Outcome, Trace, TracedCommand
 from allocation.service_layer.unit_of_work import Handled
 
 ROWS_AT_ONCE = 1000
@@ -97,7 +97,8 @@ def _left_out(traced: TracedCommand) -> str:
 
 
 def _delivered(delivery: Delivery) -> str:
-    again = f", again at {delivery.due_at:%Y-%m-%d %H:%M:%S}" if delivery.due_at else ""
+    when = "until" if delivery.outcome is Outcome.IN_HAND else "again at"
+    again = f", {when} {delivery.due_at:%Y-%m-%d %H:%M:%S}" if delivery.due_at else ""
     because = f": {delivery.because}" if delivery.because else ""
     return f"{delivery.subscription}: {delivery.outcome}{again}{because}"
 

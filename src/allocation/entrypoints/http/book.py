@@ -16,7 +16,7 @@ from allocation.entrypoints.http.at_least import EXAMPLE as NOT_REACHED
 from allocation.entrypoints.http.at_least import AtLeast
 from allocation.entrypoints.http.batches import BatchAnswer, BatchRequest, created
 from allocation.entrypoints.http.call import Call, Reply, json_reply
-from allocation.entrypoints.http.errors import UnknownOrder
+from allocation.entrypoints.http.errors import NothingAllocated, UnknownOrder
 from allocation.entrypoints.http.parsing import Body, Id, Quantity
 from allocation.entrypoints.http.problems import problem_reply
 from allocation.entrypoints.http.routes import Given, Routes
@@ -87,12 +87,14 @@ def allocate_endpoint(call: Call, line: BookLine) -> Reply:
         200: Given("its lines that are on a batch", [BookAllocation("RED-CHAIR", "batch-1")], type=list[BookAllocation])
     },
     asks=AtLeast,
-    refuses=[UnknownOrder("order-9"), NOT_REACHED],
+    refuses=[UnknownOrder("order-9"), NothingAllocated("order-2"), NOT_REACHED],
 )
 def allocations_view_endpoint(call: Call, query: AtLeast, orderid: str) -> Reply:
     """Where the lines of an order were allocated."""
     query.wait(call, call.application.views.reached)
     found = allocations(orderid, call.application.views)
+    if not found and call.application.views.order(orderid):
+        raise NothingAllocated(orderid)
     if not found:
         raise UnknownOrder(orderid)
     return json_reply(200, [BookAllocation(x["sku"], x["batchref"]) for x in found])

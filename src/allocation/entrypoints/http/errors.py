@@ -9,6 +9,7 @@ EdgeError
 ├── TooLarge           the body is longer than this service takes in
 ├── NotJson            the body is of another media type, or encoded
 ├── UnknownOrder       a question about an order that is not there
+├── NothingAllocated   a question about the batches of an order that has none yet
 ├── UnknownCorrelation a trace of nothing
 └── UnknownLane        a lane that is not there, or is at another event
 """
@@ -84,6 +85,14 @@ class NotJson(EdgeError):
 class UnknownOrder(EdgeError):
     def __init__(self, orderid: str) -> None:
         super().__init__(f"There is no order {orderid}")
+        self.orderid = orderid
+
+
+class NothingAllocated(EdgeError):
+    """The order is there, and waits for stock."""
+
+    def __init__(self, orderid: str) -> None:
+        super().__init__(f"Order {orderid} waits for stock; none of its lines is on a batch yet")
         self.orderid = orderid
 
 

@@ -13,6 +13,7 @@ from allocation.entrypoints.http.at_least import EXAMPLE as NOT_REACHED
 from allocation.entrypoints.http.call import Call, Reply, json_reply
 from allocation.entrypoints.http.errors import UnknownOrder
 from allocation.entrypoints.http.past import AsOf, views_at
+from allocation.entrypoints.http.problems import problem_reply
 from allocation.entrypoints.http.routes import Given, Routes
 from allocation.service_layer.envelope import LogPosition
 from allocation.service_layer.errors import UnknownPosition
@@ -56,6 +57,8 @@ EXAMPLE = OrderRead(
 def read_order(call: Call, query: AsOf, orderid: str) -> Reply:
     """An order: each line with its batch and day, or waiting; or as it was."""
     promises = views_at(call, query).order(orderid)
+    if not promises and query.at is not None:
+        return problem_reply(UnknownOrder(orderid), call.correlation_id, detail=f"There was no order {orderid} then")
     if not promises:
         raise UnknownOrder(orderid)
     lines = [OrderedLine(p.sku, p.qty, p.status, p.batchref, p.eta) for p in promises]

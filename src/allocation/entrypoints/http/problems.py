@@ -26,6 +26,10 @@ FACTS = ("orderid", "sku", "ref", "qty", "available")  # of refusals, under the 
 UNEXPECTED = "Something went wrong here. It is in the log, under this correlation id; nothing more is known"
 UNAVAILABLE = "The store cannot be reached now. Nothing was done; send the same again in a moment"
 CONFLICT = "Others changed the same products at the same time. Nothing was done; send the same again"
+STOPPED = (
+    "The store stopped this question before its answer: it took too long, or stood in the way of others. Ask again in "
+    "a moment, or for less"
+)
 OUTCOME_UNKNOWN = (
     "The connection to the store was lost while it committed, so this may or may not have been done. "
     "Sending the same request again is safe: it is done at most once, and the answer tells"
@@ -77,10 +81,23 @@ KINDS: dict[type[Exception], Kind] = {
     edge.NotExpected: Kind(
         403, "not-expected", "Nobody asked for this", "Name the topic or the origin in `ALLOCATION_EVENT_GRID_FROM`."
     ),
-    domain.InvalidSku: Kind(404, "unknown-sku", "Unknown sku", "No batch of this sku was ever bought."),
+    domain.InvalidSku: Kind(
+        404, "unknown-sku", "Unknown sku", "No batch of this sku was ever bought, or none by the time that `at` names."
+    ),
     domain.UnknownBatch: Kind(404, "unknown-batch", "Unknown batch", "Create it with POST /v1/batches."),
     domain.UnknownOrderLine: Kind(404, "unknown-line", "Unknown order line", "The order does not have this sku."),
-    edge.UnknownOrder: Kind(404, "unknown-order", "Unknown order", "No line of this order is allocated or waits."),
+    edge.UnknownOrder: Kind(
+        404,
+        "unknown-order",
+        "Unknown order",
+        "No line of this order is allocated or waits, or did at the time of `at`.",
+    ),
+    edge.NothingAllocated: Kind(
+        404,
+        "nothing-allocated",
+        "Nothing allocated yet",
+        "Its lines wait for stock; GET /v1/orders/<orderid> lists them.",
+    ),
     edge.UnknownLane: Kind(404, "unknown-lane", "No such lane", "GET /v1/lanes lists those there are."),
     edge.UnknownCorrelation: Kind(
         404, "unknown-correlation", "Nothing under this correlation", "Ask for the `X-Correlation-Id` of an answer."
@@ -179,6 +196,12 @@ def problem_told(error: Exception, correlation_id: str) -> Problem:
     return problem
 
 
+def problem_of_question(error: Exception, correlation_id: str) -> Reply:
+    """The reply to a request that failed and would have changed nothing: nobody was faster with the same products."""
+    changed = {"detail": STOPPED} if isinstance(error, service.Conflict) else {}
+    return problem_reply(error, correlation_id, **changed)
+
+
 def problem_reply(error: Exception, correlation_id: str, **changed: Any) -> Reply:
     """The reply to a request that failed; `changed` are members that differ on this route. Logs the unexpected."""
     problem = problem_told(error, correlation_id)
@@ -233,7 +256,7 @@ def _facts(error: Exception) -> Mapping[str, Any]:
             return {"header": error.header}
         case edge.Invalid():
             return {"errors": error.faults}
-        case edge.UnknownOrder():
+        case edge.UnknownOrder() | edge.NothingAllocated():
             return {"orderid": error.orderid}
         case domain.StaleVersion():
             return {"sku": error.sku, "version": error.actual}

@@ -13,6 +13,7 @@ from allocation.entrypoints.http.at_least import EXAMPLE as NOT_REACHED
 from allocation.entrypoints.http.batches import ArrivalEta, Version
 from allocation.entrypoints.http.call import Call, Reply
 from allocation.entrypoints.http.past import AsOf, views_at
+from allocation.entrypoints.http.problems import problem_reply
 from allocation.entrypoints.http.routes import Given, Routes
 from allocation.service_layer.envelope import LogPosition
 from allocation.service_layer.errors import UnknownPosition
@@ -77,6 +78,8 @@ EXAMPLE = ProductRead(
 def read_product(call: Call, query: AsOf, sku: str) -> Reply:
     """What there is of a product, when, and who waits; or what there was."""
     product = views_at(call, query).product(sku)
+    if product is None and query.at is not None:
+        return problem_reply(InvalidSku(sku), call.correlation_id, detail=f"No batch of {sku} was bought by then")
     if product is None:
         raise InvalidSku(sku)
     return call.versioned(product.version, _content(product))

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from allocation.bootstrap import Application
 from allocation.entrypoints.http.call import Call, Reply
 from allocation.entrypoints.http.parsing import parse_body, parse_query, require_ids
-from allocation.entrypoints.http.problems import problem_reply
+from allocation.entrypoints.http.problems import problem_of_question, problem_reply
 from allocation.service_layer.observing import CORRELATION
 
 _log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Route:
             try:
                 reply = self._handle(call, ids)
             except Exception as error:  # noqa: BLE001  # as in `_told`
-                reply = problem_reply(error, call.correlation_id)
+                reply = self._problem(error, call)
                 if reply.status >= 500:
                     span.failed(error)
             span.set({"http.response.status_code": reply.status, "allocation.correlation_id": call.correlation_id})
@@ -96,7 +96,11 @@ class Route:
         try:
             return self._handle(call, ids)
         except Exception as error:  # noqa: BLE001  # the last one who can tell the client; unexpected ones are logged
-            return problem_reply(error, call.correlation_id)
+            return self._problem(error, call)
+
+    def _problem(self, error: Exception, call: Call) -> Reply:
+        tell = problem_reply if self.changes_something else problem_of_question
+        return tell(error, call.correlation_id)
 
     def _handle(self, call: Call, ids: Mapping[str, str]) -> Reply:
         if ids:

@@ -23,8 +23,8 @@ routes = Routes("History")
 Outcome = Annotated[
     str,
     msgspec.Meta(
-        description="passed (delivered, unless the subscription is younger than the event), waits, retrying, parked "
-        "or discarded"
+        description="passed (delivered, unless the subscription is younger than the event, or a rule of it left the "
+        "event out), waits, in hand, retrying, parked or discarded"
     ),
 ]
 
@@ -35,7 +35,7 @@ class DeliveryRead(msgspec.Struct):
     subscription: str
     outcome: Outcome
     because: str
-    due_at: Annotated[datetime | None, msgspec.Meta(description="When it is tried again")]
+    due_at: Annotated[datetime | None, msgspec.Meta(description="When it is tried again, or until when it is in hand")]
 
 
 class TracedEventRead(msgspec.Struct):
@@ -125,7 +125,8 @@ def read_trace(call: Call, correlation_id: str) -> Reply:
     refused, and came without an `Idempotency-Key`, left nothing behind.
     """
     application = call.application
-    found = trace(application.history, application.subscriptions, wants_of(application), correlation_id)
+    wants, now = wants_of(application), application.clock.now()
+    found = trace(application.history, application.subscriptions, wants, correlation_id, now)
     if not found.commands:
         raise UnknownCorrelation(correlation_id)
     return json_reply(200, trace_read(found))

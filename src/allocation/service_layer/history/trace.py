@@ -27,6 +27,7 @@ class Outcome(StrEnum):
 
     PASSED = "passed"
     WAITS = "waits"
+    IN_HAND = "in hand"
     RETRYING = "retrying"
     PARKED = "parked"
     DISCARDED = "discarded"
@@ -35,7 +36,8 @@ class Outcome(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One subscription and one event. `passed`: its cursor is behind the event, which was delivered unless the
-    subscription is younger. `because` tells why it is not, `due_at` when it is tried again."""
+    subscription is younger, or a rule of its own left the event out. `in hand`: a puller has it, until `due_at`.
+    `because` tells why it is not delivered, `due_at` when it is tried again."""
 
     subscription: str
     outcome: Outcome
@@ -72,10 +74,15 @@ class Trace:
 
 
 def trace(
-    history: History, subscriptions: SubscriptionStore, wants: Wants, correlation_id: str, limit: int = MOST_COMMANDS
+    history: History,
+    subscriptions: SubscriptionStore,
+    wants: Wants,
+    correlation_id: str,
+    now: datetime,
+    limit: int = MOST_COMMANDS,
 ) -> Trace:
-    """The first `limit` commands of a correlation. Empty: it left nothing behind, as a command does that was refused
-    and came without an id of its own.
+    """The first `limit` commands of a correlation, as it stands `now`. Empty: it left nothing behind, as a command does
+    that was refused and came without an id of its own.
 
     They share `MOST_EVENTS`: of each as many events are told, the first ones. A command that names an event as its
     cause which is not told is told as a root. A subscription that `wants` does not know is taken to want every event.
@@ -84,7 +91,7 @@ def trace(
     more = len(commands) > limit
     commands = commands[:limit]
     found = [events_of(history, done, MOST_EVENTS // len(commands)) for done in commands]
-    standing = Standing.of(subscriptions, wants, [logged for events, _ in found for logged in events])
+    standing = Standing.of(subscriptions, wants, [logged for events, _ in found for logged in events], now)
     forest = _Forest()
     for done, (events, count) in zip(commands, found, strict=True):
         forest.add(done, [(logged, standing.deliveries(logged)) for logged in events], count - len(events))
@@ -166,21 +173,28 @@ class Standing:
     """How far every subscription has come."""
 
     def __init__(
-        self, cursors: Iterable[Cursor], lanes: Iterable[Lane], discarded: Iterable[Discarded], wants: Wants
+        self,
+        cursors: Iterable[Cursor],
+        lanes: Iterable[Lane],
+        discarded: Iterable[Discarded],
+        wants: Wants,
+        now: datetime,
     ) -> None:
         self._cursors = list(cursors)
         self._lanes = {(lane.subscription, lane.key): lane for lane in lanes}
         self._discarded = {(x.subscription, x.partition, x.seq): x for x in discarded}
-        self._wants = wants
+        self._wants, self._now = wants, now
 
     @classmethod
-    def of(cls, subscriptions: SubscriptionStore, wants: Wants, events: Sequence[EventEnvelope]) -> Standing:
+    def of(
+        cls, subscriptions: SubscriptionStore, wants: Wants, events: Sequence[EventEnvelope], now: datetime
+    ) -> Standing:
         """As the store has it now, for these events."""
         places: dict[int, list[int]] = {}
         for logged in events:
             places.setdefault(logged.position.partition, []).append(logged.position.seq)
         discarded = [x for n, seqs in places.items() for x in subscriptions.discarded(n, min(seqs), max(seqs))]
-        return cls(subscriptions.cursors(), subscriptions.lanes(), discarded, wants)
+        return cls(subscriptions.cursors(), subscriptions.lanes(), discarded, wants, now)
 
     def deliveries(self, logged: EventEnvelope) -> list[Delivery]:
         """What became of an event, by subscription, those left out that do not want it."""
@@ -197,15 +211,18 @@ class Standing:
             return Delivery(name, Outcome.DISCARDED, f"by {said.who}: {said.why}")
         lane = self._lanes.get((name, logged.key))
         if lane is not None and lane.next_seq <= place.seq:
-            return _in_lane(name, lane, place.seq)
+            return self._in_lane(name, lane, place.seq)
         if cursor.seq < place.seq:
             return Delivery(name, Outcome.WAITS, f"it has come to {cursor.partition}-{cursor.seq}")
         return Delivery(name, Outcome.PASSED)
 
-
-def _in_lane(name: str, lane: Lane, seq: int) -> Delivery:
-    behind = "" if lane.next_seq == seq else f"behind {lane.partition}-{lane.next_seq}: "
-    if behind:
-        return Delivery(name, Outcome.WAITS, behind + lane.reason, lane.due_at)
-    outcome = Outcome.PARKED if lane.due_at is None else Outcome.RETRYING
-    return Delivery(name, outcome, lane.reason, lane.due_at)
+    def _in_lane(self, name: str, lane: Lane, seq: int) -> Delivery:
+        in_hand = lane.locked_until is not None and lane.locked_until > self._now
+        due_at = lane.locked_until if in_hand else lane.due_at
+        if lane.next_seq != seq:
+            because = [f"behind {lane.partition}-{lane.next_seq}", *([lane.reason] if lane.reason else [])]
+            return Delivery(name, Outcome.WAITS, ": ".join(because), due_at)
+        if in_hand:
+            return Delivery(name, Outcome.IN_HAND, lane.reason, due_at)
+        tried = Outcome.RETRYING if lane.attempts else Outcome.WAITS
+        return Delivery(name, Outcome.PARKED if due_at is None else tried, lane.reason, due_at)
