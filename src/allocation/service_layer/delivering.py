@@ -125,7 +125,7 @@ class Line:
         all_were_reached = self._drain_all(due, settlement, latest)
         self._lanes_are_next = not is_for_lanes and not all_were_reached
         moved = settlement != Settlement(lease.seq, lanes)
-        if not moved and not self._destination.is_away():
+        if not (moved or is_for_lanes or self._destination.is_away()):
             self._be_idle(lease)
         if self._may_wait(settlement, moved, now):
             return replace(lease, seq=settlement.seq), moved
