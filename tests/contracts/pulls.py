@@ -25,6 +25,8 @@ from allocation.service_layer.handlers import COMMAND_HANDLERS
 from allocation.service_layer.locking import MOST_DELIVERIES, Asked, Held
 from allocation.service_layer.messagebus import MessageBus
 from allocation.service_layer.pulling import Outcome, Pulling
+from allocation.service_layer.rules.rule import Filter
+from allocation.service_layer.rules.values import Properties, Truth
 from allocation.service_layer.subscriptions import SubscriptionStore
 from tests.fakes import SetClock, SetTimer
 
@@ -43,11 +45,14 @@ class Pulled:
     subscribers: Subscribers = field(init=False)
     pulling: Pulling = field(init=False)
     orders: int = 0
+    timer: SetTimer = field(default_factory=SetTimer)
+    rule_seconds: float = 0.0
+    """How long a rule's text takes for each event."""
 
     def __post_init__(self) -> None:
-        rules, ids = RuleBook(LarkRuleParser(TimeOrderedIds())), TimeOrderedIds()
+        rules, ids = RuleBook(_Slow(self)), TimeOrderedIds()
         self.subscribers = Subscribers(self.definitions, self.store, rules, {"mail"}, lambda count: b"x" * count)
-        self.pulling = Pulling(self.definitions, self.store, rules, self.clock, ids, SetTimer(), PARTITIONS)
+        self.pulling = Pulling(self.definitions, self.store, rules, self.clock, ids, self.timer, PARTITIONS)
 
     def define(self, name: str, *rules: NamedRule, from_the_beginning: bool = False) -> None:
         self.subscribers.define(Definition(name, "pull", rules or (NamedRule(),)), from_the_beginning)
@@ -66,6 +71,23 @@ class Pulled:
 
     def lag(self, name: str) -> int:
         return sum(c.lag_events for c in self.store.cursors() if c.subscription == name)
+
+
+class _Slow(LarkRuleParser):
+    """Makes filters that take as long as the shop says."""
+
+    def __init__(self, shop: Pulled) -> None:
+        super().__init__(TimeOrderedIds())
+        self._shop = shop
+
+    def filter(self, text: str) -> Filter:
+        made = super().filter(text)
+
+        def test(properties: Properties) -> Truth:
+            self._shop.timer.now += self._shop.rule_seconds
+            return made.test(properties)
+
+        return Filter(text, test, made.terms)
 
 
 @contextmanager
@@ -194,7 +216,7 @@ class PullModel:
 
     def drain(self) -> None:
         """Whatever happened: everything that is wanted and not done comes, once, in order."""
-        for _ in range(200):
+        for _ in range(400):
             self.step(400)
             for sku in self.keys:
                 self.retry(sku)

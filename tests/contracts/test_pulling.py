@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import count
 from random import Random
 from threading import Lock
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 
 from allocation.domain.events import Allocated
 from allocation.service_layer import locking, pulling
+from allocation.service_layer.definitions import NamedRule
 from allocation.service_layer.envelope import LogPosition, partition_of
 from allocation.service_layer.errors import UnknownSubscription
 from allocation.service_layer.locking import Asked
-from allocation.service_layer.pulling import Chime
-from allocation.service_layer.subscriptions import Settlement
+from allocation.service_layer.pulling import MOST_RULE_SECONDS, Chime
+from allocation.service_layer.subscriptions import Settlement, Turn
 from tests.contracts.pulls import PARTITIONS, WANTED, Pulled, PullModel, pulled
 from tests.thoroughness import examples
 
@@ -47,8 +49,9 @@ def test_whatever_pullers_do_each_wanted_event_is_done_once_in_order(kind: str, 
     with pulled(kind, request.getfixturevalue) as shop:
 
         @examples(100 if kind == "memory" else 10)
-        @given(st.lists(steps, max_size=60), st.sampled_from([2, 3, 200]))
-        def check(done: list[tuple[object, ...]], page: int) -> None:
+        @given(st.lists(steps, max_size=60), st.sampled_from([2, 3, 200]), st.sampled_from([0.0, 0.04, 2.0]))
+        def check(done: list[tuple[object, ...]], page: int, rule_seconds: float) -> None:
+            shop.rule_seconds = rule_seconds
             number = next(NAMES)
             skus = [f"SKU-{number}-{n}" for n in range(3)]
             with patch.object(locking, "PAGE", page):
@@ -160,6 +163,64 @@ def test_who_got_as_much_as_wanted_is_told_that_there_may_be_more(shop: Pulled) 
     assert (len(some.held), some.has_seen_all) == (3, False), "the fourth was given back, too"
     last = shop.pulling.receive("all", Asked(most=3))
     assert (len(last.held), last.has_seen_all) == (1, True)
+
+
+@pytest.mark.parametrize("key", [None, "RED-CHAIR"])
+def test_rules_that_take_long_hold_nobody_up_and_lose_nothing(shop: Pulled, key: str | None) -> None:
+    shop.stock("RED-CHAIR", "LAMP")
+    shop.define("all", NamedRule("large", "qty >= 5"))
+    shop.order("RED-CHAIR", 5)
+    [first] = shop.pulling.receive("all", Asked(key=key)).held
+    for qty in [1] * 40 + [6, 1, 7]:
+        shop.order("RED-CHAIR", qty)
+    shop.pulling.acknowledge("all", [first.token])
+    shop.rule_seconds = 0.04
+    turns = timed(shop)
+    got = [receive_at_last(shop, Asked(key=key)) for _ in range(2)]
+    assert got == [[6], [7]]
+    assert len(turns) >= 40 * 0.04 / MOST_RULE_SECONDS
+    assert max(turns) <= MOST_RULE_SECONDS + 0.04
+    assert sum(shop.timer.pauses) >= sum(turns) / 2, "between them, others had their turn"
+
+
+def test_a_lane_ahead_of_the_cursor_does_not_hold_it_up(shop: Pulled) -> None:
+    """What it has that nobody wants is looked at once, not at the beginning of every turn."""
+    chair, place = "RED-CHAIR", partition_of("RED-CHAIR", PARTITIONS)
+    beside = next(sku for sku in (f"SKU-{n}" for n in count()) if partition_of(sku, PARTITIONS) == place)
+    shop.stock(chair, beside)
+    shop.define("all", NamedRule("large", "qty >= 5"))
+    shop.order(beside, 6)
+    shop.order(chair, 5)
+    [ahead] = shop.pulling.receive("all", Asked(key=chair)).held
+    shop.order(chair, 1)
+    shop.pulling.acknowledge("all", [ahead.token])
+    shop.rule_seconds = 2.0
+    assert receive_at_last(shop, Asked()) == [6]
+
+
+def timed(shop: Pulled) -> list[float]:
+    """How long each turn takes from now on."""
+    seconds: list[float] = []
+    turn = shop.store.turn
+
+    @contextmanager
+    def watched(name: str, partition: int) -> Iterator[Turn]:
+        begun = shop.timer.now
+        with turn(name, partition) as found:
+            yield found
+        seconds.append(shop.timer.now - begun)
+
+    shop.store.turn = watched  # type: ignore[method-assign]  # this one is watched
+    return seconds
+
+
+def receive_at_last(shop: Pulled, asked: Asked) -> list[int]:
+    """The quantities that come first, acknowledged; after some receives that find nothing yet."""
+    for _ in range(30):
+        if held := shop.pulling.receive("all", asked).held:
+            assert not any(outcome.is_lost for outcome in shop.pulling.acknowledge("all", [h.token for h in held]))
+            return [message.data.qty for one in held for message in one.messages]
+    return []
 
 
 def test_whoever_fails_within_a_turn_changes_nothing(shop: Pulled) -> None:

@@ -7,6 +7,7 @@ ROWS, STORE = "adapters/sql/lane_rows.py", "adapters/sql/subscriptions.py"
 COPIES, DEFINITIONS = "service_layer/rules/copies.py", "service_layer/definitions.py"
 ANYTHING = "contracts/test_pulling.py::test_whatever_pullers_do_each_wanted_event_is_done_once_in_order"
 AT_ONCE = "contracts/test_pulling.py::test_many_who_pull_at_once_share_the_work_and_never_a_key"
+SLOW = "contracts/test_pulling.py::test_rules_that_take_long_hold_nobody_up_and_lose_nothing"
 RUNNING, PUSHED = "service_layer/pushing_definitions.py", "unit/test_pushed_definitions.py::"
 ALSO = "unit/test_worker_also.py::"
 PRINTED, PRINTING = "e2e/test_subscriptions_cli.py::", "entrypoints/subscriptions.py"
@@ -31,8 +32,44 @@ PLANTS: list[Plant] = [
         "the cursor goes past what found no room",
         ANYTHING,
         LOCKING,
-        "                if not self._pass(logged):\n                    return\n",
+        "                if self._is_late() or not self._pass(logged):\n                    return\n",
         "                self._pass(logged)\n",
+    ),
+    plant(
+        "a turn lasts for as long as rules take",
+        SLOW,
+        PULLING,
+        "self._ids.new, judging.is_late)\n",
+        "self._ids.new)\n",
+    ),
+    plant(
+        "between turns that rules make long nobody else has one",
+        SLOW,
+        PULLING,
+        "                self._timer.pause(judging.spent_seconds)",
+        "                self._timer.pause(0.0)",
+    ),
+    plant(
+        "a lane goes past what a turn that ended early has not seen",
+        SLOW,
+        LOCKING,
+        "                events, reached = events[:number], False\n",
+        "                reached = False\n",
+    ),
+    plant(
+        "the cursor goes past what a turn that ended early has not seen",
+        SLOW,
+        LOCKING,
+        "                if self._is_late() or not self._pass(logged):\n                    return\n",
+        "                if self._is_late():\n                    self._settlement.seq = page[-1].position.seq\n"
+        "                    return\n                if not self._pass(logged):\n                    return\n",
+    ),
+    plant(
+        "a lane ahead of the cursor is looked at in every turn, and the cursor never",
+        "contracts/test_pulling.py::test_a_lane_ahead_of_the_cursor_does_not_hold_it_up",
+        LOCKING,
+        "        elif events:  # it is ahead",
+        "        elif events and not lane:  # it is ahead",
     ),
     plant(
         "the cursor moves, the lanes are not written",

@@ -9,6 +9,8 @@ TABLE = "unit/test_rule_table.py::test_each_expression_is_what_the_table_says"
 INTERPRETER = "unit/test_rule_laws.py::test_a_filter_says_what_an_interpreter_of_its_tree_says"
 CASE = "unit/test_rule_laws.py::test_the_case_of_names_and_words_means_nothing"
 LIKE = "unit/test_rule_laws.py::test_like_matches_as_the_book_says"
+COST = "unit/test_rule_laws.py::test_no_pattern_costs_many_times_what_a_comparison_does"
+PATTERNS = "service_layer/rules/patterns.py"
 COPIES = "unit/test_rules.py::test_three_plain_rules_and_two_with_actions_that_all_match_make_three_copies"
 
 PLANTS: list[Plant] = [
@@ -65,9 +67,9 @@ PLANTS: list[Plant] = [
     plant(
         "texts are compared in any case",
         TABLE,
-        CONDITIONS,
-        "re.compile(_expression(pattern, escape), re.DOTALL)",
-        "re.compile(_expression(pattern, escape), re.DOTALL | re.IGNORECASE)",
+        PATTERNS,
+        "        return text.startswith(self._piece, at)\n",
+        "        return text.lower().startswith(self._piece.lower(), at)\n",
     ),
     plant(
         "IN forgets that it compared with NULL",
@@ -80,16 +82,44 @@ PLANTS: list[Plant] = [
     plant(
         "a pattern need not fit the whole text",
         LIKE,
-        CONDITIONS,
-        "re.DOTALL).fullmatch",
-        "re.DOTALL).match",
+        PATTERNS,
+        "        return lambda text: len(text) == first.length and",
+        "        return lambda text: len(text) >= first.length and",
     ),
     plant(
         "an escaped wildcard is one",
         LIKE,
-        CONDITIONS,
-        "            pieces[-1] += re.escape(literal)\n",
-        '            pieces[-1] += "." if literal == "_" else re.escape(literal)\n',
+        PATTERNS,
+        "            pieces[-1].append(literal)\n",
+        '            pieces[-1].append(_ANY if literal == "_" else literal)\n',
+    ),
+    plant(
+        "two pieces of a pattern share characters of the text",
+        LIKE,
+        PATTERNS,
+        "        if at > end or not first",
+        "        if not first",
+    ),
+    plant(
+        "a piece with _ is found where the one before it stands",
+        LIKE,
+        PATTERNS,
+        "(1 << end - self.length + 1) - (1 << start)",
+        "(1 << end - self.length + 1) - 1",
+    ),
+    plant(
+        "a piece is tried at each place of the text",
+        COST,
+        PATTERNS,
+        "        found = text.find(self._piece, start, end)\n",
+        "        found = next((n for n in range(start, end) if text[n : n + self.length] == self._piece), -1)\n",
+    ),
+    plant(
+        "something is compiled of each pattern that comes with a message",
+        COST,
+        PATTERNS,
+        "    first, *others = _pieces(pattern, escape)\n",
+        '    first, *others = _pieces(pattern, escape)\n    __import__("re").compile(f"{pattern}|{escape}")\n',
     ),
     plant(
         "OR binds as closely as AND",

@@ -63,10 +63,22 @@ class _Hand:
 
 
 class Receiving:
-    """One receive within a turn: first of the keys that lag behind and are free, then from the cursor on."""
+    """One receive within a turn: first of the keys that lag behind and are free, then from the cursor on.
 
-    def __init__(self, turn: Turn, asked: Asked, copies: Copies, now: datetime, mint: Callable[[], str]) -> None:
+    `is_late` says whether it is to come to an end, with what it has seen so far. It is asked once something was seen,
+    and that is not looked at again: so every turn gets on."""
+
+    def __init__(
+        self,
+        turn: Turn,
+        asked: Asked,
+        copies: Copies,
+        now: datetime,
+        mint: Callable[[], str],
+        is_late: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._turn, self._asked, self._copies, self._now, self._mint = turn, asked, copies, now, mint
+        self._is_late = is_late
         self._settlement = Settlement(turn.seq)
         self._hands: dict[str, _Hand] = {}
         self._room = asked.most
@@ -84,7 +96,7 @@ class Receiving:
         for lane in sorted(free, key=_waiting_since):
             if self._asked.key not in (None, lane.key):
                 continue
-            if not self._room:
+            if not self._room or self._is_late():
                 self._reads_on = True
                 break
             self._take_up(lane)
@@ -119,8 +131,11 @@ class Receiving:
             self._settlement.discarded.append((lane, skipped.position.seq, *lane.discard))
             lane = moved(lane, skipped.position.seq + 1, self._now)
         hand = _Hand(lane)
-        for logged in events:
+        for number, logged in enumerate(events, 1):
             if not self._gather(hand, logged):
+                break
+            if number < len(events) and self._is_late():
+                events, reached = events[:number], False
                 break
         if hand.events:
             self._hands[lane.key] = hand
@@ -131,15 +146,17 @@ class Receiving:
             self._reads_on = True
         elif lane.next_seq <= self._turn.seq + 1:
             self._settlement.closed.add(lane.key)
+        elif events:  # it is ahead of the cursor, which is not to meet its events again, and neither is the next turn
+            self._settlement.lanes[lane.key] = moved(lane, events[-1].position.seq + 1, self._now)
         elif lane != self._turn.lanes.get(lane.key):
-            self._settlement.lanes[lane.key] = lane  # it is ahead of the cursor, which is not to meet its events again
+            self._settlement.lanes[lane.key] = lane
 
     def _go_on(self) -> None:
-        """From the cursor, up to the first event that is wanted and finds no room."""
+        """From the cursor, up to the first event that is wanted and finds no room, or until it is late."""
         for _ in range(PAGES_A_TURN):
             page = self._turn.read(self._settlement.seq, PAGE)
             for logged in page:
-                if not self._pass(logged):
+                if self._is_late() or not self._pass(logged):
                     return
                 self._settlement.seq = logged.position.seq
             if len(page) < PAGE:

@@ -13,8 +13,9 @@ from itertools import count
 from threading import BoundedSemaphore, Condition
 from threading import Event as Flag
 
+from allocation.service_layer.broker import Message
 from allocation.service_layer.definitions import Definition, Definitions, NotPulled, RuleBook
-from allocation.service_layer.envelope import Clock, Ids, partition_of
+from allocation.service_layer.envelope import Clock, EventEnvelope, Ids, partition_of
 from allocation.service_layer.errors import UnknownSubscription
 from allocation.service_layer.facts import fact_of
 from allocation.service_layer.locking import Asked, Copies, Held, Receiving, acknowledge, given_back, held_by, is_free
@@ -24,6 +25,10 @@ from allocation.service_layer.waiting import Timer
 
 LOOK_AGAIN_SECONDS = 0.5
 """While somebody waits: for what other processes commit, and for locks and delays that run out."""
+
+MOST_RULE_SECONDS = 0.1
+"""How long rules are worked out within one turn: meanwhile nobody else can pull of this subscription, nor, on SQLite,
+commit. One event may take longer; the turn ends with it."""
 
 LONGEST_SEARCH_SECONDS = 1.0
 """How long a receive goes on past events that no rule wants, before it answers that it has not seen all yet."""
@@ -66,6 +71,24 @@ class Chime:
         """Until it was rung after `since` (a `count`), or so much time has passed."""
         with self._changed:
             self._changed.wait_for(lambda: self._rung != since, seconds)
+
+
+class _Judging:
+    """Makes the copies of one turn's events, and says when that has taken long enough."""
+
+    def __init__(self, copies: Copies, timer: Timer) -> None:
+        self._copies, self._timer = copies, timer
+        self.spent_seconds = 0.0
+
+    def copies(self, logged: EventEnvelope) -> Sequence[Message]:
+        begun = self._timer.seconds()
+        try:
+            return self._copies(logged)
+        finally:
+            self.spent_seconds += self._timer.seconds() - begun
+
+    def is_late(self) -> bool:
+        return self.spent_seconds >= MOST_RULE_SECONDS
 
 
 class Pulling:
@@ -190,11 +213,15 @@ class Pulling:
     def _receive(self, name: str, partition: int, asked: Asked, copies: Copies) -> Received:
         end = self._timer.seconds() + LONGEST_SEARCH_SECONDS
         while True:
+            judging = _Judging(copies, self._timer)
             with self._store.turn(name, partition) as turn:
-                receiving = Receiving(turn, asked, copies, self._clock.now(), self._ids.new)
+                now = self._clock.now()
+                receiving = Receiving(turn, asked, judging.copies, now, self._ids.new, judging.is_late)
                 held = receiving.run()
             if held or receiving.has_seen_all or self._timer.seconds() >= end:
                 return Received(held, receiving.has_seen_all)
+            if judging.is_late():
+                self._timer.pause(judging.spent_seconds)  # others have their turn: for them, that is half the time
 
     def _change(self, name: str, tokens: Sequence[str], change: Callable[[Lane], Lane]) -> list[Outcome]:
         def settle(turn: Turn, held: Mapping[str, Lane]) -> Settlement:

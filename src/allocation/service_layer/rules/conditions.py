@@ -7,12 +7,11 @@ values of two kinds (a text and a number), is UNKNOWN; an integer and a double a
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
-from allocation.service_layer.rules.values import Properties, Read, RuleFailed, Test, Truth, Value, kind_of
+from allocation.service_layer.rules.patterns import matcher
+from allocation.service_layer.rules.values import Properties, Read, Test, Truth, Value
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -145,52 +144,18 @@ def like(value: Read, pattern: Read, escape: Read | None) -> Test:
         escaping = None if escape is None else escape(properties)
         if wanted is None or (escape is not None and escaping is None):
             return None
-        matches = _matcher(wanted, escaping)
-        return matches(sought) is not None if type(sought) is str else None
+        matches = matcher(wanted, escaping)
+        return matches(sought) if type(sought) is str else None
 
     return test
 
 
 def like_constant(value: Read, pattern: Value, escape: Value) -> Test:
     """`like` with a pattern that is always the same. Raises `RuleFailed` at once if it is no pattern."""
-    matches = _matcher(pattern, escape)
+    matches = matcher(pattern, escape)
 
     def test(properties: Properties) -> Truth:
         sought = value(properties)
-        return matches(sought) is not None if type(sought) is str else None
+        return matches(sought) if type(sought) is str else None
 
     return test
-
-
-@lru_cache(maxsize=256, typed=True)
-def _matcher(pattern: Value, escape: Value) -> Callable[[str], re.Match[str] | None]:
-    if not isinstance(pattern, str):
-        raise RuleFailed(f"LIKE needs a text as its pattern, and {pattern!r} is {kind_of(pattern)}")
-    if escape is not None and not (isinstance(escape, str) and len(escape) == 1):
-        raise RuleFailed(f"ESCAPE needs a text of one character, not {escape!r}")
-    return re.compile(_expression(pattern, escape), re.DOTALL).fullmatch
-
-
-def _expression(pattern: str, escape: str | None) -> str:
-    """The pattern as a regular expression whose time grows with pattern times text, and no faster.
-
-    What stands between two % is looked for once, at its first place: if the rest does not fit behind that, it fits
-    behind no later one. Without the atomic groups, a pattern of many % would take years.
-    """
-    pieces = [""]
-    characters = iter(pattern)
-    for character in characters:
-        if character == escape:
-            literal = next(characters, None)
-            if literal is None:
-                raise RuleFailed(f"The pattern {pattern!r} ends in its escape character")
-            pieces[-1] += re.escape(literal)
-        elif character == "%":
-            pieces.append("")
-        else:
-            pieces[-1] += "." if character == "_" else re.escape(character)
-    first, *between = pieces
-    if not between:
-        return first
-    *middle, last = between
-    return first + "".join(f"(?>.*?{piece})" for piece in middle if piece) + ".*" + last
