@@ -22,7 +22,7 @@ from allocation.service_layer.handlers import COMMAND_HANDLERS
 from allocation.service_layer.messagebus import MessageBus
 from allocation.service_layer.ports import DeadLetters
 from allocation.service_layer.subscriptions import Lane, Lease, Settlement, SubscriptionStore
-from tests.fakes import SetClock
+from tests.fakes import CountingIds, SetClock
 
 PARTITIONS = 2
 
@@ -47,7 +47,7 @@ def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
     if request.param == "memory":
         memory = MemoryStore(ids, clock, PARTITIONS)
         bus = MessageBus(lambda: MemoryUnitOfWork(memory), COMMAND_HANDLERS, ids, clock, PARTITIONS)
-        made = Kept(MemorySubscriptionStore(memory), MemoryDeadLetters(), bus, clock)
+        made = Kept(MemorySubscriptionStore(memory), MemoryDeadLetters(clock), bus, clock)
         made.store.join("mail", from_the_beginning=True)
         yield made
         return
@@ -55,7 +55,7 @@ def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
     migrate(engine, PARTITIONS)
     database = Database.of(engine, ids, clock, PARTITIONS)
     bus = MessageBus(lambda: SqlUnitOfWork(database), COMMAND_HANDLERS, ids, clock, PARTITIONS)
-    made = Kept(SqlSubscriptionStore(engine, clock), SqlDeadLetters(engine, ids, clock), bus, clock)
+    made = Kept(SqlSubscriptionStore(engine, clock), SqlDeadLetters(engine, CountingIds(), clock), bus, clock)
     made.store.join("mail", from_the_beginning=True)
     yield made
     engine.dispose()
@@ -217,6 +217,31 @@ def test_dead_letters_are_kept_whatever_they_hold(kept: Kept) -> None:
         ("redis x", "\\x00\\xff{", "not JSON"),
     ]
     assert [kept.dead_letters.count(), len(kept.dead_letters.parked(1))] == [2, 1]
+    assert {letter.time for letter in kept.dead_letters.parked()} == {kept.clock.now()}
+
+
+def test_dead_letters_are_read_page_by_page_the_newest_first(kept: Kept) -> None:
+    for number in range(12):
+        kept.dead_letters.park("redis x", str(number).encode(), "not JSON")
+    read, page = [], kept.dead_letters.parked(5)
+    while page:
+        read.append([letter.body for letter in page])
+        kept.dead_letters.remove(page[-1].id)  # a page goes on behind one that is gone by now
+        page = kept.dead_letters.parked(5, behind=page[-1].id)
+    assert read == [["11", "10", "9", "8", "7"], ["6", "5", "4", "3", "2"], ["1", "0"]]
+
+
+def test_a_dead_letter_is_found_by_its_id_and_removed_once(kept: Kept) -> None:
+    for body in (b"1", b"2", b"3"):
+        kept.dead_letters.park("redis x", body, "not JSON")
+    newest, middle, oldest = kept.dead_letters.parked()
+    assert kept.dead_letters.letter(middle.id) == middle
+    assert kept.dead_letters.remove(middle.id)
+    assert not kept.dead_letters.remove(middle.id)
+    assert kept.dead_letters.letter(middle.id) is None
+    kept.dead_letters.park("redis x", b"4", "not JSON")
+    assert [letter.body for letter in kept.dead_letters.parked()] == ["4", newest.body, oldest.body]
+    assert len({letter.id for letter in kept.dead_letters.parked()}) == 3
 
 
 def test_workers_count_each_other_until_they_leave_or_fall_silent(kept: Kept) -> None:

@@ -6,9 +6,72 @@ LANES, MEMORY = "service_layer/delivering.py", "adapters/memory_subscriptions.py
 INJECTION = "service_layer/injection.py"
 SQL, HANDLING = "adapters/sql/subscriptions.py", "entrypoints/handling.py"
 LINE_TESTS, STORE_TESTS = "unit/test_subscriptions.py::", "contracts/test_subscription_stores.py::"
-REACTIONS = "integration/test_reactions.py::"
+REACTIONS, LETTERS = "integration/test_reactions.py::", "e2e/test_dead_letters.py::"
 
 PLANTS: list[Plant] = [
+    plant(
+        "a page of dead letters begins with the first again",
+        STORE_TESTS + "test_dead_letters_are_read_page_by_page_the_newest_first",
+        "adapters/sql/subscriptions.py",
+        "query if behind is None else query.where(dead_letters.c.id < behind)",
+        "query",
+    ),
+    plant(
+        "in memory a dead letter that is removed frees its id",
+        STORE_TESTS + "test_a_dead_letter_is_found_by_its_id_and_removed_once",
+        "adapters/memory_subscriptions.py",
+        'letter_id = f"{next(self._numbers):032x}"',
+        'letter_id = f"{len(self._letters) + 1:032x}"',
+    ),
+    plant(
+        "of a parked message in binary mode only the data is kept",
+        LETTERS + "test_one_that_was_in_binary_mode_is_kept_with_its_attributes_and_done",
+        "entrypoints/handling.py",
+        "cloudevents.in_one(body, delivery.headers)",
+        "body",
+    ),
+    plant(
+        "another program's event is tried again as the book's message",
+        LETTERS + "test_one_in_binary_mode_is_not_taken_for_the_books_message",
+        "entrypoints/handling.py",
+        "cloudevents.in_one(body, delivery.headers)",
+        "body",
+    ),
+    plant(
+        "a message without an id is done each time it is tried again",
+        LETTERS + "test_one_that_was_done_but_not_removed_is_not_done_twice",
+        "entrypoints/handling.py",
+        "Delivery(body, letter.source, letter.id)",
+        'Delivery(body, letter.source, "")',
+    ),
+    plant(
+        "what Event Grid brought in its own schema cannot be tried again",
+        LETTERS + "test_one_that_event_grid_brought_is_read_in_its_schema",
+        "entrypoints/handling.py",
+        "if letter.source == EVENT_GRID else",
+        "if not letter.source else",
+    ),
+    plant(
+        "a dead letter is removed though it could not be handled",
+        LETTERS + "test_one_that_cannot_be_handled_stays",
+        "entrypoints/dead_letters.py",
+        "            if not isinstance(failure, Refused):\n",
+        "            if isinstance(failure, ZeroDivisionError):\n",
+    ),
+    plant(
+        "a dead letter moves the cursor of the screen",
+        LETTERS + "test_what_is_in_one_does_not_move_the_cursor_of_a_screen",
+        "entrypoints/dead_letters.py",
+        'c if c.isprintable() or c in "\\n\\t" else ascii(c)[1:-1]',
+        "c",
+    ),
+    plant(
+        "the last page of dead letters leads to another",
+        LETTERS + "test_they_are_read_over_http_page_by_page",
+        "entrypoints/http/dead_letters.py",
+        "if len(found) > len(page) else None",
+        "if page else None",
+    ),
     plant(
         "a lane is overtaken by later events of its key",
         LINE_TESTS + "test_what_is_refused_waits_in_its_lane_and_nothing_overtakes_its_key",
@@ -83,7 +146,7 @@ PLANTS: list[Plant] = [
         "a bad message is dropped",
         REACTIONS + "test_a_message_that_cannot_be_handled_is_parked_and_the_next_is_served",
         HANDLING,
-        "    application.dead_letters.park(delivery.source, body, reason)\n",
+        "    application.dead_letters.park(delivery.source, cloudevents.in_one(body, delivery.headers), reason)\n",
         "",
     ),
     plant(

@@ -65,6 +65,22 @@ def _text(value: object) -> str:
     return _encode(value).decode().strip('"')
 
 
+def in_one(body: bytes, headers: Mapping[str, str]) -> bytes:
+    """A message of which the body alone is kept: one in binary mode as the object that it is in structured mode, any
+    other as it came."""
+    if f"{PREFIX}specversion" not in headers:
+        return body
+    said = {name: value.encode("utf-8", "backslashreplace").decode() for name, value in headers.items()}
+    event: dict[str, object] = {"datacontenttype": said["content-type"]} if "content-type" in said else {}
+    event |= {name.removeprefix(PREFIX): value for name, value in said.items() if name.startswith(PREFIX)}
+    try:
+        msgspec.json.decode(body)
+        event["data"] = msgspec.Raw(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        event["data_base64"] = body  # which is how bytes are written
+    return _encode(event)
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     """A CloudEvent that came in: its attributes as text, and its data as JSON (or whatever it is)."""

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import count
 from threading import Lock
 
 from allocation.adapters.memory import MemoryStore
 from allocation.adapters.serialization import text_of
-from allocation.service_layer.envelope import EventEnvelope, LogPosition
+from allocation.service_layer.envelope import Clock, EventEnvelope, LogPosition
 from allocation.service_layer.errors import LeaseLost, UnknownSubscription
 from allocation.service_layer.ports import DeadLetter, DeadLetters
 from allocation.service_layer.subscriptions import (
@@ -189,14 +190,23 @@ class MemorySubscriptionStore(SubscriptionStore):
 
 
 class MemoryDeadLetters(DeadLetters):
-    def __init__(self) -> None:
-        self._letters: list[DeadLetter] = []
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._numbers = clock, count(1)
+        self._letters: dict[str, DeadLetter] = {}
 
     def park(self, source: str, body: bytes, reason: str) -> None:
-        self._letters.append(DeadLetter(str(len(self._letters) + 1), source, text_of(body), reason))
+        letter_id = f"{next(self._numbers):032x}"
+        self._letters[letter_id] = DeadLetter(letter_id, source, text_of(body), reason, self._clock.now())
 
-    def parked(self, limit: int = 100) -> list[DeadLetter]:
-        return self._letters[::-1][:limit]
+    def parked(self, limit: int = 100, behind: str | None = None) -> list[DeadLetter]:
+        letters = sorted(self._letters.values(), key=lambda letter: letter.id, reverse=True)
+        return [letter for letter in letters if behind is None or letter.id < behind][:limit]
+
+    def letter(self, letter_id: str) -> DeadLetter | None:
+        return self._letters.get(letter_id)
+
+    def remove(self, letter_id: str) -> bool:
+        return self._letters.pop(letter_id, None) is not None
 
     def count(self) -> int:
         return len(self._letters)

@@ -60,7 +60,7 @@ def memory_store(ids: Ids, clock: Clock, partitions: int) -> Store:
         MemoryViews(store),
         MemoryStock(store),
         MemorySubscriptionStore(store),
-        MemoryDeadLetters(),
+        MemoryDeadLetters(clock),
         MemoryBooks(store),
         MemoryAuditStore(),
         MemoryHistory(store),

@@ -16,6 +16,7 @@ from allocation.domain.commands import IfShort
 from allocation.domain.errors import CorruptLog
 from allocation.entrypoints import opened, past
 from allocation.entrypoints.console import print_json
+from allocation.entrypoints.dead_letters import dead_letters
 from allocation.entrypoints.importing.rows import UnreadableFile, shown
 from allocation.entrypoints.lanes import lanes
 from allocation.entrypoints.reading import (
@@ -134,9 +135,9 @@ def worker(starts: tuple[str, ...]) -> None:
 def consumer() -> None:
     """Take in commands from the brokers that ALLOCATION_RECEIVE_FROM names. Stops on SIGTERM or Ctrl-C.
 
-    A message is acknowledged once its command is committed. One that cannot be handled is kept among the dead letters,
-    and the next one is served. Start several: they share the work, in order for each key. Not with Redis pub/sub: each
-    that listens hears every message, so start one for it alone, or give messages an id.
+    A message is acknowledged once its command is committed. One that cannot be handled is kept among the dead letters
+    (`allocation dead-letters`), and the next one is served. Start several: they share the work, in order for each key.
+    Not with Redis pub/sub: each that listens hears every message, so start one for it alone, or give messages an id.
 
     \b
     Example:
@@ -366,7 +367,7 @@ def settings(as_json: bool) -> None:
 
 for further in (past.history, past.trace, past.explain, past.shop, past.what_if):
     main.add_command(further)
-for further in (topology, subscriptions, lanes, rules, verify, rebuild):
+for further in (topology, subscriptions, lanes, dead_letters, rules, verify, rebuild):
     main.add_command(further)
 
 if __name__ == "__main__":

@@ -6,14 +6,18 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
+from allocation.adapters import cloudevents
 from allocation.adapters.serialization import BadMessage
 from allocation.bootstrap import Application
 from allocation.domain.errors import Refused
+from allocation.entrypoints.grid_events import SOURCE as EVENT_GRID
+from allocation.entrypoints.grid_events import deliveries_in
 from allocation.entrypoints.receiving import command_in
 from allocation.service_layer.answers import Answer
 from allocation.service_layer.broker import Delivery
 from allocation.service_layer.envelope import CommandEnvelope
-from allocation.service_layer.errors import IdReused
+from allocation.service_layer.errors import IdReused, Unavailable
+from allocation.service_layer.ports import DeadLetter
 
 MOST_AT_ONCE = 200
 PARKED_BYTES = 65_536
@@ -38,11 +42,27 @@ def answers_of(
 
 
 def park(application: Application, delivery: Delivery, reason: str) -> None:
-    """Put a delivery among the dead letters; of a very long one the beginning. Raises `Unavailable`."""
+    """Put a delivery among the dead letters, with what its headers say; of a very long one the beginning. Raises
+    `Unavailable`."""
     _log.warning("parked a message from %s: %s", delivery.source, reason)
     is_too_large = len(delivery.body) > application.settings.body_limit_bytes
     body = delivery.body[:PARKED_BYTES] if is_too_large else delivery.body
-    application.dead_letters.park(delivery.source, body, reason)
+    application.dead_letters.park(delivery.source, cloudevents.in_one(body, delivery.headers), reason)
+
+
+def again(application: Application, letter: DeadLetter) -> list[Answer]:
+    """Hand a dead letter to the bus, as whoever took it in would: what became of each message in it. One that has no id
+    goes under the letter's, so that it is done once, however often this is called. Raises `Unavailable`."""
+    body = letter.body.encode()
+    try:
+        brought = deliveries_in(body, {}) if letter.source == EVENT_GRID else [Delivery(body, letter.source, letter.id)]
+    except BadMessage as bad:
+        return [Answer(error=bad)]
+    answers = [answer for _, answer in answers_of(application, brought, {})]
+    for answer in answers:
+        if isinstance(answer.error, Unavailable):
+            raise answer.error
+    return answers
 
 
 def reason_for(error: Exception) -> str:

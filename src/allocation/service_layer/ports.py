@@ -35,7 +35,7 @@ class DeadLetter:
     source: str
     body: str
     reason: str
-    time: datetime | None = None
+    time: datetime
 
 
 class DeadLetters(ABC):
@@ -46,8 +46,17 @@ class DeadLetters(ABC):
         """Keep a message, durably. Raises `Unavailable`."""
 
     @abstractmethod
-    def parked(self, limit: int = 100) -> list[DeadLetter]:
-        """What is kept, the newest first."""
+    def parked(self, limit: int = 100, behind: str | None = None) -> list[DeadLetter]:
+        """What is kept, the newest first; `behind` the one of this id, which may be gone by now. Raises
+        `Unavailable`, as all of these."""
+
+    @abstractmethod
+    def letter(self, letter_id: str) -> DeadLetter | None:
+        """One of them; None if it is not kept, or not any more."""
+
+    @abstractmethod
+    def remove(self, letter_id: str) -> bool:
+        """Forget one for good. Answers whether it was there."""
 
     @abstractmethod
     def count(self) -> int:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Integer, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Integer, Select, and_, bindparam, delete, func, insert, or_, select, update
 
 from allocation.adapters.serialization import text_of
 from allocation.adapters.sql.engine import dialect_of, transaction, turn_to_write
@@ -282,14 +282,25 @@ class SqlDeadLetters(DeadLetters):
         with translated(), self._engine.connect() as connection:
             connection.execute(insert(dead_letters).values(letter))
 
-    def parked(self, limit: int = 100) -> list[DeadLetter]:
+    def parked(self, limit: int = 100, behind: str | None = None) -> list[DeadLetter]:
         query = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
+        return self._read(query if behind is None else query.where(dead_letters.c.id < behind))
+
+    def letter(self, letter_id: str) -> DeadLetter | None:
+        found = self._read(select(dead_letters).where(dead_letters.c.id == letter_id))
+        return found[0] if found else None
+
+    def remove(self, letter_id: str) -> bool:
         with translated(), self._engine.connect() as connection:
-            return [DeadLetter(r.id, r.source, r.body, r.reason, r.at) for r in connection.execute(query)]
+            return connection.execute(delete(dead_letters).where(dead_letters.c.id == letter_id)).rowcount == 1
 
     def count(self) -> int:
         with translated(), self._engine.connect() as connection:
             return connection.scalar(select(func.count()).select_from(dead_letters)) or 0
+
+    def _read(self, query: Select[Any]) -> list[DeadLetter]:
+        with translated(), self._engine.connect() as connection:
+            return [DeadLetter(r.id, r.source, r.body, r.reason, r.at) for r in connection.execute(query)]
 
 
 def _held(lease: Lease) -> tuple[Any, ...]:

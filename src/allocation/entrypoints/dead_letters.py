@@ -1,0 +1,127 @@
+"""`allocation dead-letters`: what came in and could not be handled, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from allocation.entrypoints import opened
+from allocation.entrypoints.console import console, print_json, table
+from allocation.entrypoints.importing.rows import shown
+
+if TYPE_CHECKING:  # imported when a command runs, as in `cli`
+    from allocation.bootstrap import Application
+    from allocation.service_layer.ports import DeadLetter
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+ID = click.argument("id_", metavar="ID")
+
+
+@click.group("dead-letters", short_help="What came in and could not be handled: list, show, retry, remove.")
+def dead_letters() -> None:
+    """Messages that `allocation consumer` took off a broker, or Azure Event Grid brought, and nobody could handle.
+
+    They are kept with the reason, off the broker, until somebody decides. A refusal is an answer and a reason too.
+    """
+
+
+@dead_letters.command("list")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="The newest so many.")
+@as_json
+def list_letters(limit: int, as_json: bool) -> None:
+    """The newest first: when and from where it came, why it was not handled, and how it begins.
+
+    \b
+    Example:
+      allocation dead-letters list --limit 10
+    """
+    with opened.application() as application:
+        found, count = application.dead_letters.parked(limit), application.dead_letters.count()
+    if as_json:
+        print_json({"dead_letters": msgspec.to_builtins(found), "count": count})
+    elif not found:
+        click.echo("No dead letters: whatever came in has been handled.")
+    else:
+        rows = [(x.id, f"{x.time:%Y-%m-%d %H:%M:%S}", x.source, safe(x.reason), shown(x.body)) for x in found]
+        console().print(table("id", "time", "source", "reason", "body", rows=rows))
+        if count > len(found):
+            click.echo(f"{count - len(found):,} more: --limit shows them.")
+
+
+@dead_letters.command()
+@ID
+@as_json
+def show(id_: str, as_json: bool) -> None:
+    """One dead letter, whole. What its sender put into headers stands in the body.
+
+    \b
+    Example:
+      allocation dead-letters show 01a2226a1814729ab7614d45bc31a106
+    """
+    with opened.application() as application:
+        letter = _letter(application, id_)
+    if as_json:
+        print_json(msgspec.to_builtins(letter))
+        return
+    facts = [("id", letter.id), ("time", letter.time), ("source", letter.source), ("reason", safe(letter.reason))]
+    console().print(table("what", "is", rows=facts))
+    click.echo(f"\n{safe(letter.body)}")
+
+
+@dead_letters.command()
+@ID
+def retry(id_: str) -> None:
+    """Handle one again, as if it came in now. It goes once it is done, or refused: that is an answer.
+
+    It is done under its own id, if it has one: what was done under that since is not done twice, and what was refused
+    under it stays refused. What still cannot be handled stays, and why is told.
+
+    \b
+    Example:
+      allocation dead-letters retry 01a2226a1814729ab7614d45bc31a106
+    """
+    from allocation.domain.errors import Refused
+    from allocation.entrypoints.handling import again, reason_for
+
+    with opened.application() as application:
+        errors = [answer.error for answer in again(application, _letter(application, id_)) if answer.error is not None]
+        for failure in errors:
+            if not isinstance(failure, Refused):
+                raise click.ClickException(f"It stays among the dead letters: {safe(reason_for(failure))}")
+        application.dead_letters.remove(id_)
+    if errors:
+        raise click.ClickException(f"Refused, and so no dead letter any more: {safe(str(errors[0]))}")
+    click.echo("Done, and no dead letter any more.")
+
+
+@dead_letters.command()
+@ID
+def remove(id_: str) -> None:
+    """Forget one for good, unhandled.
+
+    \b
+    Example:
+      allocation dead-letters remove 01a2226a1814729ab7614d45bc31a106
+    """
+    with opened.application() as application:
+        if not application.dead_letters.remove(id_):
+            raise _unknown(id_)
+    click.echo("It is forgotten.")
+
+
+def safe(text: str) -> str:
+    """Foreign text as it is, but for what would move the cursor of a screen: only lines and tabs may."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+def _letter(application: Application, id_: str) -> DeadLetter:
+    letter = application.dead_letters.letter(id_)
+    if letter is None:
+        raise _unknown(id_)
+    return letter
+
+
+def _unknown(id_: str) -> click.ClickException:
+    return click.ClickException(f"There is no dead letter {shown(id_)}: `allocation dead-letters list` shows all.")

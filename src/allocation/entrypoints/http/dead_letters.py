@@ -1,0 +1,70 @@
+"""Dead letters: what came in and could not be handled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+from pydantic import Field
+
+from allocation.entrypoints.http.call import Call, Reply, json_reply
+from allocation.entrypoints.http.paging import whole
+from allocation.entrypoints.http.parsing import Body
+from allocation.entrypoints.http.routes import Given, Routes
+
+routes = Routes("Dead letters")
+
+MOST_ON_A_PAGE = 100  # each may be as long as a request may
+
+
+class DeadLettersQuery(Body):
+    """Which dead letters."""
+
+    after: Annotated[
+        str | None, Field(pattern="^[0-9a-f]{1,64}$", description="`next` of the page before; the newest if absent")
+    ] = None
+    limit: whole(1, MOST_ON_A_PAGE, 20) = Field(default=20, description="How many at most")  # type: ignore[valid-type]  # a type that a function makes
+
+
+class DeadLetterRead(msgspec.Struct):
+    """A message that nobody could handle: when and from where it came, and why not."""
+
+    id: str
+    time: datetime
+    source: str
+    reason: str
+    body: Annotated[str, msgspec.Meta(description="Whole, unless it was longer than is taken in; as text")]
+
+
+class DeadLetterList(msgspec.Struct):
+    """A page, the newest first. `next` is null on the last one."""
+
+    dead_letters: Sequence[DeadLetterRead]
+    next: str | None
+
+
+EXAMPLE = DeadLetterRead(
+    "01a2226a1814729ab7614d45bc31a106",
+    datetime(2031, 5, 1, 9, 30, tzinfo=UTC),
+    "redis change_batch_quantity",
+    "batchref: Field required",
+    '{"qty": 5}',
+)
+
+
+@routes.get(
+    "/v1/dead-letters",
+    asks=DeadLettersQuery,
+    gives={200: Given("a page of dead letters", DeadLetterList([EXAMPLE], EXAMPLE.id))},
+)
+def list_dead_letters(call: Call, query: DeadLettersQuery) -> Reply:
+    """What came in and could not be handled.
+
+    A message that `allocation consumer` took off a broker, or Azure Event Grid brought, is kept here if nobody can
+    handle it. `allocation dead-letters` tries one again, or removes it.
+    """
+    found = call.application.dead_letters.parked(query.limit + 1, query.after)
+    page = [DeadLetterRead(x.id, x.time, x.source, x.reason, x.body) for x in found[: query.limit]]
+    return json_reply(200, DeadLetterList(page, page[-1].id if len(found) > len(page) else None))
