@@ -81,6 +81,15 @@ def test_movements_are_shown_as_http_tells_them(run: Run, shop: Application) -> 
     assert (unknown.exit_code, unknown.stderr) == (1, "Error: No batch of RED-CHIAR was ever bought.\n")
 
 
+def test_events_of_a_sku_that_has_none_are_said_to_be_none(run: Run) -> None:
+    for options in ([], ["--json"], ["--limit", "5"]):
+        nothing = run("events", "--sku", "NOPE", *options)
+        assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (1, "", "Error: Nothing has happened to NOPE.\n")
+    cursor = run("events", "--sku", "RED-CHAIR").stderr.split()[-1]
+    again = run("events", "--sku", "RED-CHAIR", "--after", cursor)
+    assert (again.exit_code, again.stdout) == (0, ""), "who asks again and again hears of nothing new"
+
+
 def test_a_corrected_quantity_is_in_the_history_and_movements_say_so(run: Run, shop: Application) -> None:
     shop.bus.handle(ChangeBatchQuantity("B-1", 7))
     shop.worker.start()

@@ -125,7 +125,11 @@ def test_stock_order_and_shop_are_shown_as_they_were(run: Run) -> None:
     assert "o-1" in run("order", "o-1", "--at", "0-2").stdout
     assert words(run("shop").stdout).endswith("RED-CHAIR 8 13 13 0 0 SMALL-TABLE 1 5 5 0 0")
     assert [p["sku"] for p in json.loads(run("shop", "--json", "--at", "0-8").stdout)["products"]] == ["RED-CHAIR"]
-    assert run("shop", "--at", "0-0").stdout == ""
+    nothing = run("shop", "--at", "0-0")
+    assert (nothing.exit_code, nothing.output) == (1, "Error: The shop had no product then.\n")
+    behind = run("shop", "--after", "SMALL-TABLE")
+    assert (behind.exit_code, behind.output) == (0, ""), "who goes on has come to the end"
+    assert json.loads(run("shop", "--at", "0-0", "--json").stdout) == {"products": []}
 
 
 def test_a_time_that_is_none_and_a_place_to_come_are_told(run: Run) -> None:
@@ -216,7 +220,8 @@ def test_what_if_tells_who_would_move(run: Run, tmp_path: Path) -> None:
     ("text", "why"),
     [
         ("[", "The body is not JSON"),
-        ("{}", "These are no commands"),
+        ("{}", "This is no JSON list of commands; `allocation what-if --help` shows one."),
+        ('{"commands": []}', "This is no JSON list of commands"),
         ('[{"type": "Burn"}]', "0 "),
         ('[{"type": "Deallocate", "orderid": "o"}]', "0/sku is missing"),
     ],

@@ -69,6 +69,12 @@ def test_a_rule_that_does_not_match_says_why_and_shows_no_copy(filter: str, verd
     assert "property" not in result.stdout
 
 
+def test_a_text_in_double_quotes_is_said_to_be_a_name() -> None:
+    told = tried('sku = "RED-CHAIR" AND "qty" > 1 AND price <> \'a "text"\'').stdout
+    assert told.endswith("A text goes in single quotes; in double quotes, RED-CHAIR is a name.\n")
+    assert "single quotes" not in tried('"QTY" > 1').stdout
+
+
 def test_the_same_as_json() -> None:
     result = tried("qty = 12 AND sku <> 'x'", "SET ratio = price / 0", "--name", "dear", "--json")
     assert json.loads(result.stdout) == {

@@ -106,7 +106,33 @@ def test_a_definition_is_made_shown_and_removed(chairs: str, command: CliRunner)
     assert told["rules"] == [{"name": "chairs", "filter": "sku LIKE '%CHAIR'"}]
     assert command.invoke(main, ["subscriptions", "remove", chairs, "--yes"]).output == "chairs is gone.\n"
     again = command.invoke(main, ["subscriptions", "remove", chairs, "--yes"])
-    assert (again.exit_code, again.output) == (1, "Error: There is no subscription chairs\n")
+    unknown = "Error: There is no subscription chairs: `allocation subscriptions list` shows all.\n"
+    assert (again.exit_code, again.output) == (1, unknown)
+    for command_of_one in ("show", "pull", "rewind"):
+        assert command.invoke(main, ["subscriptions", command_of_one, chairs]).output == unknown
+
+
+def test_help_says_what_becomes_of_partitions_that_are_not_named(command: CliRunner) -> None:
+    told = " ".join(command.invoke(main, ["subscriptions", "rewind", "--help"]).output.split())
+    assert "Once for each partition of the log; the others go to the beginning." in told
+
+
+@pytest.mark.parametrize("asked", [["pull"], ["remove", "--yes"]])
+def test_what_is_built_in_is_said_to_be_so(shop: Application, command: CliRunner, asked: list[str]) -> None:
+    refused = command.invoke(main, ["subscriptions", *asked, "project_stock_levels"])
+    told = "Error: project_stock_levels is built in; only those that were defined are pulled from or removed.\n"
+    assert (refused.exit_code, refused.output) == (1, told)
+
+
+def test_who_delivers_is_told_as_the_topology_has_it(shop: Application, chairs: str, command: CliRunner) -> None:
+    shop.worker.stop()
+    wanted = json.dumps({"delivery": "push", "sink": {"url": "https://shop.example.com/"}})
+    command.invoke(main, ["subscriptions", "define", "hook", "-"], input=wanted)
+    routes = {r["subscription"]: r for r in json.loads(command.invoke(main, ["topology", "--json"]).output)["routes"]}
+    listed = command.invoke(main, ["subscriptions", "list"]).output.splitlines()
+    rows = {line.split()[0]: " ".join(line.split()[4:]) for line in listed if line.startswith(" ")}
+    assert rows["chairs"] == routes["chairs"]["place"] == "those who pull"
+    assert rows["hook"] == rows[MAIL] == f"nobody now; {routes['hook']['runs']} does"
 
 
 def test_what_is_pulled_is_printed_and_acknowledged(shop: Application, chairs: str, command: CliRunner) -> None:

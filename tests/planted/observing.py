@@ -268,4 +268,32 @@ PLANTS: list[Plant] = [
         " and not name.startswith(FOR_TESTS)",
         "",
     ),
+    plant(
+        "nothing is said of a sku that has no events",
+        "e2e/test_cli.py::test_events_of_a_sku_that_has_none_are_said_to_be_none",
+        "entrypoints/cli.py",
+        "    if not is_any and sku and not after and not follow:\n",
+        "    if False:\n",
+    ),
+    plant(
+        "who has come to the end of the events of a sku is told that nothing has happened",
+        "e2e/test_cli.py::test_events_of_a_sku_that_has_none_are_said_to_be_none",
+        "entrypoints/cli.py",
+        "    if not is_any and sku and not after and not follow:\n",
+        "    if not is_any and sku and not follow:\n",
+    ),
+    plant(
+        "a subscription that is pulled is delivered by nobody",
+        "e2e/test_subscriptions_cli.py::test_who_delivers_is_told_as_the_topology_has_it",
+        "entrypoints/subscriptions.py",
+        "PULLED_BY if c.subscription in pulled else ",
+        "",
+    ),
+    plant(
+        "a subscription that is built in is said not to be there",
+        "e2e/test_subscriptions_cli.py::test_what_is_built_in_is_said_to_be_so",
+        "entrypoints/subscriptions.py",
+        "    if name in {cursor.subscription for cursor in application.subscriptions.cursors()}:\n",
+        "    if False:\n",
+    ),
 ]

@@ -51,8 +51,10 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (SetupError, Unavailable, UnknownPosition, UnknownSubscription, UnreadableFile) as failure:
+        except (SetupError, Unavailable, UnknownPosition, UnreadableFile) as failure:
             raise click.ClickException(str(failure)) from failure
+        except UnknownSubscription as unknown:
+            raise click.ClickException(f"{unknown}: `allocation subscriptions list` shows all.") from unknown
         except (CorruptLog, BadMessage) as damage:
             raise click.ClickException(f"{damage}. `allocation verify` tells what else is damaged.") from damage
         except UnicodeEncodeError as failure:
@@ -347,7 +349,9 @@ def events(follow: bool, after: str, limit: int | None, sku: str | None, as_json
             feed = Feed(application, after, sku)
         except ForgedCursor:
             raise click.BadParameter("this is no cursor of this log.", param_hint="--after") from None
-        feed.print(follow, limit or (None if follow else 100), as_json)
+        is_any = feed.print(follow, limit or (None if follow else 100), as_json)
+    if not is_any and sku and not after and not follow:
+        raise click.ClickException(f"Nothing has happened to {sku}.")
 
 
 @main.command(short_help="Every setting: meaning, value, default, source.")

@@ -29,14 +29,16 @@ class Feed:
         self._after = decode_cursor(after, application.settings.log_partitions) if after else []
         self._sku = sku
 
-    def print(self, follow: bool, limit: int | None, as_json: bool) -> None:
+    def print(self, follow: bool, limit: int | None, as_json: bool) -> bool:
         """Up to `limit` events, those that are there or, to `follow`, as they come. Ends well at Ctrl-C.
 
-        However it ends, the cursor to go on from is told on stderr. Raises `UnknownPosition` for one that is of
-        another log, or of this one before it was restored from a backup.
+        However it ends, the cursor to go on from is told on stderr. Answers whether there was any event. Raises
+        `UnknownPosition` for a cursor that is of another log, or of this one before it was restored from a backup.
         """
+        is_any = False
         try:
             for logged in self._events(follow, limit):
+                is_any = True
                 click.echo(msgspec.json.encode(cloud_event(logged)) if as_json else _line(logged))
         except UnknownPosition:
             self._after = []
@@ -47,6 +49,7 @@ class Feed:
         finally:
             if self._after:
                 click.echo(f"To go on: --after {encode_cursor(self._after)}", err=True)
+        return is_any
 
     def _events(self, follow: bool, limit: int | None) -> Iterator[EventEnvelope]:
         left = PAGE if limit is None else limit

@@ -213,9 +213,13 @@ def shop(at: At, after: str, limit: int | None, as_json: bool) -> None:
     with opened.application() as application:
         found = islice(PastViews(application.history, at).shop(after), limit)
         listed = JsonList("products") if as_json else ShopTable()
+        is_empty = True
         for product in found:
+            is_empty = False
             listed.add(msgspec.to_builtins(product_of_shop(product)))
         listed.end({})
+    if is_empty and not as_json and not after:
+        raise click.ClickException("The shop had no product then." if at else "The shop has no product.")
 
 
 @click.command("what-if", short_help="The promises that would be others if these commands were given.")
@@ -249,7 +253,10 @@ def _imagined(raw: bytes, at: At) -> WhatIfAnswer:
     from allocation.service_layer.history.what_if import products_named
 
     try:
-        asked = validated(WhatIfRequest, {"commands": read_json(raw)})
+        read = read_json(raw)
+        if not isinstance(read, list):
+            raise click.ClickException("This is no JSON list of commands; `allocation what-if --help` shows one.")
+        asked = validated(WhatIfRequest, {"commands": read})
     except Malformed as wrong:
         raise click.ClickException(str(wrong)) from None
     except Invalid as wrong:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -77,6 +78,8 @@ def try_rule(filter_text: str, action_text: str | None, name: str, as_json: bool
         _print_as_json(truth, findings, copy)
     else:
         _print(truth, findings, properties, copy)
+        for name in _named_in_double_quotes(filter_text, properties):
+            click.echo(f"A text goes in single quotes; in double quotes, {name} is a name.")
 
 
 def _pointed(bad: BadRule) -> str:
@@ -86,6 +89,13 @@ def _pointed(bad: BadRule) -> str:
     begin = max(0, bad.position - 60)
     line = "".join(" " if x.isspace() else x for x in bad.text[begin : bad.position + 15])
     return f"{bad}\n\n  {line}\n  {' ' * (bad.position - begin)}^"
+
+
+def _named_in_double_quotes(text: str, properties: Properties) -> list[str]:
+    """Names of which the event has no property; they may have been meant as texts."""
+    there = {name.lower() for name in properties.named()}
+    names = re.findall(r'"((?:[^"]|"")+)"', re.sub(r"'[^']*'", "", text))
+    return [name for name in dict.fromkeys(names) if name.lower() not in there]
 
 
 def _print(truth: Truth, findings: Sequence[Finding], properties: Properties, copy: Properties | None) -> None:

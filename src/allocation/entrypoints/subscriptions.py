@@ -5,14 +5,19 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from select import select
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 import msgspec
 
 from allocation.entrypoints import opened
 from allocation.entrypoints.console import console, print_json, table
+from allocation.entrypoints.topology import PULLED_BY, deliverer
 from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.errors import UnknownSubscription
+
+if TYPE_CHECKING:  # imported when a command runs, as in `cli`
+    from allocation.bootstrap import Application
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -31,7 +36,8 @@ def list_subscriptions(as_json: bool) -> None:
     """Every subscription: its place in the log, how far behind it is, its lanes, and who delivers."""
     with opened.application() as application:
         cursors, lanes = application.subscriptions.cursors(), application.subscriptions.lanes()
-        now = application.clock.now()
+        pulled = {name for name, one in application.subscribers.by_name().items() if one.delivery == "pull"}
+        now, nobody = application.clock.now(), f"nobody now; {deliverer(application.settings)} does"
     behind = {(c.subscription, c.partition): 0 for c in cursors}
     for lane in lanes:
         behind[lane.subscription, lane.partition] = behind.get((lane.subscription, lane.partition), 0) + 1
@@ -45,7 +51,7 @@ def list_subscriptions(as_json: bool) -> None:
             f"{c.partition}-{c.seq}",
             c.lag_events,
             behind[c.subscription, c.partition],
-            c.owner[-12:] if c.leased_until > now else "nobody",
+            PULLED_BY if c.subscription in pulled else c.owner[-12:] if c.leased_until > now else nobody,
         )
         for c in cursors
     ]
@@ -54,7 +60,13 @@ def list_subscriptions(as_json: bool) -> None:
 
 @subscriptions.command()
 @click.argument("name")
-@click.option("--to", "places", multiple=True, metavar="POSITION", help="Behind this position, as in 0-17; of several")
+@click.option(
+    "--to",
+    "places",
+    multiple=True,
+    metavar="POSITION",
+    help="Behind this position, as in 0-17. Once for each partition of the log; the others go to the beginning.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def rewind(name: str, places: tuple[str, ...], yes: bool) -> None:
     """Deliver again, from the beginning of the log or from behind a position.
@@ -73,7 +85,7 @@ def rewind(name: str, places: tuple[str, ...], yes: bool) -> None:
         if name in known and known[name].from_the_beginning:
             raise click.ClickException(f"{name} writes a read model, which would count twice: it is never rewound.")
         if name not in {c.subscription for c in application.subscriptions.cursors()}:
-            raise click.ClickException(f"There is no subscription {name}: `allocation subscriptions list` shows all.")
+            raise UnknownSubscription(name)
         if not yes:
             click.confirm(f"Deliver again to {name}, from {', '.join(places) or 'the beginning'}?", abort=True)
         moved = application.subscriptions.rewind(name, after)
@@ -135,7 +147,7 @@ def show(name: str) -> None:
 def remove(name: str, yes: bool) -> None:
     """Remove a subscription that was defined, with its place in the log."""
     with opened.application() as application:
-        application.subscribers.get(name)
+        _is_defined(application, name)
         if not yes:
             click.confirm(f"Remove {name}, and its place in the log?", abort=True)
         application.subscribers.remove(name)
@@ -162,6 +174,7 @@ def pull(name: str, most: int | None, key: str | None) -> None:
     from allocation.service_layer.locking import Asked
 
     with opened.application() as application:
+        _is_defined(application, name)
         left = most
         while left is None or left > 0:
             wait_for_reader()
@@ -186,6 +199,15 @@ def wait_for_reader() -> None:
     """Until whoever reads our output has room for more."""
     with suppress(OSError, ValueError):  # no file, or a system that cannot tell
         select([], [sys.stdout], [])
+
+
+def _is_defined(application: Application, name: str) -> None:
+    """Raises `UnknownSubscription`, and `ClickException` for one that is built in."""
+    if name in application.subscribers.by_name():
+        return
+    if name in {cursor.subscription for cursor in application.subscriptions.cursors()}:
+        raise click.ClickException(f"{name} is built in; only those that were defined are pulled from or removed.")
+    raise UnknownSubscription(name)
 
 
 def _position(text: str) -> LogPosition:

@@ -21,6 +21,8 @@ from allocation.service_layer.definitions import Definition, NamedRule
 from allocation.service_layer.handlers import EVENT_HANDLERS
 from allocation.service_layer.rules.values import literal
 
+PULLED_BY = "those who pull"
+
 
 @dataclass(frozen=True, slots=True)
 class Producer:
@@ -73,17 +75,17 @@ def _route(settings: Settings, subscription: str) -> Route:
     wanted = [event.__name__ for event, handlers in EVENT_HANDLERS.items() if handler in handlers]
     events = "every event" if len(wanted) == len(get_args(Event)) else ", ".join(wanted)
     does = (inspect.getdoc(handler) or name).partition("\n")[0].partition(": ")[0].rstrip(".:")
-    return Route(subscription, events, does, _place(settings, name, broker), _deliverer(settings))
+    return Route(subscription, events, does, _place(settings, name, broker), deliverer(settings))
 
 
 def _defined(settings: Settings, definition: Definition) -> Route:
     """Of an address only the host is told: what stands behind it may be a secret."""
     events = " or ".join(_wanted(rule) for rule in definition.rules)
     if definition.sink is None:
-        return Route(definition.name, events, "Waits to be pulled from", "those who pull", "allocation serve")
+        return Route(definition.name, events, "Waits to be pulled from", PULLED_BY, "allocation serve")
     place = f"webhook at {urlsplit(definition.sink.url).hostname}"
     does = "Pushes" if definition.stopped is None else f"Is stopped: {definition.stopped}"
-    return Route(definition.name, events, does, place, _deliverer(settings))
+    return Route(definition.name, events, does, place, deliverer(settings))
 
 
 def _wanted(rule: NamedRule) -> str:
@@ -92,7 +94,8 @@ def _wanted(rule: NamedRule) -> str:
     return " and ".join(f"{name} = {literal(value)}" for name, value in rule.correlation) or "every event"
 
 
-def _deliverer(settings: Settings) -> str:
+def deliverer(settings: Settings) -> str:
+    """The program that delivers, but for those that are pulled from."""
     return "allocation serve" if settings.database_url.startswith(("sqlite", "memory")) else "allocation worker"
 
 
