@@ -1,6 +1,8 @@
 """The OpenAPI document and the page made of it."""
 
+import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -113,6 +115,66 @@ def test_the_page_lets_nothing_run_but_what_is_on_it(memory_client: ConformingCl
     policy = memory_client.get("/docs").headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe-inline" not in policy
+
+
+def articles() -> dict[str, str]:
+    """What the page says of each operation, without the form to try it."""
+    text = re.sub(r"<form.*?</form>", "", APP.test_client().get("/docs").text, flags=re.DOTALL)
+    return dict(re.findall(r'<article id="(\w+)">(.*?)</article>', text, re.DOTALL))
+
+
+def read(text: str) -> str:
+    """As a reader sees it."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", "", text.replace("</td>", " "))).split())
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_page_explains_every_parameter_outside_of_the_form(operation: Json) -> None:
+    said = read(articles()[operation["operationId"]])
+    for parameter in operation["parameters"]:
+        if "name" in parameter:
+            assert parameter["name"] in said
+            assert parameter["description"]
+            assert parameter["description"].replace("`", "") in said
+
+
+def test_the_page_follows_what_a_field_refers_to() -> None:
+    said = read(articles()["define_subscription"])
+    assert "sink an object or null; null if absent. Of one that is pushed" in said
+    assert "sink.handshake true or false; true if absent. Whether the receiver has to consent" in said
+    assert "rules a list of 1 to 100, each an object; may be absent. All events if absent." in said
+    assert "rules[].filter text or null; null if absent. SQL-92" in said
+    what_if = read(articles()["what_if"])
+    assert "commands[] With type Deallocate: orderid, sku. Somebody cancels." in what_if
+    assert "lines[].qty a whole number from 1 to 2,147,483,647. Pieces." in read(articles()["allocate_many"])
+
+
+def test_the_page_speaks_no_python() -> None:
+    for said in map(read, articles().values()):
+        assert not re.search(r"\b(None(?!-Match)|True|False|integer|boolean|\w+Request)\b", said)
+
+
+BODIES = [
+    pytest.param(operation.values[0], id=operation.id)
+    for operation in OPERATIONS
+    if "requestBody" in operation.values[0]
+]
+
+
+@pytest.mark.parametrize("operation", BODIES)
+def test_the_body_to_begin_with_is_as_its_schema_says(operation: Json) -> None:
+    page = APP.test_client().get("/docs").text
+    [body] = re.findall(
+        rf'<article id="{operation["operationId"]}">.*?<textarea[^>]*>(.*?)</textarea>', page, re.DOTALL
+    )[:1]
+    validate(DOCUMENT, operation["requestBody"]["content"]["application/json"]["schema"], json.loads(unescape(body)))
+
+
+@pytest.mark.parametrize("path", ["/", "/docs/"])
+def test_who_looks_for_the_page_is_led_to_it(memory_client: ConformingClient, path: str) -> None:
+    answer = memory_client.get(path)
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/docs")
+    assert memory_client.plain.get(path, follow_redirects=True).text == memory_client.get("/docs").text
 
 
 def test_a_key_is_described_where_commands_are_given_and_nowhere_else() -> None:

@@ -135,4 +135,32 @@ PLANTS: list[Plant] = [
         'crc32(key.encode(errors="surrogatepass"))',
         "hash(key)",
     ),
+    plant(
+        "who comes without a path is told that there is nothing",
+        "e2e/test_http_document.py::test_who_looks_for_the_page_is_led_to_it",
+        "entrypoints/http/docs.py",
+        '    @own.get("/", gives',
+        '    @own.get("/elsewhere", gives',
+    ),
+    plant(
+        "parameters are explained in the folded form only",
+        "e2e/test_http_document.py::test_the_page_explains_every_parameter_outside_of_the_form",
+        "entrypoints/http/docs.py",
+        "{_table(parameter_rows(document, operation))}\n",
+        "",
+    ),
+    plant(
+        "a body to begin with that is then refused",
+        "e2e/test_http_document.py::test_the_body_to_begin_with_is_as_its_schema_says",
+        "entrypoints/http/docs_fields.py",
+        'for name in schema.get("required", ())}',
+        "for name in ()}",
+    ),
+    plant(
+        "the page names what a field refers to, and does not show it",
+        "e2e/test_http_document.py::test_the_page_follows_what_a_field_refers_to",
+        "entrypoints/http/docs_fields.py",
+        "            yield from _below(document, name, field)\n",
+        "",
+    ),
 ]

@@ -11,7 +11,8 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from allocation.entrypoints.http.call import Call, Reply
+from allocation.entrypoints.http.call import JSON, Call, Reply
+from allocation.entrypoints.http.docs_fields import Row, body_rows, example_of, parameter_rows, parameters_of
 from allocation.entrypoints.http.openapi import openapi_document
 from allocation.entrypoints.http.problems import KINDS
 from allocation.entrypoints.http.routes import Given, Route, Routes
@@ -20,8 +21,18 @@ Json = dict[str, Any]
 
 
 def docs_routes(routes: Sequence[Route]) -> Routes:
-    """The route that gives the page about all routes, itself included."""
+    """The route that gives the page about all routes, itself included, and those that lead to it."""
     own = Routes("Documentation")
+
+    @own.get("/", gives={302: Given("to the documentation", headers=["Location"])})
+    def lead_to_docs(call: Call) -> Reply:
+        """Who comes without a path is led to the documentation."""
+        return Reply(302, headers=(("Location", "/docs"),))
+
+    @own.get("/docs/", gives={302: Given("to the documentation", headers=["Location"])})
+    def lead_back_to_docs(call: Call) -> Reply:
+        """The same with a slash too many."""
+        return Reply(302, headers=(("Location", "/docs"),))
 
     @own.get("/docs", gives={200: Given("the page", type=str)})
     def docs(call: Call) -> Reply:
@@ -92,7 +103,8 @@ def _operation(document: Json, operation: Json) -> str:
 <article id="{operation["operationId"]}">
 <h4><b class="{operation["method"]}">{operation["method"]}</b> <code>{escape(operation["path"])}</code></h4>
 <p><strong>{_prose(operation["summary"])}.</strong> {_prose(operation.get("description", ""))}</p>
-{_fields(document, operation)}
+{_table(parameter_rows(document, operation))}
+{_table(body_rows(document, operation))}
 {_form(document, operation)}
 <table><tbody>{answers}</tbody></table>
 </article>"""
@@ -110,67 +122,27 @@ def _answer(status: str, given: Json) -> str:
     return f'<tr><td class="s{status[0]}">{status}</td><td>{meaning or _prose(given["description"])}</td></tr>'
 
 
-def _fields(document: Json, operation: Json) -> str:
-    """What the body holds."""
-    if "requestBody" not in operation:
-        return ""
-    schema = _body_schema(document, operation)
-    meanings = {
-        name: _meaning(field, name in schema.get("required", ())) for name, field in schema["properties"].items()
-    }
-    rows = "".join(f"<tr><td><code>{name}</code></td><td>{_prose(text)}</td></tr>" for name, text in meanings.items())
-    return f'<table class="fields"><tbody>{rows}</tbody></table>'
-
-
-def _meaning(field: Json, required: bool) -> str:
-    """A field of the body in words."""
-    words = " or ".join(_kind(kind) for kind in field.get("anyOf", [field]))
-    if "minimum" in field:
-        words += f" from {field['minimum']:,} to {field['maximum']:,}"
-    if not required:
-        words += f"; `{field['default']}` if absent" if "default" in field else "; may be absent"
-    return f"{words}. {field['description']}." if "description" in field else f"{words}."
-
-
-def _kind(schema: Json) -> str:
-    if "enum" in schema:
-        return " or ".join(f"`{value}`" for value in schema["enum"])
-    kinds = {"string": "text", "integer": "a whole number", "date": "a day as in `2031-05-01`"}
-    kind = str(schema.get("format") or schema.get("type") or schema["$ref"].rpartition("/")[2])
-    return kinds.get(kind, kind)
-
-
-def _body_schema(document: Json, operation: Json) -> Json:
-    schema: Json = operation["requestBody"]["content"]["application/json"]["schema"]
-    if "$ref" in schema:
-        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-    return {"properties": {}, **schema}
+def _table(rows: Iterable[Row]) -> str:
+    """Names and what they mean; nothing if there are none."""
+    told = "".join(f"<tr><td><code>{escape(name)}</code></td><td>{_prose(text)}</td></tr>" for name, text in rows)
+    return f'<table class="fields"><tbody>{told}</tbody></table>' if told else ""
 
 
 def _form(document: Json, operation: Json) -> str:
     """Something to try the operation with; docs.js sends it."""
     fields = []
-    for parameter in operation["parameters"]:
-        known = parameter.get("$ref", "").rpartition("/")[2]
-        meant = document["components"]["parameters"][known] if known else parameter
+    for meant in parameters_of(document, operation):
         where = f"{meant['in']}:{escape(meant['name'])}"
         hint = escape(meant.get("description", ""))
         fields.append(f'<label>{escape(meant["name"])}<input name="{where}" placeholder="{hint}"></label>')
     if "requestBody" in operation:
-        fields.append(
-            f'<label>body<textarea name="body">{escape(_example_body(document, operation))}</textarea></label>'
-        )
+        example = example_of(document, operation["requestBody"]["content"][JSON]["schema"])
+        fields.append(f'<label>body<textarea name="body">{escape(json.dumps(example, indent=1))}</textarea></label>')
     return (
         f'<details class="try"><summary>Try it</summary>'
         f'<form data-method="{operation["method"]}" data-path="{escape(operation["path"])}">{"".join(fields)}'
         f"<button>Send</button><output></output></form></details>"
     )
-
-
-def _example_body(document: Json, operation: Json) -> str:
-    schema = _body_schema(document, operation)
-    example = schema.get("example", {})
-    return json.dumps({name: example[name] for name in schema["properties"] if name in example}, indent=1)
 
 
 def _problem(kind: Any) -> str:

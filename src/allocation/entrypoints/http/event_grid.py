@@ -34,10 +34,18 @@ VALIDATION = "SubscriptionValidation"
 
 _EVENT = {"type": "object", "required": ["id", "eventType", "data"]}
 _CLOUD_EVENT = {"type": "object", "required": ["id", "source", "specversion", "type"]}
+_EXAMPLE = {
+    "id": "event-1",
+    "eventType": "allocation.ChangeBatchQuantity",
+    "subject": "RED-CHAIR",
+    "eventTime": "2031-05-01T09:30:00Z",
+    "data": {"ref": "batch-1", "qty": 80},
+    "dataVersion": "1",
+}
 READS: Mapping[str, Any] = {
-    JSON: {"type": "array", "items": _EVENT, "description": "Event Grid schema"},
-    STRUCTURED: _CLOUD_EVENT,
-    BATCH: {"type": "array", "items": _CLOUD_EVENT},
+    JSON: {"type": "array", "items": _EVENT, "description": "Event Grid schema", "example": [_EXAMPLE]},
+    STRUCTURED: {**_CLOUD_EVENT, "description": "One CloudEvent"},
+    BATCH: {"type": "array", "items": _CLOUD_EVENT, "description": "Several CloudEvents"},
 }
 
 

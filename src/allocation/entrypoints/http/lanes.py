@@ -21,9 +21,11 @@ routes = Routes("Lanes")
 class Discard(Body):
     """Which event (the lane's `next_event`) is skipped, by whom, and why; kept for good."""
 
-    event: Annotated[str, Field(pattern="^[0-9]{1,5}-[0-9]{1,18}$")]
-    who: Words
-    why: Words
+    event: Annotated[
+        str, Field(pattern="^[0-9]{1,5}-[0-9]{1,18}$", description="As the lane has it", examples=["0-17"])
+    ]
+    who: Words = Field(examples=["Anna"])
+    why: Words = Field(examples=["that mailbox is gone for good"])
 
 
 class LaneRead(msgspec.Struct):

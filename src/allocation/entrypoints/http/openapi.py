@@ -17,7 +17,7 @@ from allocation import __version__
 from allocation.entrypoints.http import errors as edge
 from allocation.entrypoints.http.call import JSON, Call, Reply, json_reply
 from allocation.entrypoints.http.events import EVENT_TYPES
-from allocation.entrypoints.http.parsing import ID_SCHEMA_PATTERN
+from allocation.entrypoints.http.parsing import ID_SCHEMA_PATTERN, ID_WORDS
 from allocation.entrypoints.http.problems import MEDIA_TYPE, Problem, kind_of, problem_of
 from allocation.entrypoints.http.routes import Given, Route, Routes
 from allocation.service_layer.errors import IdReused, OutcomeUnknown, Unavailable
@@ -118,7 +118,8 @@ def _operation(route: Route) -> Json:
 
 def _path_parameters(route: Route) -> list[Json]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": _ID} for name in re.findall(r"<(\w+)>", route.path)
+        {"name": name, "in": "path", "required": True, "description": ID_WORDS, "schema": _ID}
+        for name in re.findall(r"<(\w+)>", route.path)
     ]
 
 

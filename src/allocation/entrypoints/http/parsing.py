@@ -60,10 +60,11 @@ def _full_date(value: object) -> date | None:
 
 _FULL_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 
+ID_WORDS = "1 to 255 printable ASCII characters, no space, no slash"
 Id = Annotated[
     str,
     StringConstraints(pattern=ID_SCHEMA_PATTERN),
-    Field(description="1 to 255 printable ASCII characters, no space, no slash"),
+    Field(description=ID_WORDS),
 ]
 Words = Annotated[
     str,

@@ -28,6 +28,7 @@ LONGEST_WAIT_SECONDS, LONGEST_LOCK_SECONDS, LONGEST_DELAY_SECONDS = 20, 300, 360
 
 LockSeconds = Annotated[int, Field(ge=1, le=LONGEST_LOCK_SECONDS)]
 Token = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+Tokens = Annotated[list[Token], Field(min_length=1, max_length=MOST_EVENTS, description="As they were received")]
 
 
 class ReceiveRequest(Body):
@@ -50,19 +51,21 @@ class ReceiveRequest(Body):
 class TokensRequest(Body):
     """What is meant, by lock tokens."""
 
-    lock_tokens: Annotated[list[Token], Field(min_length=1, max_length=MOST_EVENTS)]
+    lock_tokens: Tokens
 
 
 class ReleaseRequest(TokensRequest):
     """What comes again, and when."""
 
-    delay_seconds: Annotated[int, Field(ge=0, le=LONGEST_DELAY_SECONDS)] = 0
+    delay_seconds: Annotated[int, Field(ge=0, le=LONGEST_DELAY_SECONDS)] = Field(
+        default=0, description="Until they come again"
+    )
 
 
 class RejectRequest(TokensRequest):
     """What cannot be handled, and why."""
 
-    reason: Words
+    reason: Words = Field(examples=["there is no such order here"])
 
 
 class RenewRequest(TokensRequest):
