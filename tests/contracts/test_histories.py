@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,11 +21,12 @@ from allocation.service_layer.envelope import EventEnvelope, LogPosition, partit
 from allocation.service_layer.errors import UnknownPosition
 from allocation.service_layer.history.audit import history_of_order
 from allocation.service_layer.history.ports import Cut, History
-from allocation.service_layer.history.snapshots import snapshot_of
+from allocation.service_layer.history.snapshots import Snapshot, snapshot_of
 from allocation.service_layer.read_models import ReadModels
 from allocation.service_layer.subscriptions import Settlement
 from tests.contracts.sql_stores import migrated
 from tests.fakes import NOON, SetClock
+from tests.integration.damage import execute
 from tests.servers.postgres import Postgres
 
 PARTITIONS = 2
@@ -249,7 +250,8 @@ def test_the_skus_of_batches_and_of_orders_are_found_also_when_a_line_is_gone(sh
     assert shop.history.since("NOBODYS", ["o1"]) == {}
 
 
-def test_the_last_snapshot_up_to_a_place_is_found_as_it_was_kept(shop: Shop) -> None:
+def keep_snapshots(shop: Shop) -> Mapping[tuple[str, int], Snapshot]:
+    """Of the chairs, at 3 and at 7."""
     product = Product(CHAIR)
     product.create_batch("c1", 5, date(2031, 5, 1))
     product.create_batch("c2", 5)
@@ -263,10 +265,25 @@ def test_the_last_snapshot_up_to_a_place_is_found_as_it_was_kept(shop: Shop) -> 
     lease = subscriptions.lease("keep_snapshots", HERE, "test", 60)
     assert lease is not None
     subscriptions.settle(lease, Settlement(7, read_models=read_models), 60)
-    kept = read_models.snapshots
+    return read_models.snapshots
+
+
+def test_the_last_snapshot_up_to_a_place_is_found_as_it_was_kept(shop: Shop) -> None:
+    kept = keep_snapshots(shop)
     found = [shop.history.snapshot(CHAIR, until) for until in (2, 3, 6, 7, 99)]
     assert found == [None, kept[CHAIR, 3], kept[CHAIR, 3], kept[CHAIR, 7], kept[CHAIR, 7]]
     assert shop.history.snapshot(TABLE, 99) is None
+
+
+@pytest.mark.parametrize("shop", ["sqlite", "postgres"], indirect=True)
+@pytest.mark.parametrize("state", ["{", '[[{"renamed": 1}], []]', "[" * 5_000])
+def test_a_snapshot_that_cannot_be_read_is_as_good_as_none(shop: Shop, state: str) -> None:
+    """It would only have saved time (decision 30)."""
+    url, kept = shop.application.settings.database_url, keep_snapshots(shop)
+    execute(url, f"UPDATE snapshots SET state = '{state}' WHERE position = 7")
+    assert shop.history.snapshot(CHAIR, 99) == kept[CHAIR, 3]
+    execute(url, f"UPDATE snapshots SET state = '{state}'")
+    assert shop.history.snapshot(CHAIR, 99) is None
 
 
 def test_etas_come_back_as_days(shop: Shop) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from allocation.adapters.cached_views import order_key
 from allocation.bootstrap import Application, bootstrap
 from allocation.config import Settings
 from allocation.entrypoints.flask_app import create_app
@@ -143,7 +144,7 @@ def test_what_is_written_at_one_process_is_read_at_another(postgres_url: str, re
             assert two.ask("GET", f"/v1/orders/o{n}?at_least={position}")[0] == 200
             status, product = two.ask("GET", f"/v1/products/{CHAIR}?at_least={position}")
             assert (status, product["available_now"]) == (200, 1000 - n - 1)
-        assert redis.Redis.from_url(redis_url).exists("{allocation:cache}:order:o1")
+        assert redis.Redis.from_url(redis_url).exists(f"{{allocation:cache}}:{order_key('o1')}")
         worker.stop()
         position = write(50)
         begin = time.monotonic()

@@ -236,4 +236,18 @@ PLANTS: list[Plant] = [
         "if not is_there or not wait_until(",
         "if not wait_until(",
     ),
+    plant(
+        "an answer that cannot be read fails the question",
+        "unit/test_cached_views.py::test_an_answer_that_cannot_be_read_is_a_miss",
+        "adapters/cached_views.py",
+        "    except UNREADABLE:\n",
+        "    except LookupError:\n",
+    ),
+    plant(
+        "programs of two versions read each other's answers",
+        "unit/test_cached_views.py::test_programs_whose_answers_have_another_form_keep_them_apart",
+        "adapters/cached_views.py",
+        '    return f"{form_of(ProductView)}:{product_thing(sku)}"\n',
+        "    return product_thing(sku)\n",
+    ),
 ]

@@ -40,8 +40,8 @@ PLANTS: list[Plant] = [
         "a snapshot of later is taken for one of now",
         LEDGER,
         SQL,
-        "            .where(snapshots.c.sku == sku, snapshots.c.position <= until)\n",
-        "            .where(snapshots.c.sku == sku, snapshots.c.position <= until + 1)\n",
+        "query.where(s.position <= until)",
+        "query.where(s.position <= until + 1)",
     ),
     plant(
         "behind a snapshot the events begin one too late",
@@ -310,5 +310,19 @@ PLANTS: list[Plant] = [
         "bootstrap.py",
         "WhatIf(imagining(clock, ids), inject(handlers, {}), clock, ids)",
         "WhatIf(imagining(clock, ids), inject(COMMAND_HANDLERS, {}), clock, ids)",
+    ),
+    plant(
+        "a snapshot that cannot be read fails the question",
+        "contracts/test_histories.py::test_a_snapshot_that_cannot_be_read_is_as_good_as_none",
+        "adapters/sql/history.py",
+        "            except UNREADABLE:\n",
+        "            except LookupError:\n",
+    ),
+    plant(
+        "one snapshot that cannot be read hides those before it",
+        "contracts/test_histories.py::test_a_snapshot_that_cannot_be_read_is_as_good_as_none",
+        "adapters/sql/history.py",
+        "                until = rows[0].position - 1\n",
+        "                return None\n",
     ),
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import make_dataclass
 from datetime import date
 
 import pytest
 
 from allocation.adapters.cache import MemoryCache
-from allocation.adapters.cached_views import CacheCounters
+from allocation.adapters.cached_views import CacheCounters, form_of, order_key, product_key
 from allocation.domain.commands import (
     Allocate,
     ChangeBatchEta,
@@ -17,8 +18,11 @@ from allocation.domain.commands import (
     Deallocate,
     IfShort,
 )
-from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.answers import Promise
+from allocation.service_layer.cache import Entry
+from allocation.service_layer.envelope import LogPosition, partition_of
 from allocation.service_layer.handlers import keep_cache
+from allocation.views import ProductView
 from tests.caches import CachedShop, MemoryTurnBack
 from tests.fakes import SetTimer
 
@@ -134,7 +138,8 @@ def test_orders_and_products_that_are_not_there_are_not_kept(shop: CachedShop) -
     assert shop.views.order("o9") == []
     assert shop.views.product("NEVER-SEEN") is None
     assert shop.views.counters.refused_fills == 0
-    assert shop.cache.look("order:o9", range(4)).data is None
+    assert shop.cache.look(order_key("o9"), range(4)).data is None
+    assert shop.cache.look(order_key("o1"), range(4)).data is not None
 
 
 def test_a_product_with_other_limits_is_the_databases(shop: CachedShop) -> None:
@@ -213,6 +218,31 @@ def test_a_reader_that_read_before_a_rebuild_fills_nothing_after_it(shop: Cached
     shop.views.order("o2")
     assert shop.views.counters.refused_fills == 1
     assert (hits(shop, "o2"), hits(shop, "o2")) == (0, 1)
+
+
+@pytest.mark.parametrize("data", [b"{", b'[{"orderid": "o1", "renamed": 1}]', b"[" * 5_000])
+def test_an_answer_that_cannot_be_read_is_a_miss(shop: CachedShop, data: bytes) -> None:
+    for key, question in ((order_key("o1"), range(4)), (product_key(CHAIR), [partition_of(CHAIR, 4)])):
+        lives = shop.cache.look(key, question).lives
+        heads = {partition: shop.database.with_heads(lambda _: 0)[1][partition] for partition in question}
+        assert shop.cache.fill(key, Entry(data, heads, {}, lives))
+    counters = shop.views.counters
+    counters.hits = counters.misses = 0
+    expected = shop.database.order("o1"), shop.database.product(CHAIR)
+    assert (shop.views.order("o1"), shop.views.product(CHAIR)) == expected
+    assert counters == CacheCounters(misses=2)
+    assert (shop.views.order("o1"), shop.views.product(CHAIR)) == expected
+    assert counters == CacheCounters(hits=2, misses=2)
+
+
+def test_programs_whose_answers_have_another_form_keep_them_apart() -> None:
+    """Else one might take the answers of the other for something else, and each would undo what the other keeps."""
+    today = make_dataclass("Answer", [("batchref", str), ("qty", int)])
+    tomorrow = make_dataclass("Answer", [("batchref", str), ("quantity", int)])
+    assert form_of(today) == form_of(make_dataclass("Answer", [("batchref", str), ("qty", int)]))
+    assert form_of(today) != form_of(tomorrow)
+    assert order_key("o1") == f"{form_of(list[Promise])}:order:o1"
+    assert product_key("S") == f"{form_of(ProductView)}:product:S"
 
 
 def test_a_cache_that_is_away_is_gone_past(shop: CachedShop) -> None:

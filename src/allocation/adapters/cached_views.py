@@ -6,11 +6,14 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cache as once
+from hashlib import blake2b
 from threading import Lock
 from typing import Any, Generic
 
 import msgspec
 
+from allocation.adapters.serialization import UNREADABLE
 from allocation.service_layer.answers import BatchState, Promise
 from allocation.service_layer.cache import Cache, Entry, Found, Places, batch_thing, order_thing, product_thing
 from allocation.service_layer.envelope import LogPosition, partition_of
@@ -26,6 +29,23 @@ _log = logging.getLogger(__name__)
 _encode = msgspec.json.encode
 _order = msgspec.json.Decoder(list[Promise]).decode
 _product = msgspec.json.Decoder(ProductView).decode
+
+
+@once
+def form_of(answer: Any) -> str:
+    """Stands for the fields of a class of answers: programs with others, at work side by side, keep theirs apart."""
+    schema = msgspec.json.schema(answer)
+    return blake2b(_encode(schema, order="deterministic"), digest_size=4).hexdigest()
+
+
+def order_key(orderid: str) -> str:
+    """Under which an order is cached."""
+    return f"{form_of(list[Promise])}:{order_thing(orderid)}"
+
+
+def product_key(sku: str) -> str:
+    """Under which a product is cached."""
+    return f"{form_of(ProductView)}:{product_thing(sku)}"
 
 
 @dataclass(slots=True)
@@ -67,7 +87,7 @@ class CachedViews(Views):
 
     def order(self, orderid: str) -> list[Promise]:
         question = _Question(
-            order_thing(orderid),
+            order_key(orderid),
             range(self._partitions),
             lambda views: views.order(orderid),
             _order,
@@ -83,7 +103,7 @@ class CachedViews(Views):
             return self._views.product(sku, waiting_limit)
         partition, thing = partition_of(sku, self._partitions), product_thing(sku)
         question: _Question[ProductView | None] = _Question(
-            thing,
+            product_key(sku),
             [partition],
             lambda views: views.product(sku, WAITING_LIMIT),
             _product,
@@ -108,9 +128,10 @@ class CachedViews(Views):
         if found is None:
             self._count(bypassed=1)
             return question.ask(self._views)
-        if found.data is not None:
+        kept = _read(question, found)
+        if kept is not None:
             self._count(hits=1)
-            return question.decode(found.data)
+            return kept
         answer, heads = self._views.with_heads(question.ask)
         refused = bool(answer) and not self._fill(question, answer, heads, found.lives)
         self._count(misses=1, refused_fills=refused)
@@ -195,3 +216,11 @@ class CachedViews(Views):
 
     def ready(self) -> None:
         self._views.ready()
+
+
+def _read(question: _Question[Answer], found: Found) -> Answer | None:
+    """The answer that was kept; None: there is none, or none that this program can read. No answer is None itself."""
+    try:
+        return None if found.data is None else question.decode(found.data)
+    except UNREADABLE:
+        return None

@@ -102,7 +102,7 @@ def encode_snapshot(snapshot: Snapshot) -> str:
 
 
 def decode_snapshot(sku: str, version: int, position: LogPosition, data: str | bytes) -> Snapshot:
-    """What `encode_snapshot` wrote."""
+    """What `encode_snapshot` wrote. Raises one of `UNREADABLE`."""
     return Snapshot(sku, version, position, *_state.decode(data))
 
 

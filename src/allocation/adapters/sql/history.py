@@ -187,17 +187,15 @@ class SqlHistory(History):
     # Snapshots
 
     def snapshot(self, sku: str, until: int) -> Snapshot | None:
-        query = (
-            select(snapshots.c.version, snapshots.c.position, snapshots.c.state)
-            .where(snapshots.c.sku == sku, snapshots.c.position <= until)
-            .order_by(snapshots.c.position.desc())
-            .limit(1)
-        )
-        rows = self._rows(query)
-        if not rows:
-            return None
-        position = LogPosition(partition_of(sku, self._partitions), rows[0].position)
-        return decode_snapshot(sku, rows[0].version, position, rows[0].state)
+        s = snapshots.c
+        query = select(s.version, s.position, s.state).where(s.sku == sku).order_by(s.position.desc()).limit(1)
+        while rows := self._rows(query.where(s.position <= until)):
+            position = LogPosition(partition_of(sku, self._partitions), rows[0].position)
+            try:
+                return decode_snapshot(sku, rows[0].version, position, rows[0].state)
+            except UNREADABLE:
+                until = rows[0].position - 1
+        return None
 
     def _rows(self, query: Select[Any]) -> list[Any]:
         with translated(), self._engine.connect() as connection:

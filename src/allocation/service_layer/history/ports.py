@@ -133,4 +133,5 @@ class History(ABC):
 
     @abstractmethod
     def snapshot(self, sku: str, until: int) -> Snapshot | None:
-        """The last snapshot of a product that is not past the number `until` of its partition."""
+        """The last snapshot of a product that is not past the number `until` of its partition, of those that can be
+        read."""
