@@ -188,7 +188,8 @@ def pull(name: str, most: int | None, key: str | None) -> None:
             for one in received.held:
                 for event in delivery_read(one).events:
                     click.echo(msgspec.json.encode(event))
-                [outcome] = application.pulling.acknowledge(name, [one.token])
+            outcomes = application.pulling.acknowledge(name, [one.token for one in received.held])
+            for one, outcome in zip(received.held, outcomes, strict=True):
                 if outcome.is_lost:
                     late = f"{one.key} was printed too late to be acknowledged: its lock had run out. It comes again."
                     click.echo(late, err=True)
