@@ -34,6 +34,7 @@ DEV = [
     "pytest>=8.3",
     "pytest-xdist>=3.6",
     "python-qpid-proton>=0.40",  # the peer that stands in for Azure Service Bus
+    "pyyaml>=6",  # reads docker-compose.yml as docker does
     "ruff>=0.9",
     "schemathesis>=4",
     "standardwebhooks>=1",  # verifies what we sign
