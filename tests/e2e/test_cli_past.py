@@ -14,6 +14,7 @@ from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch, Deallocate
 from allocation.entrypoints.cli import main
 from tests.fakes import SetClock
+from tests.integration.damage import execute
 
 Run = Callable[..., Result]
 
@@ -130,6 +131,37 @@ def test_stock_order_and_shop_are_shown_as_they_were(run: Run) -> None:
     behind = run("shop", "--after", "SMALL-TABLE")
     assert (behind.exit_code, behind.output) == (0, ""), "who goes on has come to the end"
     assert json.loads(run("shop", "--at", "0-0", "--json").stdout) == {"products": []}
+
+
+@pytest.fixture
+def damaged(sqlite_url: str) -> CliRunner:
+    """Three products, and the event of the third, which tells that the second has ended, cannot be read."""
+    app = bootstrap(Settings(database_url=sqlite_url))
+    for sku in "ABC":
+        app.bus.handle(CreateBatch(f"batch-{sku}", sku, 1))
+    app.close()
+    execute(sqlite_url, "UPDATE event_log SET data = '{' WHERE sku = 'C'")
+    return CliRunner(env={"ALLOCATION_DATABASE_URL": sqlite_url})
+
+
+def test_a_shop_that_breaks_off_is_told_up_to_there_and_why(damaged: CliRunner) -> None:
+    ran = damaged.invoke(main, ["shop", "--json"])
+    told = json.loads(ran.stdout)
+    assert (ran.exit_code, [product["sku"] for product in told["products"]]) == (1, ["A"])
+    assert told["stopped"].startswith("event 3 of the log, BatchCreated, cannot be read")
+    assert "event 3 of the log" in ran.stderr
+    ran = damaged.invoke(main, ["shop"])
+    assert (ran.exit_code, words(ran.stdout).endswith("A 1 1 1 0 0")) == (1, True)
+    assert json.loads(damaged.invoke(main, ["shop", "--json", "--limit", "1"]).stdout)["stopped"] is None
+
+
+def test_a_shop_that_is_interrupted_is_json_all_the_same(damaged: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("allocation.entrypoints.http.past.product_of_shop", interrupted)
+    ran = damaged.invoke(main, ["shop", "--json"])
+    assert (ran.exit_code, json.loads(ran.stdout)) == (1, {"products": [], "stopped": "interrupted"})
 
 
 def test_a_time_that_is_none_and_a_place_to_come_are_told(run: Run) -> None:

@@ -115,6 +115,20 @@ def test_a_database_that_goes_away_meanwhile_is_told(cli: CliRunner, monkeypatch
     assert "Stopped: The database does not answer. To go on: allocation rebuild --from log:0:" in ran.output
 
 
+@pytest.mark.parametrize("command", ["verify", "rebuild"])
+def test_what_breaks_off_is_json_all_the_same(cli: CliRunner, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: Walk, place: Place) -> object:
+        raise ValueError("a row that nobody can read")
+
+    monkeypatch.setattr(Walk, "_commands", fails)
+    ran = cli.invoke(main, [command, "--json"])
+    told = json.loads(ran.stdout)
+    assert (told["stopped"], told["equal"]) == ("a row that nobody can read", False)
+    assert told["how_to_go_on"] == f"allocation {command} --from commands:0:"
+    assert isinstance(ran.exception, ValueError), "a defect of ours is told as one"
+    assert "agree, as far as it came" in cli.invoke(main, [command]).stdout
+
+
 @pytest.mark.parametrize("place", ["nowhere", "log:x:", "log:0:y", "products"])
 def test_a_forged_place_is_refused(cli: CliRunner, place: str) -> None:
     ran = cli.invoke(main, ["verify", "--from", place])

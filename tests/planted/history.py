@@ -325,4 +325,11 @@ PLANTS: list[Plant] = [
         "                until = rows[0].position - 1\n",
         "                return None\n",
     ),
+    plant(
+        "a shop that breaks off is no JSON, and its table is not printed",
+        "e2e/test_cli_past.py::test_a_shop_that_breaks_off_is_told_up_to_there_and_why",
+        "entrypoints/console.py",
+        '    finally:\n        listed.end({"stopped": stopped})\n',
+        '    else:\n        listed.end({"stopped": stopped})\n',
+    ),
 ]

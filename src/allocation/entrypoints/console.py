@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
-from typing import Any
+from typing import Any, Protocol
 
 import click
 from rich import box
@@ -54,7 +54,7 @@ def print_json_line(data: object) -> None:
 class JsonList:
     """A JSON object printed as it grows: first a list under `name`, item by item, then the other members.
 
-    So memory stays flat, however long the list. Ends well formed, also after a failure.
+    So memory stays flat, however long the list. Well formed once it is ended: see `to_its_end`.
     """
 
     def __init__(self, name: str) -> None:
@@ -68,6 +68,31 @@ class JsonList:
     def end(self, members: dict[str, Any]) -> None:
         rest = "".join(f",\n  {json.dumps(name)}: {json.dumps(value, default=str)}" for name, value in members.items())
         click.echo(f"\n  ]{rest}\n}}")
+
+
+class Listed(Protocol):
+    """What takes items one after the other, and then some last words."""
+
+    def add(self, item: Any) -> None: ...
+    def end(self, members: dict[str, Any]) -> None: ...
+
+
+@contextmanager
+def to_its_end(listed: Listed) -> Iterator[Listed]:
+    """Ends it, whatever comes: its member `stopped` says what broke it off; null: nothing did."""
+    stopped: str | None = None
+    try:
+        yield listed
+    except BaseException as failure:
+        stopped = reason_of(failure)
+        raise
+    finally:
+        listed.end({"stopped": stopped})
+
+
+def reason_of(failure: BaseException) -> str:
+    """Why something broke off, in a few words."""
+    return "interrupted" if isinstance(failure, KeyboardInterrupt) else str(failure) or type(failure).__name__
 
 
 Advanced = Callable[[str, int, int | None, int], None]

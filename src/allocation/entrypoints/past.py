@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from allocation.entrypoints import opened
-from allocation.entrypoints.console import JsonList, print_json
+from allocation.entrypoints.console import JsonList, print_json, to_its_end
 from allocation.entrypoints.moments import parse_at
 
 if TYPE_CHECKING:  # imported when a command runs, as in `cli`
@@ -202,6 +202,8 @@ def explain(orderid: str, sku: str, after: int, limit: int, as_json: bool) -> No
 def shop(at: At, after: str, limit: int | None, as_json: bool) -> None:
     """The whole shop, in order of skus, folded from the log: what is free, and who waits.
 
+    Where the log cannot be read, what came before is told; with --json, `stopped` says why it ends there.
+
     \b
     Example:
       allocation shop --at 2031-05-01
@@ -212,12 +214,11 @@ def shop(at: At, after: str, limit: int | None, as_json: bool) -> None:
 
     with opened.application() as application:
         found = islice(PastViews(application.history, at).shop(after), limit)
-        listed = JsonList("products") if as_json else ShopTable()
         is_empty = True
-        for product in found:
-            is_empty = False
-            listed.add(msgspec.to_builtins(product_of_shop(product)))
-        listed.end({})
+        with to_its_end(JsonList("products") if as_json else ShopTable()) as listed:
+            for product in found:
+                is_empty = False
+                listed.add(msgspec.to_builtins(product_of_shop(product)))
     if is_empty and not as_json and not after:
         raise click.ClickException("The shop had no product then." if at else "The shop has no product.")
 

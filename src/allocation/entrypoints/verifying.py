@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from allocation.entrypoints import opened
-from allocation.entrypoints.console import JsonList, progress
+from allocation.entrypoints.console import JsonList, progress, reason_of
 from allocation.entrypoints.garbage import rare_collection
 from allocation.service_layer.errors import Unavailable
 
@@ -74,6 +74,7 @@ def _walk(command: str, place: str, as_json: bool) -> None:
     with opened.application() as application:
         walk = Walk(application.books, application.settings.log_partitions, repair=command == "rebuild")
         report = _Report(command, as_json, _size(application))
+        failure: Exception | None = None
         with progress() as advanced, rare_collection():
             try:
                 for step in walk.run(begin):
@@ -83,12 +84,14 @@ def _walk(command: str, place: str, as_json: bool) -> None:
                 report.stopped = "interrupted"
             except Unavailable as away:
                 report.stopped = str(away)
+            except Exception as defect:  # noqa: BLE001  # raised again, when all that was found is told
+                report.stopped, failure = reason_of(defect), defect
         if command == "rebuild":
             try:
                 application.forget_cache()
             except Unavailable as away:
                 report.stopped = report.stopped or f"the cache keeps what it had: {away}"
-        report.end(begin)
+        report.end(begin, failure)
 
 
 def _size(application: Application) -> dict[str, int]:
@@ -134,8 +137,9 @@ class _Report:
         else:
             click.echo(f"{difference}{' (repaired)' if difference.repaired else ''}")
 
-    def end(self, begin: Place) -> None:
-        """Tell the end. Raises `click` exceptions that set the exit code to 1 if all is not well."""
+    def end(self, begin: Place, failure: Exception | None = None) -> None:
+        """Tell the end. Raises what it failed of, or `click` exceptions that set the exit code to 1 if all is not
+        well."""
         seconds = time.monotonic() - self.began
         how = None
         if self.stopped is not None:
@@ -156,6 +160,8 @@ class _Report:
             )
         else:
             click.echo(self._sentence(seconds))
+        if failure is not None:
+            raise failure
         if how is not None:
             raise click.ClickException(f"Stopped: {self.stopped}. To go on: {how}")
         if self.unrepaired:
@@ -164,7 +170,7 @@ class _Report:
     def _sentence(self, seconds: float) -> str:
         looked = f"{self.products:,} products, {self.done['products']:,} events, {self.done['commands']:,} commands"
         if not self.differences:
-            verdict = "log and tables agree"
+            verdict = f"log and tables agree{'' if self.stopped is None else ', as far as it came'}"
         elif self.command == "verify":
             verdict = f"{self.differences:,} differences"
         else:
