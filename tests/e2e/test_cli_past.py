@@ -130,7 +130,7 @@ def test_stock_order_and_shop_are_shown_as_they_were(run: Run) -> None:
     assert (nothing.exit_code, nothing.output) == (1, "Error: The shop had no product then.\n")
     behind = run("shop", "--after", "SMALL-TABLE")
     assert (behind.exit_code, behind.output) == (0, ""), "who goes on has come to the end"
-    assert json.loads(run("shop", "--at", "0-0", "--json").stdout) == {"products": []}
+    assert json.loads(run("shop", "--at", "0-0", "--json").stdout) == {"products": [], "stopped": None}
 
 
 @pytest.fixture
