@@ -123,13 +123,19 @@ def test_one_that_event_grid_brought_is_read_in_its_schema(shop: Application, ru
     assert (quantity(shop), shop.dead_letters.count()) == (7, 0)
 
 
-def test_one_that_is_refused_got_its_answer_and_goes(shop: Application, run: Run) -> None:
-    letter_id = parked(shop, b'{"batchref": "no-such-batch", "qty": 7}')
-    refused = run("retry", letter_id)
-    assert refused.exit_code == 1
-    assert refused.stderr.startswith("Error: Refused, and so no dead letter any more: ")
-    assert "no-such-batch" in refused.stderr
-    assert shop.dead_letters.count() == 0
+@pytest.mark.parametrize("own_id", [b"", b', "id": "change-1"'])
+def test_one_that_was_refused_is_done_once_it_can_be(shop: Application, run: Run, own_id: bytes) -> None:
+    """Its refusal is remembered under its id; what was never done is not done twice under another."""
+    letter_id = parked(shop, b'{"batchref": "batch-2", "qty": 7' + own_id + b"}")
+    for _ in range(2):
+        refused = run("retry", letter_id)
+        assert refused.exit_code == 1
+        assert "It stays among the dead letters: There is no batch batch-2" in refused.stderr
+    shop.bus.handle(CreateBatch("batch-2", "LAMP", 10))
+    assert run("retry", letter_id).exit_code == 0
+    lamp = shop.views.product("LAMP")
+    assert lamp is not None
+    assert (lamp.batches[0].qty, shop.dead_letters.count()) == (7, 0)
 
 
 def test_one_that_cannot_be_handled_stays(shop: Application, run: Run) -> None:

@@ -55,8 +55,15 @@ PLANTS: list[Plant] = [
         "a dead letter is removed though it could not be handled",
         LETTERS + "test_one_that_cannot_be_handled_stays",
         "entrypoints/dead_letters.py",
-        "            if not isinstance(failure, Refused):\n",
-        "            if isinstance(failure, ZeroDivisionError):\n",
+        "        if errors:\n",
+        "        if not errors:\n",
+    ),
+    plant(
+        "what was refused under its id stays refused for good",
+        LETTERS + "test_one_that_was_refused_is_done_once_it_can_be",
+        "entrypoints/handling.py",
+        "    refused = [x for x, answer in answers.items() if answer.repeated",
+        "    refused = [x for x, answer in answers.items() if False",
     ),
     plant(
         "a dead letter moves the cursor of the screen",

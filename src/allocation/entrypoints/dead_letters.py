@@ -73,26 +73,23 @@ def show(id_: str, as_json: bool) -> None:
 @dead_letters.command()
 @ID
 def retry(id_: str) -> None:
-    """Handle one again, as if it came in now. It goes once it is done, or refused: that is an answer.
+    """Handle one again, as if it came in now. It goes once it is done; what is still refused, or cannot be handled,
+    stays, and why is told.
 
-    It is done under its own id, if it has one: what was done under that since is not done twice, and what was refused
-    under it stays refused. What still cannot be handled stays, and why is told.
+    It is done under its own id, if it has one: what was done under that since is not done twice. What was refused under
+    it is asked for anew.
 
     \b
     Example:
       allocation dead-letters retry 01a2226a1814729ab7614d45bc31a106
     """
-    from allocation.domain.errors import Refused
     from allocation.entrypoints.handling import again, reason_for
 
     with opened.application() as application:
         errors = [answer.error for answer in again(application, _letter(application, id_)) if answer.error is not None]
-        for failure in errors:
-            if not isinstance(failure, Refused):
-                raise click.ClickException(f"It stays among the dead letters: {safe(reason_for(failure))}")
+        if errors:
+            raise click.ClickException(f"It stays among the dead letters: {safe(reason_for(errors[0]))}")
         application.dead_letters.remove(id_)
-    if errors:
-        raise click.ClickException(f"Refused, and so no dead letter any more: {safe(str(errors[0]))}")
     click.echo("Done, and no dead letter any more.")
 
 

@@ -52,17 +52,32 @@ def park(application: Application, delivery: Delivery, reason: str) -> None:
 
 def again(application: Application, letter: DeadLetter) -> list[Answer]:
     """Hand a dead letter to the bus, as whoever took it in would: what became of each message in it. One that has no id
-    goes under the letter's, so that it is done once, however often this is called. Raises `Unavailable`."""
+    goes under the letter's, so that it is done once, however often this is called. What was refused under its id was
+    not done, and is asked for under a new one. Raises `Unavailable`."""
     body = letter.body.encode()
     try:
         brought = deliveries_in(body, {}) if letter.source == EVENT_GRID else [Delivery(body, letter.source, letter.id)]
     except BadMessage as bad:
         return [Answer(error=bad)]
-    answers = [answer for _, answer in answers_of(application, brought, {})]
-    for answer in answers:
+    answers = dict(answers_of(application, brought, {}))
+    refused = [x for x, answer in answers.items() if answer.repeated and isinstance(answer.error, Refused)]
+    if anew := {delivery: _under_a_new_id(application, delivery) for delivery in refused}:
+        answers |= zip(anew, _handled(application, anew), strict=True)
+    for answer in answers.values():
         if isinstance(answer.error, Unavailable):
             raise answer.error
-    return answers
+    return list(answers.values())
+
+
+def _under_a_new_id(application: Application, delivery: Delivery) -> CommandEnvelope:
+    envelope = command_in(delivery, application.bus, application.settings.body_limit_bytes)
+    return application.bus.envelope(
+        envelope.command,
+        source=envelope.source,
+        correlation_id=envelope.correlation_id,
+        causation_id=envelope.causation_id,
+        traceparent=envelope.traceparent,
+    )
 
 
 def reason_for(error: Exception) -> str:
