@@ -86,5 +86,5 @@ def test_who_waits_for_events_does_not_hold_up_the_end(sqlite_url: str) -> None:
             assert service.ask("GET", "/health/live")[0] == 200
         assert not waiting.done()
         code, begin = service.terminate()
-        assert (code, waiting.result()) == (0, (200, {"deliveries": []}))
+        assert (code, waiting.result()) == (0, (200, {"deliveries": [], "has_seen_all": True}))
         assert time.monotonic() - begin < 10
