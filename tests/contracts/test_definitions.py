@@ -74,7 +74,7 @@ def test_whose_rule_has_another_kind_of_value_does_not_get_the_rule_of_the_other
     shop.define("ten", NamedRule(correlation=(("qty", 10),)))
     shop.order("RED-CHAIR", 10)
     assert shop.pulling.receive("never", Asked()).held == []
-    assert [held.key for held in shop.pulling.receive("ten", Asked())] == ["RED-CHAIR"]
+    assert [held.key for held in shop.pulling.receive("ten", Asked()).held] == ["RED-CHAIR"]
 
 
 def test_a_definition_shows_no_secret() -> None:
