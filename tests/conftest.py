@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.servers.proxy import PostgresProxy
 from tests.servers.redis import Redis, redis_for_tests
 from tests.servers.service_bus import PrivateServiceBus
 from tests.servers.service_bus.quick import impatient_sdk
+from tests.tables import migrated
 
 pytest_plugins = ["tests.across_processes", "tests.no_silent_skips"]
 
@@ -67,9 +69,23 @@ def postgres_server(request: pytest.FixtureRequest) -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: Postgres) -> Iterator[str]:
-    """A fresh, empty database for one test: `postgresql+psycopg://...`."""
+def empty_postgres_url(postgres_server: Postgres) -> Iterator[str]:
+    """A fresh database for one test, without any table: `postgresql+psycopg://...`."""
     url = postgres_server.create_database()
+    yield url
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def postgres_with_tables(postgres_server: Postgres) -> str:
+    return migrated(postgres_server.create_database())
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres, postgres_with_tables: str) -> Iterator[str]:
+    """A fresh database for one test, with tables (a log of one partition) and nothing in them: a copy, for to make
+    them takes far longer."""
+    url = postgres_server.create_database(postgres_with_tables)
     yield url
     postgres_server.drop_database(url)
 
@@ -113,6 +129,20 @@ def service_bus(request: pytest.FixtureRequest) -> Iterator[PrivateServiceBus]:
 
 
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
+def empty_sqlite_url(tmp_path: Path) -> str:
     """A fresh SQLite file for one test; it does not exist yet."""
     return f"sqlite:///{tmp_path / 'allocation.db'}"
+
+
+@pytest.fixture(scope="session")
+def sqlite_with_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("tables") / "allocation.db"
+    migrated(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def sqlite_url(empty_sqlite_url: str, sqlite_with_tables: Path, tmp_path: Path) -> str:
+    """A fresh SQLite file for one test, with tables (a log of one partition) and nothing in them."""
+    copyfile(sqlite_with_tables, tmp_path / "allocation.db")
+    return empty_sqlite_url

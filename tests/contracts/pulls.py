@@ -99,7 +99,7 @@ def pulled(kind: str, url_of: Callable[[str], str]) -> Iterator[Pulled]:
         bus = MessageBus(lambda: MemoryUnitOfWork(memory), COMMAND_HANDLERS, ids, clock, PARTITIONS)
         yield Pulled(MemoryDefinitions(), MemorySubscriptionStore(memory), bus, clock)
         return
-    engine = make_engine(url_of(f"{kind}_url"))
+    engine = make_engine(url_of(f"empty_{kind}_url"))
     migrate(engine, PARTITIONS)
     database = Database.of(engine, ids, clock, PARTITIONS)
     bus = MessageBus(lambda: SqlUnitOfWork(database), COMMAND_HANDLERS, ids, clock, PARTITIONS)

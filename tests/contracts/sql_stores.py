@@ -8,7 +8,6 @@ from sqlalchemy import Engine
 
 from allocation.adapters.clock import TimeOrderedIds
 from allocation.adapters.sql.engine import make_engine
-from allocation.adapters.sql.migrate import migrate
 from allocation.adapters.sql.repository import Pages
 from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
 from allocation.adapters.sql.views import SqlViews
@@ -16,14 +15,6 @@ from allocation.service_layer.unit_of_work import UnitOfWork
 from allocation.views import Views
 from tests.contracts.harness import Store
 from tests.fakes import SetClock
-
-
-def migrated(url: str, partitions: int) -> str:
-    """Make the tables in an empty database."""
-    engine = make_engine(url)
-    migrate(engine, partitions)
-    engine.dispose()
-    return url
 
 
 class SqlStore(Store):

@@ -24,10 +24,10 @@ from allocation.service_layer.history.ports import Cut, History
 from allocation.service_layer.history.snapshots import Snapshot, snapshot_of
 from allocation.service_layer.read_models import ReadModels
 from allocation.service_layer.subscriptions import Settlement
-from tests.contracts.sql_stores import migrated
 from tests.fakes import NOON, SetClock
 from tests.integration.damage import execute
 from tests.servers.postgres import Postgres
+from tests.tables import migrated
 
 PARTITIONS = 2
 CHAIR, TABLE = "RED-CHAIR", "TALL-TABLE"

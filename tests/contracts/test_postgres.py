@@ -3,9 +3,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.contracts.harness import MakeStore
-from tests.contracts.sql_stores import SqlStore, migrated
+from tests.contracts.sql_stores import SqlStore
 from tests.contracts.store_contract import StoreContract
 from tests.servers.postgres import Postgres
+from tests.tables import migrated
 
 
 @pytest.fixture(scope="module")

@@ -122,7 +122,7 @@ class Reader:
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 def projected(request: pytest.FixtureRequest) -> Iterator[Projected]:
-    url = "memory:" if request.param == "memory" else request.getfixturevalue(f"{request.param}_url")
+    url = "memory:" if request.param == "memory" else request.getfixturevalue(f"empty_{request.param}_url")
     clock = SetClock()
     application = bootstrap(Settings(database_url=url, log_partitions=PARTITIONS), clock=clock)
     yield Projected(application, clock)

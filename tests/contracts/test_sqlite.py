@@ -5,8 +5,9 @@ from shutil import copyfile
 import pytest
 
 from tests.contracts.harness import MakeStore
-from tests.contracts.sql_stores import SqlStore, migrated
+from tests.contracts.sql_stores import SqlStore
 from tests.contracts.store_contract import StoreContract
+from tests.tables import migrated
 
 
 @pytest.fixture(scope="module")

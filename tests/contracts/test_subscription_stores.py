@@ -51,7 +51,7 @@ def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
         made.store.join("mail", from_the_beginning=True)
         yield made
         return
-    engine = make_engine(request.getfixturevalue(f"{request.param}_url"))
+    engine = make_engine(request.getfixturevalue(f"empty_{request.param}_url"))
     migrate(engine, PARTITIONS)
     database = Database.of(engine, ids, clock, PARTITIONS)
     bus = MessageBus(lambda: SqlUnitOfWork(database), COMMAND_HANDLERS, ids, clock, PARTITIONS)

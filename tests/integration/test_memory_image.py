@@ -75,8 +75,8 @@ def test_the_image_answers_as_the_database_and_is_kept_current(application: Appl
     assert image.catch_up() == 0
 
 
-def test_an_image_of_several_partitions_and_of_an_empty_log(start: Start, database_url: str) -> None:
-    application = start(database_url, log_partitions=3)
+def test_an_image_of_several_partitions_and_of_an_empty_log(start: Start, empty_database_url: str) -> None:
+    application = start(empty_database_url, log_partitions=3)
     image = memory_image(application)
     assert image.cut == Cut((0, 0, 0))
     assert image.views.product(SKUS[0]) is None

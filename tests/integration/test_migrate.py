@@ -20,8 +20,8 @@ from allocation.adapters.sql.tables import REVISION, metadata
 from allocation.service_layer.errors import SetupError
 
 
-def test_the_migrations_lead_to_the_tables(database_url: str, tmp_path: Path) -> None:
-    engine = make_engine(database_url)
+def test_the_migrations_lead_to_the_tables(empty_database_url: str, tmp_path: Path) -> None:
+    engine = make_engine(empty_database_url)
     assert migrate(engine, 1) == (None, REVISION)
     assert migrate(engine, 1) == (REVISION, REVISION)
     with engine.connect() as connection:
@@ -65,8 +65,8 @@ def test_the_tables_name_the_last_migration() -> None:
     assert ScriptDirectory.from_config(config).get_current_head() == REVISION
 
 
-def test_many_processes_may_start_at_once(database_url: str) -> None:
-    engines = [make_engine(database_url) for _ in range(6)]
+def test_many_processes_may_start_at_once(empty_database_url: str) -> None:
+    engines = [make_engine(empty_database_url) for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
         befores = [before for before, _ in pool.map(lambda engine: migrate(engine, 2), engines)]
     assert sorted(befores, key=str) == [REVISION] * 5 + [None]
@@ -74,16 +74,16 @@ def test_many_processes_may_start_at_once(database_url: str) -> None:
         engine.dispose()
 
 
-def test_another_number_of_log_partitions_stops_the_start(database_url: str) -> None:
-    engine = make_engine(database_url)
+def test_another_number_of_log_partitions_stops_the_start(empty_database_url: str) -> None:
+    engine = make_engine(empty_database_url)
     migrate(engine, 2)
     with pytest.raises(SetupError, match="ALLOCATION_LOG_PARTITIONS=2"):
         migrate(engine, 3)
     engine.dispose()
 
 
-def test_a_database_of_a_newer_version_stops_the_start(database_url: str) -> None:
-    engine = make_engine(database_url)
+def test_a_database_of_a_newer_version_stops_the_start(empty_database_url: str) -> None:
+    engine = make_engine(empty_database_url)
     migrate(engine, 1)
     with engine.connect() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
@@ -92,8 +92,8 @@ def test_a_database_of_a_newer_version_stops_the_start(database_url: str) -> Non
     engine.dispose()
 
 
-def test_a_file_that_somebody_else_is_just_making_is_waited_for(sqlite_url: str) -> None:
-    engine = make_engine(sqlite_url, lock_timeout_seconds=20)
+def test_a_file_that_somebody_else_is_just_making_is_waited_for(empty_sqlite_url: str) -> None:
+    engine = make_engine(empty_sqlite_url, lock_timeout_seconds=20)
     with closing(sqlite3.connect(str(engine.url.database), isolation_level=None)) as other:
         other.execute("CREATE TABLE theirs (x)")
         other.execute("BEGIN IMMEDIATE")

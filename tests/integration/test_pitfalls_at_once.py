@@ -70,8 +70,8 @@ def expect_tables_to_equal_the_folded_log(shop: Application) -> None:
             assert (placed.qty, placed.batchref) == (line.qty, line.batchref)
 
 
-def test_01_one_unit_of_work_shared_by_all_threads_loses_requests(start: Start, database_url: str) -> None:
-    shop = start(database_url, log_partitions=4, database_pool_size=2)
+def test_01_one_unit_of_work_shared_by_all_threads_loses_requests(start: Start, empty_database_url: str) -> None:
+    shop = start(empty_database_url, log_partitions=4, database_pool_size=2)
     for n in range(8):
         shop.bus.handle(CreateBatch(f"b{n}", f"CHAIR-{n}", 100))
 

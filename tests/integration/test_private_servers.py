@@ -196,6 +196,11 @@ def test_a_named_redis_is_emptied_and_left_running(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture
+def postgres_url(empty_postgres_url: str) -> str:
+    return empty_postgres_url
+
+
+@pytest.fixture
 def batches(postgres_url: str) -> Callable[[], list[str]]:
     """The skus that the database really holds, read past the proxy."""
     with connect(postgres_url) as connection:

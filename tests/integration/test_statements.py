@@ -155,11 +155,11 @@ def test_many_batches_take_the_same_statements_as_one_though_each_serves_a_few_w
 
 
 def test_commands_of_every_partition_there_may_be_are_told_where_their_events_stand(
-    start: Start, database_url: str
+    start: Start, empty_database_url: str
 ) -> None:
     with pytest.raises(SetupError, match="LOG_PARTITIONS"):
-        start(database_url, log_partitions=65)
-    shop = start(database_url, log_partitions=64)
+        start(empty_database_url, log_partitions=65)
+    shop = start(empty_database_url, log_partitions=64)
     made = [shop.bus.envelope(CreateBatch(f"b-{n}", f"SKU-{n}", 1), f"id-{n}", source="test") for n in range(600)]
     positions = {answer.position for answer in shop.bus.handle_many(made)}
     assert {position.partition for position in positions if position} == set(range(64))
