@@ -87,13 +87,13 @@ def test_what_is_dead_lettered_keeps_its_reason(place: Place) -> None:
 
 
 def test_a_lock_runs_out_unless_it_is_renewed(place: Place) -> None:
-    place.make(LockDuration="PT1S")
+    place.make(LockDuration="PT2S")
     place.send("m")
     with place.receiver() as receiver, place.receiver() as other:
         message = one(receiver)
-        assert other.receive_messages(1, 0.7) == []
+        assert other.receive_messages(1, 1.2) == []
         receiver.renew_message_lock(message)
-        assert other.receive_messages(1, 0.7) == []
+        assert other.receive_messages(1, 1.2) == []
         again = one(other)
         assert again.delivery_count == 1
         with pytest.raises(MessageLockLostError):

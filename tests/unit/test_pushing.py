@@ -124,21 +124,26 @@ def test_a_busy_sink_is_left_alone_as_long_as_it_says_and_that_is_no_failure() -
     assert not destination.is_away(), "the first pause is the shortest"
 
 
-def test_lanes_that_take_long_do_not_outlast_the_lease() -> None:
-    shop = Shop()
-    skus = [f"SKU-{n}" for n in range(4)]
-    for sku in skus:
-        shop.fails[f"order-of-{sku}"] = Rejected("it answered 500")
-        shop.do(CreateBatch(f"batch-of-{sku}", sku, 10), Allocate(f"order-of-{sku}", sku, 1))
+def shop_with_lanes(count: int) -> tuple[Shop, list[str]]:
+    """Products whose order was refused once and will be taken now; and these orders."""
+    shop, orders = Shop(), [f"order-{n}" for n in range(count)]
+    for n, orderid in enumerate(orders):
+        shop.fails[orderid] = Rejected("it answered 500")
+        shop.do(CreateBatch(f"batch-{n}", f"SKU-{n}", 10), Allocate(orderid, f"SKU-{n}", 1))
     shop.rounds()
     shop.fails.clear()
+    return shop, orders
+
+
+def test_lanes_that_take_long_do_not_outlast_the_lease() -> None:
+    shop, orders = shop_with_lanes(4)
     shop.clock.step(2)
     shop.seconds_each = 6
     shop.lease = shop.take("worker-1")
     shop.lease, _ = shop.line.round(shop.lease)
     assert len(shop.delivered) == 2, "a lease is for 15 seconds, and another lane begins while a third of it is left"
     shop.lease, _ = shop.line.round(shop.lease)
-    assert shop.delivered == [f"order-of-{sku}" for sku in skus]
+    assert shop.delivered == orders
 
 
 class Limited:
@@ -257,13 +262,7 @@ def test_whatever_the_limit_each_event_comes_once_and_in_order(
 
 
 def test_of_a_lease_that_is_half_used_up_no_more_lanes_are_delivered_than_there_is_time_for() -> None:
-    shop = Shop()
-    skus = [f"SKU-{n}" for n in range(3)]
-    for sku in skus:
-        shop.fails[f"order-of-{sku}"] = Rejected("it answered 500")
-        shop.do(CreateBatch(f"batch-of-{sku}", sku, 10), Allocate(f"order-of-{sku}", sku, 1))
-    shop.rounds()
-    shop.fails.clear()
+    shop, _ = shop_with_lanes(3)
     shop.lease = shop.take("worker-1")
     shop.clock.step(7)
     shop.seconds_each = 5
