@@ -55,7 +55,7 @@ CASES = [
 def test_every_answer_is_true_nothing_is_oversold_and_the_feed_is_the_log(
     case: Case, request: pytest.FixtureRequest, measured: Callable[[str], None]
 ) -> None:
-    url = request.getfixturevalue(f"{case.database}_url")
+    url = request.getfixturevalue(f"empty_{case.database}_url")
     with Service(url, workers=case.workers, log_partitions=case.partitions) as service:
         journal, feed = load(service, case.skus)
         tables = assert_sound(url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import flask
@@ -92,8 +93,10 @@ def create_app(application: Application) -> Flask:
     return app
 
 
+@cache
 def all_routes() -> Sequence[Route]:
-    """What the service answers, in the order of the document."""
+    """What the service answers, in the order of the document; the same for every application of a process, as is the
+    document."""
     routes = [route for resource in RESOURCES for route in resource.routes]
     routes += openapi_routes(routes)
     routes += docs_routes(routes)
