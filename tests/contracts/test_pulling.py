@@ -49,7 +49,7 @@ def test_whatever_pullers_do_each_wanted_event_is_done_once_in_order(kind: str, 
     with pulled(kind, request.getfixturevalue) as shop:
 
         @examples(100 if kind == "memory" else 10)
-        @given(st.lists(steps, max_size=60), st.sampled_from([2, 3, 200]), st.sampled_from([0.0, 0.04, 2.0]))
+        @given(st.lists(steps, max_size=60), st.sampled_from([2, 3, 200]), st.sampled_from([0.0, 0.0, 0.0, 0.04, 2.0]))
         def check(done: list[tuple[object, ...]], page: int, rule_seconds: float) -> None:
             shop.rule_seconds = rule_seconds
             number = next(NAMES)
@@ -181,6 +181,21 @@ def test_rules_that_take_long_hold_nobody_up_and_lose_nothing(shop: Pulled, key:
     assert len(turns) >= 40 * 0.04 / MOST_RULE_SECONDS
     assert max(turns) <= MOST_RULE_SECONDS + 0.04
     assert sum(shop.timer.pauses) >= sum(turns) / 2, "between them, others had their turn"
+
+
+def test_a_key_whose_next_event_lies_behind_a_page_of_others_keeps_its_lane(shop: Pulled) -> None:
+    chair, place = "RED-CHAIR", partition_of("RED-CHAIR", PARTITIONS)
+    beside = next(sku for sku in (f"SKU-{n}" for n in count()) if partition_of(sku, PARTITIONS) == place)
+    shop.stock(chair, beside)
+    shop.define("all", WANTED, from_the_beginning=True)
+    shop.order(chair, 5)
+    for _ in range(6):
+        shop.order(beside, 1)
+    shop.order(chair, 6)
+    [first] = shop.pulling.receive("all", Asked()).held
+    with patch.object(locking, "PAGE", 2):
+        shop.pulling.acknowledge("all", [first.token])
+    assert receive_at_last(shop, Asked()) == [6]
 
 
 def test_a_lane_ahead_of_the_cursor_does_not_hold_it_up(shop: Pulled) -> None:

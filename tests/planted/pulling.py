@@ -30,7 +30,7 @@ PLANTS: list[Plant] = [
     ),
     plant(
         "the cursor goes past what found no room",
-        ANYTHING,
+        "contracts/test_pulling.py::test_who_got_as_much_as_wanted_is_told_that_there_may_be_more",
         LOCKING,
         "                if self._is_late() or not self._pass(logged):\n                    return\n",
         "                self._pass(logged)\n",
@@ -101,7 +101,7 @@ PLANTS: list[Plant] = [
     ),
     plant(
         "a page that does not reach the cursor closes lanes",
-        ANYTHING,
+        "contracts/test_pulling.py::test_a_key_whose_next_event_lies_behind_a_page_of_others_keeps_its_lane",
         LOCKING,
         "    looked_at = page[-1].position.seq if len(page) == limit else HEAD\n",
         "    looked_at = HEAD\n",
