@@ -120,11 +120,7 @@ def test_a_subscription_that_goes_back_takes_the_locks_along(shop: Pulled) -> No
 
 
 def test_who_has_no_time_to_search_on_is_told_that_there_may_be_more(shop: Pulled) -> None:
-    shop.stock("RED-CHAIR")
-    shop.define("all", WANTED, from_the_beginning=True)
-    for _ in range(8):
-        shop.order("RED-CHAIR", 1)
-    shop.order("RED-CHAIR", 5)
+    wanted_behind_others(shop)
     with patch.object(locking, "PAGE", 2), patch.object(pulling, "LONGEST_SEARCH_SECONDS", 0.0):
         received = shop.pulling.receive("all", Asked())
         assert (received.held, received.has_seen_all) == ([], False)
@@ -136,11 +132,7 @@ def test_who_has_no_time_to_search_on_is_told_that_there_may_be_more(shop: Pulle
 
 def test_who_waits_searches_on_at_once(shop: Pulled) -> None:
     """The timer stands still as long as nobody waits for the chime, which does not ring here."""
-    shop.stock("RED-CHAIR")
-    shop.define("all", WANTED, from_the_beginning=True)
-    for _ in range(8):
-        shop.order("RED-CHAIR", 1)
-    shop.order("RED-CHAIR", 5)
+    wanted_behind_others(shop)
     with (
         patch.object(locking, "PAGE", 2),
         patch.object(pulling, "LONGEST_SEARCH_SECONDS", 0.0),
@@ -184,8 +176,7 @@ def test_rules_that_take_long_hold_nobody_up_and_lose_nothing(shop: Pulled, key:
 
 
 def test_a_key_whose_next_event_lies_behind_a_page_of_others_keeps_its_lane(shop: Pulled) -> None:
-    chair, place = "RED-CHAIR", partition_of("RED-CHAIR", PARTITIONS)
-    beside = next(sku for sku in (f"SKU-{n}" for n in count()) if partition_of(sku, PARTITIONS) == place)
+    chair, beside = two_of_one_partition()
     shop.stock(chair, beside)
     shop.define("all", WANTED, from_the_beginning=True)
     shop.order(chair, 5)
@@ -200,8 +191,7 @@ def test_a_key_whose_next_event_lies_behind_a_page_of_others_keeps_its_lane(shop
 
 def test_a_lane_ahead_of_the_cursor_does_not_hold_it_up(shop: Pulled) -> None:
     """What it has that nobody wants is looked at once, not at the beginning of every turn."""
-    chair, place = "RED-CHAIR", partition_of("RED-CHAIR", PARTITIONS)
-    beside = next(sku for sku in (f"SKU-{n}" for n in count()) if partition_of(sku, PARTITIONS) == place)
+    chair, beside = two_of_one_partition()
     shop.stock(chair, beside)
     shop.define("all", NamedRule("large", "qty >= 5"))
     shop.order(beside, 6)
@@ -211,6 +201,19 @@ def test_a_lane_ahead_of_the_cursor_does_not_hold_it_up(shop: Pulled) -> None:
     shop.pulling.acknowledge("all", [ahead.token])
     shop.rule_seconds = 2.0
     assert receive_at_last(shop, Asked()) == [6]
+
+
+def wanted_behind_others(shop: Pulled) -> None:
+    """One event that `all` wants, behind eight that it does not."""
+    shop.stock("RED-CHAIR")
+    shop.define("all", WANTED, from_the_beginning=True)
+    for qty in [1] * 8 + [5]:
+        shop.order("RED-CHAIR", qty)
+
+
+def two_of_one_partition() -> tuple[str, str]:
+    chair, place = "RED-CHAIR", partition_of("RED-CHAIR", PARTITIONS)
+    return chair, next(sku for sku in (f"SKU-{n}" for n in count()) if partition_of(sku, PARTITIONS) == place)
 
 
 def timed(shop: Pulled) -> list[float]:

@@ -24,6 +24,7 @@ from allocation.domain.errors import CorruptLog
 from allocation.service_layer import handlers
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
 from allocation.service_layer.history.audit import history_of_batch
+from allocation.service_layer.history.trace import events_of
 from allocation.service_layer.read_models import ReadModels
 from allocation.service_layer.subscriptions import Settlement
 from allocation.views import PastViews
@@ -122,3 +123,15 @@ def test_a_past_that_lacks_an_event_is_told_as_corrupt_and_not_as_shorter(applic
         PastViews(application.history, LogPosition(0, 1_201)).product("TABLE")
     with pytest.raises(CorruptLog):
         history_of_batch(application.history, "TABLE-1", 0, 2_000)
+
+
+def test_the_events_of_a_command_are_told_though_the_log_has_lost_its_beginning(application: Application) -> None:
+    bus = application.bus
+    bus.handle(CreateBatch("TABLE-1", "TABLE", 1))
+    bus.handle_many([bus.envelope(Allocate(f"o{n}", "TABLE", 2)) for n in range(20)])
+    serving = bus.envelope(CreateBatch("TABLE-2", "TABLE", 40))
+    bus.ask(serving)
+    execute(application.settings.database_url, "DELETE FROM event_log WHERE position <= 41")
+    [done] = application.history.commands([serving.id])
+    told, count = events_of(application.history, done, 5)
+    assert ([type(logged.event).__name__ for logged in told], count) == (["BatchCreated", *["Allocated"] * 4], 21)

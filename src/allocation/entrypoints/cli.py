@@ -15,7 +15,7 @@ from allocation.config import load_settings
 from allocation.domain.commands import IfShort
 from allocation.domain.errors import CorruptLog
 from allocation.entrypoints import opened, past
-from allocation.entrypoints.console import print_json
+from allocation.entrypoints.console import as_json, print_json
 from allocation.entrypoints.dead_letters import dead_letters
 from allocation.entrypoints.importing.rows import UnreadableFile, shown
 from allocation.entrypoints.lanes import lanes
@@ -38,8 +38,6 @@ if TYPE_CHECKING:  # `--help` does not wait for a database library
     from allocation.service_layer.history.ports import At
 
 _STDIN = "-"
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 class Commands(click.Group):

@@ -17,6 +17,8 @@ from rich.table import Table
 
 _WIDE = 240  # columns of an output that is no terminal: tables are as wide as their content, and nothing is folded
 
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
 
 def console(stderr: bool = False) -> Console:
     """A console that prints what it is given: ids may look like markup, and are none."""

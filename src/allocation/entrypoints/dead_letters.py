@@ -8,14 +8,13 @@ import click
 import msgspec
 
 from allocation.entrypoints import opened
-from allocation.entrypoints.console import console, print_json, table
+from allocation.entrypoints.console import as_json, console, print_json, table
 from allocation.entrypoints.importing.rows import shown
 
 if TYPE_CHECKING:  # imported when a command runs, as in `cli`
     from allocation.bootstrap import Application
     from allocation.service_layer.ports import DeadLetter
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 ID = click.argument("id_", metavar="ID")
 
 

@@ -100,7 +100,7 @@ def all_routes() -> Sequence[Route]:
     routes = [route for resource in RESOURCES for route in resource.routes]
     routes += openapi_routes(routes)
     routes += docs_routes(routes)
-    return routes
+    return tuple(routes)  # shared: nobody is to add to it
 
 
 class ShortWay:

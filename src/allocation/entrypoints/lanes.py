@@ -10,14 +10,13 @@ import click
 import msgspec
 
 from allocation.entrypoints import opened
-from allocation.entrypoints.console import console, print_json, table
+from allocation.entrypoints.console import as_json, console, print_json, table
 
 if TYPE_CHECKING:  # imported when a command runs, as in `cli`
     from allocation.bootstrap import Application
     from allocation.service_layer.envelope import EventEnvelope
     from allocation.service_layer.subscriptions import Lane
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 NO_LANES = (
     "No lanes: nothing that was refused waits. What waits for a destination that is away shows in "
     "`allocation subscriptions list`; the log of who delivers says why."

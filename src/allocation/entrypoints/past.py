@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from allocation.entrypoints import opened
-from allocation.entrypoints.console import JsonList, print_json, to_its_end
+from allocation.entrypoints.console import JsonList, as_json, print_json, to_its_end
 from allocation.entrypoints.moments import parse_at
 
 if TYPE_CHECKING:  # imported when a command runs, as in `cli`
@@ -22,8 +22,6 @@ if TYPE_CHECKING:  # imported when a command runs, as in `cli`
     from allocation.service_layer.history.audit import Step
     from allocation.service_layer.history.ports import At
     from allocation.views import StateViews
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 def _parsed(_context: click.Context, _parameter: click.Parameter, text: str | None) -> At:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from allocation.entrypoints.console import console, print_json, table
+from allocation.entrypoints.console import as_json, console, print_json, table
 
 if TYPE_CHECKING:  # imported when a command runs, as in `cli`
     from collections.abc import Sequence
@@ -18,7 +18,6 @@ if TYPE_CHECKING:  # imported when a command runs, as in `cli`
     from allocation.service_layer.rules.rule import Finding
     from allocation.service_layer.rules.values import BadRule, Properties, Truth, Value
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 _NAMES: dict[Truth, str] = {True: "true", False: "false", None: "unknown"}
 
 

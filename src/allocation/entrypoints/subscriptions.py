@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from allocation.entrypoints import opened
-from allocation.entrypoints.console import console, print_json, table
+from allocation.entrypoints.console import as_json, console, print_json, table
 from allocation.entrypoints.topology import PULLED_BY, deliverer
 from allocation.service_layer.envelope import LogPosition
 from allocation.service_layer.errors import UnknownSubscription
@@ -19,7 +19,6 @@ from allocation.service_layer.errors import UnknownSubscription
 if TYPE_CHECKING:  # imported when a command runs, as in `cli`
     from allocation.bootstrap import Application
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 AT_A_TIME = 5
 """Events: about as many as a pipe that has room surely takes (4 KiB), so that no lock runs while its reader is busy."""

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from allocation.entrypoints import opened
-from allocation.entrypoints.console import JsonList, progress, reason_of
+from allocation.entrypoints.console import JsonList, as_json, progress, reason_of
 from allocation.entrypoints.garbage import rare_collection
 from allocation.service_layer.errors import Unavailable
 
@@ -28,7 +28,6 @@ _TITLES = {
     "ids": "event ids",
 }
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 go_on = click.option("--from", "place", default="", metavar="PLACE", help="Go on from here; the last run told it.")
 
 

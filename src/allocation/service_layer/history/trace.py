@@ -153,9 +153,11 @@ def events_of(history: History, done: Handled, most: int) -> tuple[list[EventEnv
     newest = usual[0]
 
     def is_mine(seq: int) -> bool:
-        [logged] = history.events_up_to(LogPosition(last.partition, seq), 1)
-        in_turn = (logged.key, last.seq - seq) == (newest.key, newest.version - logged.version)
-        return in_turn and _is_of(logged, done)
+        found = history.events_up_to(LogPosition(last.partition, seq), 1)
+        if not found:
+            return False  # the log has lost its beginning
+        in_turn = (found[0].key, last.seq - seq) == (newest.key, newest.version - found[0].version)
+        return in_turn and _is_of(found[0], done)
 
     earliest = last.seq - newest.version + 1  # a product has no more events than versions
     first = bisect_left(range(last.seq), True, lo=max(earliest, 1), key=is_mine)
