@@ -1,12 +1,12 @@
 """The connection breaks, at the worst moment: nothing doubled, nobody told wrongly."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 import pytest
 
+from allocation.adapters.sql.appending import Appending
 from allocation.adapters.sql.dialects import Step
 from allocation.adapters.sql.unit_of_work import SqlUnitOfWork
-from allocation.adapters.sql.writing import Writer
 from allocation.bootstrap import Application
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.service_layer.answers import Answer, Promise
@@ -63,14 +63,14 @@ def test_a_commit_that_never_arrived_is_done_again(shop: Application, postgres_p
 
 def test_a_connection_lost_while_it_writes_needs_no_asking(shop: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps are made while others are under way: what is lost before COMMIT was asked for has not been committed."""
-    original, losses, asked = Writer.delete_unused, iter([ConnectionLost("cut")]), []
+    original, losses, asked = Appending.steps, iter([ConnectionLost("cut")]), []
 
-    def losing(self: Writer, skus: Collection[str]) -> Iterator[Step]:
+    def losing(self: Appending) -> Iterator[Step]:
         if (loss := next(losses, None)) is not None:
             raise loss
-        return original(self, skus)
+        return original(self)
 
-    monkeypatch.setattr(Writer, "delete_unused", losing)
+    monkeypatch.setattr(Appending, "steps", losing)
     monkeypatch.setattr(SqlUnitOfWork, "_heads_if_committed", lambda *about: asked.append(about))
     assert allocate(shop, "o1").changed
     assert asked == []

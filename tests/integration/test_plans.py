@@ -10,7 +10,6 @@ from sqlalchemy import Engine, event
 from allocation.adapters.clock import SystemClock, TimeOrderedIds
 from allocation.adapters.sql.engine import dialect_of, make_engine
 from allocation.adapters.sql.migrate import migrate
-from allocation.adapters.sql.projector import Rows
 from allocation.adapters.sql.statements import Statements
 from allocation.adapters.sql.subscriptions import SqlSubscriptionStore
 from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
@@ -145,10 +144,10 @@ def test_many_named_products_are_looked_up_one_by_one_and_not_beside_all_others(
 def test_products_of_one_version_are_raised_one_by_one_too(engine: Engine) -> None:
     """What all rows say alike is no filter to begin with. Statistics that know few products of that version would have
     the server read all products for them, and compare each it finds with each of ours."""
-    rows = Rows(versions={f"SKU-{n}": 8 for n in range(0, OTHERS, 2)})
+    reached = {f"SKU-{n}": 8 for n in range(0, OTHERS, 2)}
     with engine.connect() as connection:
         connection.exec_driver_sql("UPDATE products SET version_number = 7 WHERE sku LIKE 'SKU%%'")
     writer = Writer(dialect_of(engine))
-    [step] = writer.state(rows, dict.fromkeys(rows.versions, 7), set())
+    [step] = writer.versions(dict.fromkeys(reached, 7), reached)
     found = plan(engine, step.sql, step.parameters)
-    assert f"products_pkey on products (actual rows=1 loops={len(rows.versions)})" in found, found
+    assert f"products_pkey on products (actual rows=1 loops={len(reached)})" in found, found

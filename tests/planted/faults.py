@@ -52,8 +52,8 @@ PLANTS: list[Plant] = [
         "the inbox has a transaction of its own",
         POINTS + "test_a_service_that_dies_at_any_point_does_once_what_is_asked_again",
         "adapters/sql/unit_of_work.py",
-        "            self._session.run(self._writing(rows, appending))\n",
-        "            *steps, inbox, commit = self._writing(rows, appending)\n"
+        "            self._session.run(self._writing(handled, versions))\n",
+        "            *steps, inbox, commit = self._writing(handled, versions)\n"
         "            self._session.run([*steps, commit])\n"
         '            self._session.run([Step("BEGIN"), inbox, commit])\n',
     ),

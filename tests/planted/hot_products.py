@@ -12,14 +12,14 @@ PLANTS: list[Plant] = [
         HOT + "test_a_commit_that_fails_evicts",
         UNIT_OF_WORK,
         "        try:\n            self._session.run(self._writing",
-        "        self._written = rows.versions\n        try:\n            self._session.run(self._writing",
+        "        self._written = versions\n        try:\n            self._session.run(self._writing",
     ),
     plant(
         "a hot product is put back although the connection was lost",
         HOT + "test_a_lost_connection_evicts_even_if_the_commit_is_found",
         UNIT_OF_WORK,
-        "        else:\n            self._written = rows.versions\n",
-        "        self._written = rows.versions\n",
+        "        else:\n            self._written = versions\n",
+        "        self._written = versions\n",
     ),
     plant(
         "a hot product is put back with what was decided and not written",

@@ -46,11 +46,9 @@ PLANTS: list[Plant] = [
         "positions come from a sequence, outside of the transaction",
         POSTGRES + "test_a_commit_that_fails_half_way_leaves_nothing",
         UNIT_OF_WORK,
-        "            self._session.run(self._writing(rows, appending))\n",
-        "            with self._database.engine.connect() as sequence:\n"
-        "                self._database.statements.dialect.run(sequence, appending.takes.values())\n"
-        "            appending.takes = {}\n"
-        "            self._session.run(self._writing(rows, appending))\n",
+        "        yield from appending.takes.values()\n",
+        "        with self._database.engine.connect() as sequence:\n"
+        "            self._database.statements.dialect.run(sequence, appending.takes.values())\n",
     ),
     plant(
         "times of the log step back with the clock",
@@ -175,7 +173,7 @@ PLANTS: list[Plant] = [
         "a product that got no event stays in the tables",
         SQLITE + "test_a_refused_command_leaves_no_product_behind",
         UNIT_OF_WORK,
-        "writer.delete_unused(products.inserted - rows.versions.keys())",
+        "writer.delete_unused(products.inserted - versions.keys())",
         "writer.delete_unused([])",
     ),
     plant(
@@ -231,22 +229,26 @@ PLANTS: list[Plant] = [
         "a connection lost at COMMIT is told as a failure",
         "integration/test_lost_connections.py::test_a_commit_whose_reply_was_lost_is_looked_up_and_answered_as_done",
         UNIT_OF_WORK,
-        "            appending.heads.seqs = self._find_out(appending, handled[0].envelope.key, error)\n",
+        "            self._asked.heads.seqs = self._find_out(self._asked, handled[0].envelope.key, error)\n",
         '            raise OutcomeUnknown("the connection was lost") from error\n',
     ),
     plant(
         "a connection lost at COMMIT is taken for a failure and done again",
         "integration/test_lost_connections.py::test_a_commit_whose_reply_was_lost_is_looked_up_and_answered_as_done",
         UNIT_OF_WORK,
-        "            appending.heads.seqs = self._find_out(appending, handled[0].envelope.key, error)\n",
+        "            self._asked.heads.seqs = self._find_out(self._asked, handled[0].envelope.key, error)\n",
         "            raise\n",
     ),
     plant(
         "the log is asked for a COMMIT that nobody asked for",
         "integration/test_lost_connections.py::test_a_connection_lost_while_it_writes_needs_no_asking",
         UNIT_OF_WORK,
-        "            if not self._asked_to_commit:\n",
-        "            if not self:\n",
+        "        yield from appending.takes.values()\n"
+        "        yield from appending.steps()\n"
+        "        self._asked = appending\n",
+        "        self._asked = appending\n"
+        "        yield from appending.takes.values()\n"
+        "        yield from appending.steps()\n",
     ),
     plant(
         "the planner is told that a column is one value",

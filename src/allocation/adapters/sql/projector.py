@@ -48,14 +48,12 @@ class Rows:
     batches: defaultdict[str, BatchRow] = field(default_factory=partial(defaultdict, BatchRow))
     lines: dict[tuple[str, str], LineRow] = field(default_factory=dict)
     gone: set[tuple[str, str]] = field(default_factory=set)
-    versions: dict[str, int] = field(default_factory=dict)
 
 
 def project(events: Iterable[tuple[Event, int]]) -> Rows:
     """Fold events, each with the version it made, in order."""
     rows = Rows()
     for event, version in events:
-        rows.versions[event.sku] = version
         match event:
             case Allocated():
                 _line(rows, event, event.batchref, version)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ from allocation.adapters.sql.dialects import Step
 from allocation.adapters.sql.engine import dialect_of, roll_back, turn_to_write
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.hot_products import HotProducts
-from allocation.adapters.sql.projector import Rows, project
+from allocation.adapters.sql.projector import project
 from allocation.adapters.sql.repository import Pages, Session, SqlRepository
 from allocation.adapters.sql.statements import Statements
 from allocation.adapters.sql.writing import Writer
@@ -65,7 +65,8 @@ class SqlUnitOfWork(UnitOfWork):
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._asked_to_commit = False
+        self._asked: Appending | None = None
+        """What is committed, once COMMIT was asked for."""
         self._written: dict[str, int] | None = None
 
     def __enter__(self) -> Self:
@@ -97,26 +98,30 @@ class SqlUnitOfWork(UnitOfWork):
         return {(row[0], row[1]): handled_from(row) for outcome in found for row in outcome.rows}
 
     def commit(self, handled: Sequence[Handled]) -> None:
-        rows = project(pair for done in handled for pair in done.events)
-        appending = self._database.appender.append(handled, self._database.clock.now())
+        versions = {event.sku: version for done in handled for event, version in done.events}
         try:
-            self._session.run(self._writing(rows, appending))
+            self._session.run(self._writing(handled, versions))
         except ConnectionLost as error:
-            if not self._asked_to_commit:
+            if self._asked is None:
                 raise  # nothing can have been committed; nor is the log made, by which one could ask
-            appending.heads.seqs = self._find_out(appending, handled[0].envelope.key, error)
+            self._asked.heads.seqs = self._find_out(self._asked, handled[0].envelope.key, error)
         else:
-            self._written = rows.versions
+            self._written = versions
         self._session.begun = False
-        appending.tell()
+        if self._asked is not None:
+            self._asked.tell()
 
-    def _writing(self, rows: Rows, appending: Appending) -> Iterator[Step]:
+    def _writing(self, handled: Sequence[Handled], versions: Mapping[str, int]) -> Iterator[Step]:
+        """Nothing is made before its turn: the server works on one step while the next is made."""
         writer, products = self._database.writer, self.products
-        yield from writer.state(rows, products.versions, products.stored(rows.lines.keys()))
-        yield from writer.delete_unused(products.inserted - rows.versions.keys())
+        yield from writer.versions(products.versions, versions)
+        rows = project(pair for done in handled for pair in done.events)
+        yield from writer.state(rows, products.stored(rows.lines.keys()))
+        yield from writer.delete_unused(products.inserted - versions.keys())
+        appending = self._database.appender.append(handled, self._database.clock.now())
         yield from appending.takes.values()
         yield from appending.steps()
-        self._asked_to_commit = True
+        self._asked = appending
         yield Step("COMMIT")
 
     def _find_out(self, appending: Appending, key: tuple[str, str], error: ConnectionLost) -> dict[int, int]:

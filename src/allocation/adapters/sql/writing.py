@@ -36,12 +36,15 @@ class Writer:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
 
-    def state(self, rows: Rows, loaded: Mapping[str, int], stored: Set[tuple[str, str]]) -> Iterator[Step]:
-        """Write the final rows of what changed, if everything is as it was loaded. `stored` are those of its order
-        lines, by order and sku, that are in the tables."""
-        if rows.versions:
-            versions = [(sku, loaded[sku], version) for sku, version in sorted(rows.versions.items())]
-            yield self._dialect.updating(_RAISE_VERSION, ("text", "bigint", "bigint"), versions, meets_all=True)
+    def versions(self, loaded: Mapping[str, int], reached: Mapping[str, int]) -> Iterator[Step]:
+        """Raise the products' versions, if each is as it was loaded."""
+        if reached:
+            rows = [(sku, loaded[sku], version) for sku, version in sorted(reached.items())]
+            yield self._dialect.updating(_RAISE_VERSION, ("text", "bigint", "bigint"), rows, meets_all=True)
+
+    def state(self, rows: Rows, stored: Set[tuple[str, str]]) -> Iterator[Step]:
+        """Write the final rows of what changed. `stored` are those of its order lines, by order and sku, that are in
+        the tables."""
         yield from self._batches(rows)
         yield from self._lines(rows, stored)
 
