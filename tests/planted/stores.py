@@ -254,8 +254,9 @@ PLANTS: list[Plant] = [
         "the planner is told that a column is one value",
         "integration/test_plans.py::test_products_of_one_version_are_raised_one_by_one_too",
         COLUMNS,
-        " OFFSET 0) AS v",
-        ") AS v",
+        "    return f\"(SELECT {', '.join((*alike, *apart))}) AS {alias}\"\n",
+        "    rows = f\"(SELECT {', '.join(apart)}) AS {alias}\"\n"
+        "    return f\"(SELECT {', '.join((*alike, alias + '.*'))} FROM {rows}) AS {alias}\"\n",
     ),
     plant(
         "what a group names is merged with all products",

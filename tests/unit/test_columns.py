@@ -19,9 +19,7 @@ def updating(rows: Sequence[tuple[object, ...]]) -> Step:
 def test_what_many_rows_say_alike_travels_once() -> None:
     step = updating([(f"b{n}", 7, None) for n in range(MANY)])
     assert step.parameters == ("7", None, "\x1f".join(f"b{n}" for n in range(MANY)))
-    assert re.search(
-        r"\(SELECT %s::int AS c1, %s::date AS c2, v\.\* FROM unnest\(.*\) AS v\(c0\) OFFSET 0\) AS v", step.sql
-    )
+    assert re.search(r"FROM \(SELECT %s::int AS c1, %s::date AS c2, unnest\(.*\) AS c0\) AS v", step.sql)
     assert "qty = v.c1, eta = v.c2" in step.sql
 
 

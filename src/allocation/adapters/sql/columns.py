@@ -31,13 +31,12 @@ class ColumnsOfText:
     def source(self, names: Sequence[str], types: Sequence[str]) -> str:
         """The FROM item `v` that gives the rows back."""
         apart = [n for n in range(len(names)) if n not in self.alike]
-        rows = unnest("v", [names[n] for n in apart], [types[n] for n in apart])
-        if not self.alike:
-            return rows
-        once = (f"?::{types[n]} AS {names[n]}" for n in self.alike)
-        # OFFSET 0 hides from the planner that a column is one value: it would look for that value in the table first,
-        # through all of it, and then compare each row found with each of ours.
-        return f"(SELECT {', '.join(once)}, v.* FROM {rows} OFFSET 0) AS v"
+        return unnest(
+            "v",
+            [names[n] for n in apart],
+            [types[n] for n in apart],
+            [f"?::{types[n]} AS {names[n]}" for n in self.alike],
+        )
 
     def parameters(self) -> tuple[str | None, ...]:
         once = (None if x is None else str(x) for x in (self._columns[n][0] for n in self.alike))
@@ -52,12 +51,19 @@ def alike_in(columns: Columns) -> tuple[int, ...]:
     return tuple(alike[1:] if len(alike) == len(columns) else alike)
 
 
-def unnest(alias: str, columns: Iterable[str], types: Iterable[str]) -> str:
+def unnest(alias: str, columns: Iterable[str], types: Iterable[str], alike: Sequence[str] = ()) -> str:
+    """A FROM item that gives rows back, what is `alike` in each first.
+
+    In the list of a SELECT the columns are taken apart side by side; as functions in FROM each would be kept whole
+    first. Nor does the planner look into such a list: of a column known to be one value it would look for that value in
+    the table first, through all of it, and then compare each row found with each of ours.
+    """
     # One row whose text is empty would be cut into no row at all.
-    cut = ", ".join(
-        f"coalesce(nullif(string_to_array(?, E'\\x1f', E'\\x1e'), '{{}}'), array[''])::{kind}[]" for kind in types
+    apart = (
+        f"unnest(coalesce(nullif(string_to_array(?, E'\\x1f', E'\\x1e'), '{{}}'), array[''])::{kind}[]) AS {name}"
+        for name, kind in zip(columns, types, strict=True)
     )
-    return f"unnest({cut}) AS {alias}({', '.join(columns)})"
+    return f"(SELECT {', '.join((*alike, *apart))}) AS {alias}"
 
 
 def joined(column: Sequence[Any]) -> str:
