@@ -33,9 +33,9 @@ class TimeOrderedIds(Ids):
         return self.several(1)[0]
 
     def several(self, count: int) -> list[str]:
-        stamp = (time.time_ns() // 1_000_000) << 80
         random = int.from_bytes(os.urandom(10))
-        # The lowest 62 bits count on from a random start, wrapping within their field.
-        noise = random & 0x3FFF_FFFF_FFFF_FFFF
-        upper = f"{(stamp | 0x7 << 76 | random >> 68 << 64) >> 64:016x}"
-        return [f"{upper}{0x2 << 62 | ((noise + n) & 0x3FFF_FFFF_FFFF_FFFF):016x}" for n in range(count)]
+        stamp = (time.time_ns() // 1_000_000) << 80
+        head = stamp | 0x7 << 76 | random >> 68 << 64 | 0x2 << 62 | random & 0x3FFF_FFFF_FFFF_FFFF
+        # The last seven digits count on from a random start: one that has seven, and room for 67 million behind it.
+        same, first = f"{head >> 28:025x}", 0x800_0000 | random & 0x3FF_FFFF
+        return [same + hex(n)[2:] for n in range(first, first + count)]

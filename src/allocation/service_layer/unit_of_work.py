@@ -51,9 +51,9 @@ class Repository(ABC):
         """What the products recorded since they were last asked, with the versions the events made."""
         found: list[tuple[Event, int]] = []
         for product in self._touched:
-            if product.events:
-                found += zip(product.events, count(product.version_number - len(product.events) + 1))
-                product.events.clear()
+            if events := product.events:
+                found += zip(events, count(product.version_number - len(events) + 1))
+                events.clear()
         self._touched.clear()
         return found
 

@@ -91,10 +91,10 @@ class Appending:
 
     def __init__(self, appender: Appender, handled: Sequence[Handled], at: str) -> None:
         self._dialect, self._handled, self._at = appender.dialect, handled, at
-        happened = [(event, version, done.envelope) for done in handled for event, version in done.events]
-        self._events = [event for event, _, _ in happened]
-        self._versions = [version for _, version, _ in happened]
-        self._origins = [envelope for _, _, envelope in happened]
+        happened = [pair for done in handled for pair in done.events]
+        self._events = [event for event, _ in happened]
+        self._versions = [version for _, version in happened]
+        self._origins = [done.envelope for done in handled for _ in done.events]
         self._ids = appender.ids.several(len(happened))
         self._partitions = [partition_of(event.sku, appender.partitions) for event in self._events]
         ends = accumulate(len(done.events) for done in handled)

@@ -68,12 +68,10 @@ def unnest(alias: str, columns: Iterable[str], types: Iterable[str], alike: Sequ
 
 def joined(column: Sequence[Any]) -> str:
     """A column as one string. Raises `ValueError` if a field holds a mark of ours: it would say something else."""
-    try:
-        text = _SEPARATOR.join(column)
-        nulls = 0
-    except TypeError:
-        text = _SEPARATOR.join([_NULL if x is None else str(x) for x in column])
-        nulls = column.count(None)
+    nulls = column.count(None)
+    if nulls:
+        column = [_NULL if x is None else str(x) for x in column]
+    text = _SEPARATOR.join(column if isinstance(column[0], str) else map(str, column))
     if text.count(_SEPARATOR) != len(column) - 1 or text.count(_NULL) != nulls:
         raise ValueError("a text holds a control character that separates rows or stands for NULL")
     return text
