@@ -60,8 +60,8 @@ def tables(databases: Databases, kinds: tuple[Kind, ...], size: Size) -> list[Ta
         "program of benchmarks/floor.py, same reads and rows; all placed every line alike.",
         f"{AT_ONCE} at once: larger groups, divided by products into transactions of about {GROUP:,} lines, of which "
         f"{AT_ONCE} are at work at a time, as in an import on PostgreSQL; the floor works one group at a time.",
-        "The floor is the fastest variant (`--only variants`); on SQLite also the one by executemany, by which the aim "
-        "was set.",
+        "The floor is the fastest variant (`--only variants`); beside it the one by which the aim was set: by "
+        "executemany on SQLite, by functions in FROM on PostgreSQL.",
         "Aims: of the floor 0.75 on PostgreSQL and 0.65 on SQLite; 20,000 lines/s of real orders on PostgreSQL.",
     ]
     return [Table("bulk", "Allocations in bulk", header, rows, notes)]

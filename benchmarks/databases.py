@@ -47,6 +47,14 @@ class Database:
             with contextlib.closing(sqlite3.connect(self.target)) as connection:
                 connection.execute("ANALYZE")
 
+    def event_count(self) -> int:
+        """How many events its log has."""
+        engine = sqlalchemy.create_engine(self.url)
+        with engine.connect() as connection:
+            counted = connection.exec_driver_sql("SELECT sum(seq) FROM log_head").scalar_one()
+        engine.dispose()
+        return int(counted)
+
     def size_bytes(self) -> int:
         """What the database takes on disk."""
         if self.kind == "postgres":

@@ -64,6 +64,15 @@ class Supply:
                 yield f"{sku}-week-{week}-later", sku, to_come, later
 
 
+@dataclass(frozen=True, slots=True)
+class Week:
+    """One import: its rows, the events they led to, and the seconds it says itself."""
+
+    rows: int
+    events: int
+    seconds: float
+
+
 @dataclass(slots=True)
 class Year:
     """What was taken in, and how long it took. `seconds` are the import's own, `wall_seconds` with starting Python."""
@@ -76,11 +85,12 @@ class Year:
     wall_seconds: float = 0.0
     memory_bytes: int = 0
     problems: list[str] = field(default_factory=list)
+    weeks: list[Week] = field(default_factory=list)
 
 
 def run(database: Database, weeks: int | None) -> Year:
     """Take in a year, or its first weeks, and compare."""
-    year, oracle, supply = Year(), Oracle(), Supply()
+    year, oracle, supply, events = Year(), Oracle(), Supply(), 0
     with tempfile.TemporaryDirectory(prefix="allocation-year-") as folder:
         for week, of_week in itertools.groupby(orders.real_with_week(), key=lambda pair: pair[0]):
             if weeks and week > weeks:
@@ -88,7 +98,9 @@ def run(database: Database, weeks: int | None) -> Year:
             lines = [line for _, line in of_week]
             batches = list(supply.batches(week, lines))
             files = _write(Path(folder), batches, lines)
-            _take_in(database, files, year)
+            seconds = _take_in(database, files, year)
+            before, events = events, database.event_count()
+            year.weeks.append(Week(len(batches) + len(lines), events - before, seconds))
             for ref, sku, qty, eta in batches:
                 oracle.create_batch(ref, sku, qty, eta.isoformat() if eta else None)
             for line in lines:
@@ -119,8 +131,8 @@ def _write(folder: Path, batches: list[BatchRow], lines: list[Line]) -> tuple[Pa
     return batches_file, orders_file
 
 
-def _take_in(database: Database, files: tuple[Path, Path], year: Year) -> None:
-    """One `allocation import`. Raises `RuntimeError` if it failed."""
+def _take_in(database: Database, files: tuple[Path, Path], year: Year) -> float:
+    """One `allocation import`; answers how long it says it took. Raises `RuntimeError` if it failed."""
     command = [sys.executable, "-m", "allocation.entrypoints.cli", "import", "--batches", str(files[0])]
     command += ["--orders", str(files[1]), "--if-short", "wait", "--group", str(GROUP), "--json"]
     environment = servers.environment({"ALLOCATION_DATABASE_URL": database.url})
@@ -138,6 +150,7 @@ def _take_in(database: Database, files: tuple[Path, Path], year: Year) -> None:
         outcome = json.load(told)
     year.seconds += outcome["seconds"]
     year.refused += len(outcome["refused"])
+    return float(outcome["seconds"])
 
 
 def tables(
@@ -145,6 +158,7 @@ def tables(
 ) -> tuple[list[Table], list[str]]:
     """Runs a year on each kind of database, and asks for its past; answers tables, and what was not as it must be."""
     rows: list[list[str | float | int | None]] = []
+    quarters: list[list[str | float | int | None]] = []
     problems: list[str] = []
     for kind in kinds:
         with databases.fresh(kind) as database:
@@ -155,6 +169,7 @@ def tables(
         rate, all_rows = year.lines / year.seconds, (year.lines + year.batches) / year.seconds
         rows.append([kind, year.lines, year.batches, year.seconds, year.wall_seconds, rate, all_rows, year.waiting])
         rows[-1] += [year.refused, len(year.problems), year.memory_bytes / 2**20, size_bytes / 2**20]
+        quarters += [[f"{kind}, {name}", *measured] for name, measured in _quarters(year.weeks)]
         problems += [f"{kind}: {problem}" for problem in year.problems]
         problems += [f"{kind}: {year.refused} rows were refused"] if year.refused else []
     header = ["a real year", "order lines", "batches", "seconds", "with starting Python", "lines/s", "rows/s"]
@@ -165,7 +180,29 @@ def tables(
         "Every line was compared with the oracle: quantity, batch or waiting, order of arrival.",
     ]
     of_past = past.tables() if past is not None else []
-    return [Table("real-year", "A grocer's real year", header, rows, notes), *of_past], problems
+    made = [Table("real-year", "A grocer's real year", header, rows, notes), _of_quarters(quarters)]
+    return [*made, *of_past], problems
+
+
+def _quarters(weeks: list[Week]) -> Iterator[tuple[str, list[float]]]:
+    """Of each quarter: rows, events, events a row, seconds, microseconds a row and an event."""
+    ends = [len(weeks) * n // 4 for n in range(5)]
+    for begin, end in itertools.pairwise(ends):
+        if some := weeks[begin:end]:
+            rows, events = sum(week.rows for week in some), sum(week.events for week in some)
+            seconds = sum(week.seconds for week in some)
+            measured = [rows, events, events / rows, seconds, seconds / rows * 1e6, seconds / events * 1e6]
+            yield f"weeks {begin + 1} to {end}", measured
+
+
+def _of_quarters(rows: list[list[str | float | int | None]]) -> Table:
+    header = ["the year in quarters", "rows", "events", "events a row", "seconds", "us a row", "us an event"]
+    notes = [
+        "A week's batches serve those first who were left waiting the week before, so that ever more lines have to "
+        "wait: one that waits is three events in the end (backordered, out of stock, allocated), one that is served at "
+        "once is one. What must not grow with history is the time of an event.",
+    ]
+    return Table("real-year-quarters", "The real year in quarters", header, rows, notes)
 
 
 def main() -> int:
