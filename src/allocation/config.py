@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from typing import Literal
@@ -22,6 +23,7 @@ SECRET: JsonDict = {"secret": "whole"}
 SECRET_IN_URL: JsonDict = {"secret": "in a url"}
 """What `allocation settings` hides of a setting: everything, or what a URL holds besides the address."""
 
+_OF_KUBERNETES = re.compile(rf"{PREFIX}(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 _log = logging.getLogger(__name__)
 
 
@@ -147,6 +149,12 @@ class Settings(BaseSettings):
         """Whether a topic or an origin is named in `event_grid_from`; Azure writes ids in either case."""
         return sender.lower() in self.event_grid_from.lower().split()
 
+    @field_validator("port", mode="before")
+    @classmethod
+    def _own_port(cls, value: object) -> object:
+        is_told = isinstance(value, str) and is_of_kubernetes(f"{PREFIX}PORT", value)
+        return cls.model_fields["port"].default if is_told else value
+
     @field_validator("push_to_private")
     @classmethod
     def _known_networks(cls, setting: str) -> str:
@@ -189,11 +197,18 @@ def load_settings(**overrides: object) -> Settings:
 
     Raises `SetupError` with a sentence about each wrong value.
     """
-    _tell_what_is_no_setting(name for name, value in os.environ.items() if value)
+    set_here = {name for name, value in os.environ.items() if value and not is_of_kubernetes(name, value)}
+    _tell_what_is_no_setting(set_here)
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic, which is what this call is for
     except ValidationError as invalid:
         raise SetupError("\n".join(_sentence(dict(error)) for error in invalid.errors())) from None
+
+
+def is_of_kubernetes(name: str, value: str) -> bool:
+    """Whether Kubernetes set it: it tells each container where the Services are, and of one that is called `allocation`
+    in names that begin as ours do, `ALLOCATION_PORT=tcp://...` among them."""
+    return bool(_OF_KUBERNETES.fullmatch(name.upper()) or (name.upper() == f"{PREFIX}PORT" and "://" in value))
 
 
 def _tell_what_is_no_setting(names: Iterable[str]) -> None:

@@ -267,6 +267,18 @@ def test_a_name_that_is_no_setting_is_told_and_stops_nothing(
     assert [(line.levelname, line.message) for line in caplog.records] == expected
 
 
+def test_where_kubernetes_says_a_service_called_allocation_is_changes_nothing(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It tells every container the address of each Service, in names that begin with the Service's."""
+    plain = run("settings", "--json").stdout
+    told = {"SERVICE_HOST": "10.0.0.7", "SERVICE_PORT": "80", "SERVICE_PORT_HTTP": "80", "PORT": "tcp://10.0.0.7:80"}
+    told |= {"PORT_80_TCP": "tcp://10.0.0.7:80", "PORT_80_TCP_PROTO": "tcp", "PORT_80_TCP_ADDR": "10.0.0.7"}
+    found = run("settings", "--json", **{f"ALLOCATION_{name}": value for name, value in told.items()})
+    assert (found.exit_code, found.stdout) == (0, plain)
+    assert caplog.records == []
+
+
 def test_a_wrong_setting_is_explained_and_stops_every_command(run: Run) -> None:
     result = run("settings", ALLOCATION_PORT="high")
     assert result.exit_code == 1

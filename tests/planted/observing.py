@@ -258,7 +258,7 @@ PLANTS: list[Plant] = [
         "a misspelt setting is passed over in silence",
         "e2e/test_cli.py::test_a_name_that_is_no_setting_is_told_and_stops_nothing",
         "config.py",
-        "    _tell_what_is_no_setting(name for name, value in os.environ.items() if value)\n",
+        "    _tell_what_is_no_setting(set_here)\n",
         "",
     ),
     plant(

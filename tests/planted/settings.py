@@ -41,6 +41,13 @@ PLANTS: list[Plant] = [
         'raise SetupError(f"kafka: {host} is no HOST:PORT,',
     ),
     plant(
+        "where Kubernetes says the service is passes for the port it listens on",
+        "e2e/test_cli.py::test_where_kubernetes_says_a_service_called_allocation_is_changes_nothing",
+        "config.py",
+        ' or (name.upper() == f"{PREFIX}PORT" and "://" in value)',
+        "",
+    ),
+    plant(
         "a mail server needs no scheme",
         URLS + "test_an_address_that_is_none_stops_the_start_and_is_told_what_it_looks_like",
         "config.py",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from allocation.config import PREFIX, SECRET_IN_URL, Settings
+from allocation.config import PREFIX, SECRET_IN_URL, Settings, is_of_kubernetes
 
 MASK = "***"
 
@@ -33,7 +33,7 @@ class Setting:
 
 def explain(environment: Mapping[str, str]) -> Iterator[Setting]:
     """Every setting as this environment sets it, right or wrong."""
-    given = {name.lower(): value for name, value in environment.items() if value}
+    given = {n.lower(): value for n, value in environment.items() if value and not is_of_kubernetes(n, value)}
     for field, info in Settings.model_fields.items():
         name = f"{PREFIX}{field}".upper()
         extra = info.json_schema_extra
