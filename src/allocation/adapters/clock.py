@@ -38,4 +38,4 @@ class TimeOrderedIds(Ids):
         head = stamp | 0x7 << 76 | random >> 68 << 64 | 0x2 << 62 | random & 0x3FFF_FFFF_FFFF_FFFF
         # The last seven digits count on from a random start: one that has seven, and room for 67 million behind it.
         same, first = f"{head >> 28:025x}", 0x800_0000 | random & 0x3FF_FFFF
-        return [same + hex(n)[2:] for n in range(first, first + count)]
+        return [f"{same}{n:x}" for n in range(first, first + count)]
