@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 from sqlalchemy import Connection, text
 
+from allocation.adapters.sql import appending
 from allocation.adapters.sql.dialects import Outcome, PostgresDialect, Step
 from allocation.adapters.sql.engine import make_engine
 from allocation.domain.commands import Allocate, CreateBatch, Deallocate
 from allocation.domain.errors import InvalidSku
+from allocation.domain.events import Allocated
 from tests.integration.conftest import Start
 
 
@@ -54,6 +56,33 @@ def test_what_happens_to_other_products_meanwhile_does_not_matter(
     after_the_lock(lambda: other.bus.handle(Deallocate("o1", "BLUE-CHAIR")))
     assert shop.bus.handle(Allocate("o1", "RED-CHAIR", 1)).batchref == "b1"
     assert [event.position.seq for event in shop.views.events([], 10).events] == [1, 2, 3, 4, 5, 6]
+
+
+def test_others_commit_while_the_rows_of_the_log_are_made(
+    start: Start, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has taken a position holds up everybody until it commits; stopped there, for as long as it is stopped: no
+    timeout of PostgreSQL's runs in the middle of a pipeline."""
+    shop, other = start(postgres_url), start(postgres_url, lock_timeout_seconds=0.2)
+    shop.bus.handle(CreateBatch("b1", "RED-CHAIR", 10))
+    original, meanwhile = (
+        appending.encode_all,
+        iter([CreateBatch("b2", "BLUE-CHAIR", 10), CreateBatch("b3", "SOFA", 1)]),
+    )
+
+    def encode(messages: Sequence[object]) -> list[str]:
+        if any(isinstance(message, Allocate | Allocated) for message in messages):
+            other.bus.handle(next(meanwhile))
+        return original(messages)
+
+    monkeypatch.setattr(appending, "encode_all", encode)
+    assert shop.bus.handle(Allocate("o1", "RED-CHAIR", 1)).batchref == "b1"
+    assert [event.event.sku for event in shop.views.events([], 10).events] == [
+        "RED-CHAIR",
+        "BLUE-CHAIR",
+        "SOFA",
+        "RED-CHAIR",
+    ]
 
 
 @pytest.mark.parametrize("warm", range(2, 6))

@@ -46,9 +46,11 @@ PLANTS: list[Plant] = [
         "positions come from a sequence, outside of the transaction",
         POSTGRES + "test_a_commit_that_fails_half_way_leaves_nothing",
         UNIT_OF_WORK,
-        "        yield from appending.takes.values()\n",
+        "        yield from appending.steps()\n",
         "        with self._database.engine.connect() as sequence:\n"
-        "            self._database.statements.dialect.run(sequence, appending.takes.values())\n",
+        "            self._database.statements.dialect.run(sequence, appending.takes.values())\n"
+        "        appending.takes = {}\n"
+        "        yield from appending.steps()\n",
     ),
     plant(
         "times of the log step back with the clock",
@@ -243,12 +245,15 @@ PLANTS: list[Plant] = [
         "the log is asked for a COMMIT that nobody asked for",
         "integration/test_lost_connections.py::test_a_connection_lost_while_it_writes_needs_no_asking",
         UNIT_OF_WORK,
-        "        yield from appending.takes.values()\n"
-        "        yield from appending.steps()\n"
-        "        self._asked = appending\n",
-        "        self._asked = appending\n"
-        "        yield from appending.takes.values()\n"
-        "        yield from appending.steps()\n",
+        "        yield from appending.steps()\n        self._asked = appending\n",
+        "        self._asked = appending\n        yield from appending.steps()\n",
+    ),
+    plant(
+        "positions are taken before the rows under them are made",
+        "integration/test_races.py::test_others_commit_while_the_rows_of_the_log_are_made",
+        APPENDING,
+        "list(written) if self._dialect.answers_at_the_end else written",
+        "written",
     ),
     plant(
         "the planner is told that a column is one value",

@@ -5,7 +5,7 @@ Rows are made column by column, which is how they travel to PostgreSQL, and quic
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -119,7 +119,14 @@ class Appending:
         return {partition: found[partition] for partition in self.takes}
 
     def steps(self) -> Iterator[Step]:
-        """What is written under the positions, once they were taken."""
+        """Take positions, and write under them. Where that is one trip, all rows are made before: from the first
+        position taken nobody else can commit, and no timeout of the server's runs until the trip ends."""
+        written = self._written()
+        rows: Iterable[Step] = list(written) if self._dialect.answers_at_the_end else written
+        yield from self.takes.values()
+        yield from rows
+
+    def _written(self) -> Iterator[Step]:
         if self._events:
             yield self._into_log()
         yield self._into_inbox()

@@ -48,10 +48,12 @@ class Outcome:
 
 class Dialect(ABC):
     """`begin` opens a transaction that may write; `one_of` joins at most one row by its key; `greatest` is the
-    scalar function; `for_update` locks the rows of the alias it is given."""
+    scalar function; `for_update` locks the rows of the alias it is given. `answers_at_the_end`: of all steps of a run,
+    not of each before the next is asked for."""
 
     begin: str
     greatest: str
+    answers_at_the_end: bool
 
     def __init__(self) -> None:
         self._filled: dict[Hashable, str] = {}
@@ -129,6 +131,7 @@ def _into(table: Table) -> str:
 
 class SqliteDialect(Dialect):
     begin = "BEGIN IMMEDIATE"
+    answers_at_the_end = False
     greatest = "max"
 
     def rows(self, alias: str, *columns: str) -> str:
@@ -220,6 +223,7 @@ class SqliteDialect(Dialect):
 
 class PostgresDialect(Dialect):
     begin = "BEGIN"
+    answers_at_the_end = True
     greatest = "greatest"
 
     def rows(self, alias: str, *columns: str) -> str:

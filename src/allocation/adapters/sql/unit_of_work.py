@@ -119,7 +119,6 @@ class SqlUnitOfWork(UnitOfWork):
         yield from writer.state(rows, products.stored(rows.lines.keys()))
         yield from writer.delete_unused(products.inserted - versions.keys())
         appending = self._database.appender.append(handled, self._database.clock.now())
-        yield from appending.takes.values()
         yield from appending.steps()
         self._asked = appending
         yield Step("COMMIT")
