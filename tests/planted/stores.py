@@ -196,7 +196,7 @@ PLANTS: list[Plant] = [
         "text that no database stores is looked for",
         POSTGRES + "test_what_is_no_id_is_refused_and_harms_nobody_in_its_group",
         "service_layer/needs.py",
-        "        elif command.ref.isprintable():\n",
+        "        elif is_id(command.ref):\n",
         "        else:\n",
     ),
     plant(

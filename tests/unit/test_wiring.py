@@ -134,8 +134,8 @@ def test_a_line_that_leaves_may_free_stock_for_those_who_wait() -> None:
     assert needs.freed == {"RED-CHAIR"}
 
 
-def test_what_cannot_be_printed_names_nothing() -> None:
-    bad = "\x1f"
+@pytest.mark.parametrize("bad", ["\x1f", "", "a b", "\udc80", "x" * 256])
+def test_what_is_no_id_names_nothing(bad: str) -> None:
     commands = [
         CreateBatch(bad, "RED-CHAIR", 1),
         CreateBatch("b1", bad, 1),

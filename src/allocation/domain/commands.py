@@ -79,11 +79,11 @@ class Deallocate:
 
 Command = CreateBatch | ChangeBatchQuantity | ChangeBatchEta | ChangeBatch | Allocate | Deallocate
 
-_ID = re.compile(ID_PATTERN)
+is_id = re.compile(ID_PATTERN).match
 
 
 def require_ids(*ids: str) -> None:
     """Raises `InvalidReference` for the first that is no id."""
     for reference in ids:
-        if not _ID.match(reference):
+        if not is_id(reference):
             raise InvalidReference(reference)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from allocation.domain.commands import Allocate, Command, CreateBatch, Deallocate
+from allocation.domain.commands import Allocate, Command, CreateBatch, Deallocate, is_id
 
 
 @dataclass(slots=True)
@@ -25,24 +25,24 @@ class Needs:
 def needs_of(commands: Iterable[Command]) -> Needs:
     """One pass over the commands of a group.
 
-    What cannot be printed (and trips databases: NUL, lone surrogates) names nothing. It is no id; the handler will
-    refuse it.
+    What is no id names nothing (it may trip a database: NUL, lone surrogates, a key too long for an index); the handler
+    will refuse it.
     """
     needs = Needs()
     for command in commands:
         if isinstance(command, Allocate | Deallocate):
-            if command.orderid.isprintable() and command.sku.isprintable():
+            if is_id(command.orderid) and is_id(command.sku):
                 needs.skus.add(command.sku)
                 needs.lines.add((command.orderid, command.sku))
                 if isinstance(command, Deallocate):
                     needs.freed.add(command.sku)
         elif isinstance(command, CreateBatch):
-            if command.ref.isprintable() and command.sku.isprintable():
+            if is_id(command.ref) and is_id(command.sku):
                 needs.skus.add(command.sku)
                 needs.new_skus.add(command.sku)
                 needs.freed.add(command.sku)
                 needs.refs.add(command.ref)
-        elif command.ref.isprintable():
+        elif is_id(command.ref):
             needs.refs.add(command.ref)
             needs.homeless.add(command.ref)
     return needs

@@ -119,6 +119,10 @@ def _postgres(url: str, pool_size: int, lock_timeout_seconds: float) -> Engine:
         "lock_timeout": f"{round(lock_timeout_seconds * 1000)}ms",
         "statement_timeout": "60s",
         "idle_in_transaction_session_timeout": "60s",
+        # That one does not run in the middle of a pipeline; who is gone without a word is missed after as long, too.
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
         # Every statement of ours has an index to go by; a plan made while a table was small must not scan it later.
         "enable_seqscan": "off",
         # Every join of ours looks up few rows in a table of many; both of these would read the whole table.
