@@ -187,6 +187,12 @@ class DecisionContract:
         oracle = expect_equal_decisions(opened, a_days_work(sum(pages), 100, largest_batch))
         expect_views_of(opened, oracle.folded())
 
+    def test_batches_that_are_alike_but_for_their_references_go_by_their_bytes(self, store: Store) -> None:
+        opened = store.open(1, 1)
+        opened.group(*(CreateBatch(ref, "CHAIR", 1) for ref in REFS))
+        promised = [opened.ask(Allocate(f"o{n}", "CHAIR", 1)).unwrap().batchref for n in range(len(REFS))]
+        assert promised == sorted(REFS)
+
     def test_a_batch_that_was_named_does_not_hide_better_ones_that_are_not_read_yet(self, store: Store) -> None:
         opened = store.open(1, 1)
         opened.group(

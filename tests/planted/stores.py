@@ -166,7 +166,7 @@ PLANTS: list[Plant] = [
     ),
     plant(
         "PostgreSQL: the database orders as people order words",
-        POSTGRES + "test_partial_and_full_loading_decide_equally",
+        POSTGRES + "test_batches_that_are_alike_but_for_their_references_go_by_their_bytes",
         "adapters/sql/migrations/versions/0001_state_log_and_inbox.py",
         'Bytewise = sa.Text().with_variant(TEXT(collation="C"), "postgresql")',
         'Bytewise = sa.Text().with_variant(TEXT(collation="und-x-icu"), "postgresql")',
