@@ -198,6 +198,16 @@ class BrokerContract(Declares):
         assert ids(again) == [f"{CHAIR}-{n}" for n in (2, 3, 4, 5)]
         assert all(delivery.attempts >= 1 for delivery in again)
 
+    @needs("acknowledged")
+    def test_however_often_it_is_released_it_was_never_tried(self, rig: Rig) -> None:
+        """While the database takes no writes all is released, round after round: nothing is given up for that."""
+        receiver = rig.receiver()
+        rig.publisher().publish(COMMANDS, [command(CHAIR, 1)])
+        for _ in range(3):
+            [delivery] = gather(receiver, 1)
+            assert delivery.attempts == 1
+            receiver.release([delivery])
+
     # Acknowledgement
 
     @needs("acknowledged")

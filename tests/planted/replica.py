@@ -9,6 +9,13 @@ UNIT, READ_MODELS = "unit/test_replica.py::", "contracts/test_read_models.py::"
 
 PLANTS: list[Plant] = [
     plant(
+        "whoever only catches up remembers each time he did",
+        UNIT + "test_whoever_only_ever_catches_up_keeps_no_more_each_time",
+        FOLLOWER,
+        "            self._heights.clear()\n",
+        "",
+    ),
+    plant(
         "a cursor of another log is told that there is nothing new",
         "e2e/test_http_events.py::test_a_cursor_that_the_log_does_not_reach_is_422",
         SQL_VIEWS,

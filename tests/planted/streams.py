@@ -154,6 +154,44 @@ PLANTS: list[Plant] = [
         "                self._acknowledge()\n        finally:\n            shard.accepted.clear()\n",
     ),
     plant(
+        "a stream that is none stops all others",
+        "integration/test_redis_streams_shards.py::"
+        "test_a_stream_that_is_none_holds_up_no_other_and_is_read_once_it_is_one",
+        RECEIVER,
+        "                    refusals.append(refusal)\n",
+        "                    raise\n",
+    ),
+    plant(
+        "that no stream can be read is said to nobody",
+        "integration/test_redis_streams_shards.py::test_where_no_stream_can_be_read_it_is_said",
+        RECEIVER,
+        "            raise refusals[0]\n",
+        "            pass\n",
+    ),
+    plant(
+        "what somebody had the group skip is waited for",
+        "integration/test_redis_streams_shards.py::"
+        "test_a_group_that_was_moved_on_is_waited_for_and_not_asked_again_and_again",
+        RECEIVER,
+        "            held[stream.decode()].last = entries[-1][0]\n",
+        "            pass\n",
+    ),
+    plant(
+        "what was heard goes with the connection",
+        "unit/test_redis_pubsub_receiver.py::"
+        "test_what_was_heard_before_the_connection_ended_is_handed_over_and_so_is_what_was_released",
+        PUBSUB,
+        "            if not found:\n                raise\n",
+        "            raise\n",
+    ),
+    plant(
+        "what was released counts as tried",
+        "contracts/test_broker_memory.py::TestMemoryBroker::test_however_often_it_is_released_it_was_never_tried",
+        BROKERS + "memory.py",
+        "kept.holder, kept.due, kept.attempts = None, monotonic() + delay_seconds, kept.attempts - 1",
+        "kept.holder, kept.due = None, monotonic() + delay_seconds",
+    ),
+    plant(
         "silence is taken for peace",
         AT_REDIS + "test_a_subscription_that_fell_silent_is_noticed_and_replaced",
         PUBSUB,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event as Flag
@@ -159,6 +160,20 @@ def test_duplicates_are_dropped(source: Source, consumer: Consumer) -> None:
         consumer.replica.take(message)
     assert consumer.versions("A") == [1, 2, 3, 4]
     assert consumer.replica.counts().duplicates == 4
+
+
+def test_whoever_only_ever_catches_up_keeps_no_more_each_time(source: Source, consumer: Consumer) -> None:
+    source.happens("A")
+    tracemalloc.start()
+    for _ in range(50):
+        consumer.replica.catch_up()
+    before, _ = tracemalloc.get_traced_memory()
+    for _ in range(500):
+        consumer.replica.catch_up()
+        source.asked.clear()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 10_000
 
 
 def test_a_lost_tail_is_fetched_after_a_grace_and_exactly_it(source: Source, consumer: Consumer) -> None:

@@ -203,6 +203,7 @@ class Replica:
     def _overdue(self, now: float, everything: bool) -> Mapping[int, int]:
         """By partition, up to where everything should have come: what was the highest one a grace ago."""
         if everything:
+            self._heights.clear()
             return {partition: marks.highest for partition, marks in self._marks.items()}
         heights: dict[int, int] = {}
         while self._heights and self._heights[0][0] <= now - self._grace_seconds:

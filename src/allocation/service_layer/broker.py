@@ -81,8 +81,8 @@ class Delivery:
     `source` names the queue it came from, and `id` is the broker's name for it there: printable ASCII, the same each
     time it is delivered, and never that of another message. (A sender's own id stands in the message.) An empty `id`:
     the broker has none. `headers` are those of a CloudEvent in binary mode, `content-type` and names that begin with
-    `ce-`, in lower case. `attempts` counts deliveries, this one included (1 where the broker does not count). `token`
-    is the adapter's own.
+    `ce-`, in lower case. `attempts` counts deliveries, this one included (1 where the broker does not count); one
+    that was released was not tried, and does not count. `token` is the adapter's own.
     """
 
     body: bytes

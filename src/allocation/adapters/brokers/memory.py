@@ -121,7 +121,9 @@ class MemoryReceiver(Receiver):
     def release(self, deliveries: Sequence[Delivery], delay_seconds: float = 0.0) -> None:
         with self._topic.changed:
             for delivery in deliveries:
-                _kept(delivery).holder, _kept(delivery).due = None, monotonic() + delay_seconds
+                kept = _kept(delivery)
+                if kept.holder is self:
+                    kept.holder, kept.due, kept.attempts = None, monotonic() + delay_seconds, kept.attempts - 1
             self._topic.changed.notify_all()
 
     def reject(self, delivery: Delivery, reason: str) -> None:

@@ -148,10 +148,15 @@ class RedisPubSubReceiver(Receiver):
 
     def receive(self, most: int, wait_seconds: float) -> Sequence[Delivery]:
         found, self._again = self._again[:most], self._again[most:]
-        while len(found) < most and (heard := self._subscriber.next(0.0 if found else wait_seconds)) is not None:
-            channel, body = heard
-            # An id of ours: what has none of its own may come again after it was done, when its group is released.
-            found.append(Delivery(body, f"redis {channel}", self._ids.new(), HEADERS))
+        try:
+            while len(found) < most and (heard := self._subscriber.next(0.0 if found else wait_seconds)) is not None:
+                channel, body = heard
+                # An id of ours: what has none of its own may come again after it was done, when its group is released.
+                found.append(Delivery(body, f"redis {channel}", self._ids.new(), HEADERS))
+        except Unavailable:
+            if not found:
+                raise
+            # What came before it went away comes from nowhere else. Who asks again is told.
         return found
 
     def accept(self, deliveries: Sequence[Delivery]) -> None:

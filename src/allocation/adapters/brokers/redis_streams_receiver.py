@@ -138,8 +138,12 @@ class RedisStreamsReceiver(Receiver):
         with self._client.pipeline(transaction=False) as trip:
             for shard in due:
                 trip.xack(shard.stream, self._group, *shard.accepted)
-            trip.execute()
-        for shard in due:
+            answers = trip.execute(raise_on_error=False)
+        for shard, answer in zip(due, answers, strict=True):
+            if isinstance(answer, redis.ResponseError):
+                _log.warning("%s: nothing to acknowledge there any more: %s", shard.stream, answer)
+            elif isinstance(answer, redis.RedisError):
+                raise answer
             shard.accepted.clear()
 
     def _hold_shards(self) -> None:
@@ -152,10 +156,22 @@ class RedisStreamsReceiver(Receiver):
                     shard.lose()
                 shard.is_held = answer > 0
             self._renew_at = now + self._lease_seconds / 10
-            self._trimmer.now_and_then([shard.stream for shard in self._shards if shard.is_held])
+            self._trimmer.now_and_then([shard.stream for shard in self._shards if shard.is_claimed])
+        refusals = []
         for shard in self._shards:
             if shard.is_held and not shard.is_claimed:
-                self._take_over(shard)
+                try:
+                    self._take_over(shard)
+                except redis.ResponseError as refusal:
+                    refusals.append(refusal)
+                    self._leave_aside(shard, refusal)
+        if refusals and not any(shard.is_claimed for shard in self._shards):
+            raise refusals[0]
+
+    def _leave_aside(self, shard: _Shard, refusal: redis.ResponseError) -> None:
+        """Its stream is none, or not ours to read: the others go on. It is tried again when the leases are renewed."""
+        _log.error("%s cannot be read: %s", shard.stream, refusal)
+        shard.lose()
 
     def _take_over(self, shard: _Shard) -> None:
         """Begin with what is pending: the last holder may have died with it in hand."""
@@ -192,6 +208,8 @@ class RedisStreamsReceiver(Receiver):
                 _log.warning("%s: the group is gone; begun again with what is there", shard.stream)
                 shard.is_claimed = False
                 self._renew_at = 0.0
+            elif isinstance(answer, redis.ResponseError):
+                self._leave_aside(shard, answer)
             elif isinstance(answer, redis.RedisError):
                 raise answer
             elif answer:
@@ -229,11 +247,15 @@ class RedisStreamsReceiver(Receiver):
 
     def _wait(self, seconds: float) -> None:
         """Until something new is in a stream of ours; reading it takes the lease."""
-        held = {shard.stream: shard.last for shard in self._shards if shard.is_claimed}
-        if held:
-            self._client.xread(held, count=1, block=max(1, int(seconds * 1000)))  # type: ignore[arg-type]  # dict is invariant
-        else:
+        held = {shard.stream: shard for shard in self._shards if shard.is_claimed}
+        if not held:
             time.sleep(seconds)
+            return
+        behind: Any = {stream: shard.last for stream, shard in held.items()}
+        new: Any = self._client.xread(behind, count=1, block=max(1, int(seconds * 1000)))
+        for stream, entries in new or ():
+            # Whoever moves the group on has it skip some: waiting behind these would be no waiting.
+            held[stream.decode()].last = entries[-1][0]
 
 
 def _token(delivery: Delivery) -> tuple[_Shard, int]:
