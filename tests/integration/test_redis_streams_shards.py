@@ -29,9 +29,10 @@ def publisher(redis_url: str) -> Iterator[RedisStreamsPublisher]:
         yield made
 
 
-@pytest.fixture
-def receiver(redis_url: str) -> Iterator[RedisStreamsReceiver]:
-    with closing(RedisStreamsReceiver(connect(redis_url, 0), "shop", "one", ADDRESS, 0.5)) as made:
+@pytest.fixture(params=[2, 3], ids=["RESP 2", "RESP 3"])
+def receiver(redis_url: str, request: pytest.FixtureRequest) -> Iterator[RedisStreamsReceiver]:
+    url = f"{redis_url}{'&' if '?' in redis_url else '?'}protocol={request.param}"
+    with closing(RedisStreamsReceiver(connect(url, 0), "shop", "one", ADDRESS, 0.5)) as made:
         yield made
 
 

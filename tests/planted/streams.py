@@ -173,7 +173,7 @@ PLANTS: list[Plant] = [
         "integration/test_redis_streams_shards.py::"
         "test_a_group_that_was_moved_on_is_waited_for_and_not_asked_again_and_again",
         RECEIVER,
-        "            held[stream.decode()].last = entries[-1][0]\n",
+        "            held[stream.decode()].last = _last_id(entries)\n",
         "            pass\n",
     ),
     plant(

@@ -253,9 +253,15 @@ class RedisStreamsReceiver(Receiver):
             return
         behind: Any = {stream: shard.last for stream, shard in held.items()}
         new: Any = self._client.xread(behind, count=1, block=max(1, int(seconds * 1000)))
-        for stream, entries in new or ():
-            # Whoever moves the group on has it skip some: waiting behind these would be no waiting.
-            held[stream.decode()].last = entries[-1][0]
+        for stream, entries in new.items() if isinstance(new, dict) else new or ():  # a dict with ?protocol=3
+            # Whoever moves the group on has it skip some: waiting before these would be no waiting.
+            held[stream.decode()].last = _last_id(entries)
+
+
+def _last_id(entries: Any) -> bytes:
+    last = entries[-1]
+    number: bytes = last[-1][0] if isinstance(last, list) else last[0]  # with ?protocol=3 in one more list
+    return number
 
 
 def _token(delivery: Delivery) -> tuple[_Shard, int]:
