@@ -1,10 +1,14 @@
 """What Kafka's client hands over: messages, and between them errors that are none."""
 
+from collections.abc import Sequence
+from time import sleep
+
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
 from allocation.adapters.brokers.kafka.address import address_of
 from allocation.adapters.brokers.kafka.receiver import KafkaReceiver
+from allocation.service_layer.broker import Delivery
 from allocation.service_layer.errors import Unavailable
 
 
@@ -36,11 +40,12 @@ class Record:
         return []
 
 
-class OneFetch:
-    """A consumer that has one batch for us, then nothing."""
+class Queue:
+    """A consumer with records for us, then nothing."""
 
     def __init__(self, *records: Record) -> None:
         self._records = list(records)
+        self.fetches = 0
 
     def assignment(self) -> list[object]:
         return []
@@ -50,19 +55,39 @@ class OneFetch:
     def resume(self, partitions: list[object]) -> None: ...
 
     def consume(self, most: int, wait_seconds: float) -> list[Record]:
-        found, self._records = self._records, []
+        self.fetches += 1
+        found, self._records = self._records[:most], self._records[most:]
+        if not found:
+            sleep(wait_seconds)
         return found
 
     def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> list[TopicPartition]:
         return offsets
 
 
-def test_an_error_between_messages_takes_none_of_them_along() -> None:
+def receiver_of(queue: Queue) -> KafkaReceiver:
     receiver = KafkaReceiver(address_of("kafka://127.0.0.1:1"), "allocation", "test")
+    receiver._consumer = queue  # type: ignore[assignment]  # as far as it is used
+    return receiver
+
+
+def places(deliveries: Sequence[Delivery]) -> list[str]:
+    return [delivery.id.rsplit("-", 1)[0] for delivery in deliveries]
+
+
+def test_an_error_between_messages_takes_none_of_them_along() -> None:
     error = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
-    receiver._consumer = OneFetch(Record(0, 1), Record(0, -1, error), Record(1, 7))  # type: ignore[assignment]  # as far as it is used
-    found = receiver.receive(10, 0.1)
-    assert [delivery.id.rsplit("-", 1)[0] for delivery in found] == ["0-1", "1-7"]
+    receiver = receiver_of(Queue(Record(0, 1), Record(0, -1, error), Record(1, 7)))
+    assert places(receiver.receive(10, 0.1)) == ["0-1", "1-7"]
     with pytest.raises(Unavailable):
         receiver.receive(10, 0.1)
     assert receiver.receive(10, 0.0) == []
+
+
+def test_a_release_is_no_delivery() -> None:
+    """Consumers park what was delivered too often; while the database takes nothing, all is released over and over."""
+    receiver = receiver_of(Queue(Record(0, 1)))
+    for _ in range(12):
+        [delivery] = receiver.receive(10, 0.1)
+        assert delivery.attempts == 1
+        receiver.release([delivery])

@@ -7,7 +7,7 @@ remembered here, and one that was released is kept here and comes again from her
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
@@ -194,7 +194,7 @@ class KafkaReceiver(Receiver):
             for kept in share.due(monotonic()):
                 if len(found) == most:
                     break
-                kept.due, kept.delivery = None, replace(kept.delivery, attempts=kept.delivery.attempts + 1)
+                kept.due = None  # its attempts stay: Kafka counts no deliveries, and a release of ours is none
                 found.append(kept.delivery)
         return found
 
