@@ -61,4 +61,11 @@ PLANTS = [
         "                object.__setattr__(kept.delivery, 'attempts', kept.delivery.attempts + 1)\n"
         "                kept.due = None  #",
     ),
+    plant(
+        "what stands behind a waiting first of its key is looked for all the time",
+        UNIT + "test_what_is_due_behind_a_first_of_its_key_that_waits_is_not_asked_for_all_the_time",
+        RECEIVER,
+        "            first.setdefault(line, due)\n",
+        "            first[line] = due\n",
+    ),
 ]

@@ -91,3 +91,16 @@ def test_a_release_is_no_delivery() -> None:
         [delivery] = receiver.receive(10, 0.1)
         assert delivery.attempts == 1
         receiver.release([delivery])
+
+
+def test_what_is_due_behind_a_first_of_its_key_that_waits_is_not_asked_for_all_the_time() -> None:
+    queue = Queue(Record(0, 1), Record(0, 2))
+    receiver = receiver_of(queue)
+    first, second = receiver.receive(10, 0.1)
+    receiver.release([first], 60.0)
+    receiver.release([second])
+    queue.fetches = 0
+    assert receiver.receive(10, 0.2) == []
+    assert queue.fetches < 5
+    receiver.release([first])
+    assert receiver.receive(10, 0.2) == [first, second]

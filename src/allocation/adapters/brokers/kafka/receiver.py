@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -71,14 +72,25 @@ class _Share:
 
     def due(self, now: float) -> Iterator[_Kept]:
         """What may be handed out again, past keys of which something earlier has to wait."""
-        blocked: set[str | None] = set()
-        for kept in self.kept.values():
-            if kept.due is None:
-                continue
-            if kept.due > now or kept.delivery.key in blocked:
-                blocked.add(kept.delivery.key)
+        blocked: set[str | int] = set()
+        for line, due, kept in self._released():
+            if due > now or line in blocked:
+                blocked.add(line)
             else:
                 yield kept
+
+    def next_due(self) -> float:
+        """When `due` may have something again, `inf` for never: what stands behind another of its key waits for it."""
+        first: dict[str | int, float] = {}
+        for line, due, _ in self._released():
+            first.setdefault(line, due)
+        return min(first.values(), default=inf)
+
+    def _released(self) -> Iterator[tuple[str | int, float, _Kept]]:
+        """Each with the line that it stands in: that of its key, or one of its own."""
+        for offset, kept in self.kept.items():
+            if kept.due is not None:
+                yield offset if kept.delivery.key is None else kept.delivery.key, kept.due, kept
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,8 +211,8 @@ class KafkaReceiver(Receiver):
         return found
 
     def _seconds_to_the_next(self) -> float:
-        due = [kept.due for share in self._shares.values() for kept in share.kept.values() if kept.due is not None]
-        return max(min(due, default=float("inf")) - monotonic(), 0.001)
+        due = min((share.next_due() for share in self._shares.values()), default=inf)
+        return max(due - monotonic(), 0.001)
 
     def _delivery(self, record: Record, share: _Share) -> Delivery:
         # A topic that was deleted and made anew begins at 0 again: the time tells its messages from the old ones.
