@@ -68,4 +68,18 @@ PLANTS = [
         "            first.setdefault(line, due)\n",
         "            first[line] = due\n",
     ),
+    plant(
+        "errors of the client are told one by one",
+        UNIT + "test_errors_that_piled_up_are_told_at_once",
+        RECEIVER,
+        "        told = list(self._untold.values())\n        self._untold.clear()\n",
+        "        told = [self._untold.pop(name) for name in list(self._untold)[:1]]\n",
+    ),
+    plant(
+        "behind errors of the client nothing is looked for",
+        UNIT + "test_messages_behind_errors_are_handed_out_at_once_and_in_order",
+        RECEIVER,
+        "        for _ in range(MOST_HEAPS):\n",
+        "        for _ in range(0):\n",
+    ),
 ]

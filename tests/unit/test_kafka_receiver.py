@@ -104,3 +104,27 @@ def test_what_is_due_behind_a_first_of_its_key_that_waits_is_not_asked_for_all_t
     assert queue.fetches < 5
     receiver.release([first])
     assert receiver.receive(10, 0.2) == [first, second]
+
+
+def test_errors_that_piled_up_are_told_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The client queues one for each partition and try; told one by one, they hold up what is behind them for hours."""
+    errors = [KafkaError(KafkaError._TRANSPORT, f"broker {n % 2}") for n in range(2_500)]
+    receiver = receiver_of(Queue(*(Record(0, -1, error) for error in errors)))
+    with pytest.raises(Unavailable, match="broker 0"):
+        receiver.receive(10, 5.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "allocation.commands: broker 0",
+        "allocation.commands: broker 1",
+    ]
+    assert receiver.receive(10, 0.0) == []
+
+
+def test_messages_behind_errors_are_handed_out_at_once_and_in_order() -> None:
+    error = KafkaError(KafkaError._TRANSPORT)
+    errors = [Record(0, -1, error)] * 1_500
+    receiver = receiver_of(Queue(*errors, Record(0, 1), *errors[:7], *(Record(0, n) for n in range(2, 8))))
+    assert places(receiver.receive(3, 5.0)) == ["0-1", "0-2", "0-3"]
+    assert places(receiver.receive(10, 0.0)) == ["0-4", "0-5", "0-6", "0-7"]
+    with pytest.raises(Unavailable):
+        receiver.receive(10, 0.0)
+    assert receiver.receive(10, 0.0) == []

@@ -31,6 +31,8 @@ from allocation.service_layer.errors import Unavailable
 
 MOST_KEPT = 1_000
 """So many released deliveries, and what waits behind them, before nothing more is fetched."""
+MOST_HEAPS = 100
+"""So often more is fetched, without waiting, behind fetches that brought errors only."""
 
 NO_LONGER_OURS = frozenset(
     {
@@ -65,10 +67,6 @@ class _Share:
     @property
     def done_before(self) -> int:
         return next(iter(self.kept), self.next_offset)
-
-    def waits(self, key: str | None) -> bool:
-        """Whether something of the key was released and has not been handed out again."""
-        return key is not None and any(k.due is not None and k.delivery.key == key for k in self.kept.values())
 
     def due(self, now: float) -> Iterator[_Kept]:
         """What may be handed out again, past keys of which something earlier has to wait."""
@@ -110,23 +108,24 @@ class KafkaReceiver(Receiver):
         self._consumer: Consumer | None = None
         self._shares: dict[int, _Share] = {}
         self._trouble: KafkaError | None = None
-        self._untold: list[KafkaError] = []
+        self._untold: dict[str, KafkaError] = {}
 
     def receive(self, most: int, wait_seconds: float) -> Sequence[Delivery]:
         consumer, until = self._opened(), monotonic() + wait_seconds
         self._commit(self._shares.values())
-        found = self._due_again(most)
+        found = self._due(most)
         while not found and (left := until - monotonic()) > 0:
             self._tell_errors()
-            found = self._take(self._fetched(consumer, 1, min(left, self._seconds_to_the_next())))
-            found = found or self._due_again(most)
+            self._fetch(consumer, 1, min(left, self._seconds_to_the_next()))
+            found = self._due(most)
         if len(found) < most:
             try:
-                found += self._take(self._fetched(consumer, most - len(found), 0))
+                self._fetch(consumer, most - len(found), 0)
             except Unavailable:
                 if not found:
                     raise
                 log.info("%s: told again when what is here is handed out", self._topic, exc_info=True)
+            found += self._due(most - len(found))
         if not found:
             self._tell_errors()
         if not found:
@@ -174,6 +173,17 @@ class KafkaReceiver(Receiver):
 
     # What is handed out
 
+    def _fetch(self, consumer: Consumer, most: int, wait_seconds: float) -> None:
+        """Keep what there is; where that is nothing but errors, also what waits behind them, for they come in heaps:
+        one for each partition and try."""
+        records = self._fetched(consumer, most, wait_seconds)
+        self._keep(records)
+        for _ in range(MOST_HEAPS):
+            if not records or any(record.error() is None for record in records):
+                return
+            records = self._fetched(consumer, MOST_KEPT, 0)
+            self._keep(records)
+
     def _fetched(self, consumer: Consumer, most: int, wait_seconds: float) -> list[Record]:
         """Also serves the group: partitions come and go in here."""
         full = sum(k.due is not None for share in self._shares.values() for k in share.kept.values()) >= MOST_KEPT
@@ -184,23 +194,18 @@ class KafkaReceiver(Receiver):
         except KafkaException as failure:
             raise unavailable(failure) from failure
 
-    def _take(self, records: Iterable[Record]) -> list[Delivery]:
-        found = []
+    def _keep(self, records: Iterable[Record]) -> None:
+        """Due at once, behind what waits of its key."""
         for record in records:
             if (error := record.error()) is not None:
-                self._untold.append(error)  # raised here, it would take the messages around it along
+                self._untold.setdefault(error.str(), error)  # raised here, it would take the messages around it along
                 continue
             partition, offset = _place(record)
             share = self._shares.setdefault(partition, _Share(partition))
-            delivery = self._delivery(record, share)
-            waits = share.waits(delivery.key)
-            share.kept[offset] = _Kept(delivery, 0.0 if waits else None)
+            share.kept[offset] = _Kept(self._delivery(record, share), 0.0)
             share.next_offset = offset + 1
-            if not waits:
-                found.append(delivery)
-        return found
 
-    def _due_again(self, most: int) -> list[Delivery]:
+    def _due(self, most: int) -> list[Delivery]:
         found: list[Delivery] = []
         for share in self._shares.values():
             for kept in share.due(monotonic()):
@@ -265,15 +270,15 @@ class KafkaReceiver(Receiver):
             self._trouble = error
 
     def _tell_errors(self) -> None:
-        """Of what stood among the messages, once those are handed out."""
-        while self._untold:
-            self._heed(self._untold.pop(0))
-
-    def _heed(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._MAX_POLL_EXCEEDED:
+        """Of what stood among the messages, once those are handed out: all at once, each text once. Raises
+        `Unavailable` for the first that is more than a warning."""
+        told = list(self._untold.values())
+        self._untold.clear()
+        for error in told:
             log.warning("%s: %s", self._topic, error.str())
-            return
-        raise unavailable(error)
+        for error in told:
+            if error.code() != KafkaError._MAX_POLL_EXCEEDED:
+                raise unavailable(error)
 
     def _look_for_the_broker(self, consumer: Consumer) -> None:
         """After trouble and when nothing came, silence may mean that nobody is there."""
