@@ -82,4 +82,25 @@ PLANTS = [
         "        for _ in range(MOST_HEAPS):\n",
         "        for _ in range(0):\n",
     ),
+    plant(
+        "the wait for an answer to a commit has no end",
+        UNIT + "test_a_commit_that_is_not_answered_is_given_up_and_told_again_until_it_is",
+        RECEIVER,
+        '            if monotonic() > until:\n                raise unavailable("it does not say',
+        '            if monotonic() > until + 5:\n                raise unavailable("it does not say',
+    ),
+    plant(
+        "what comes while an answer to a commit is awaited is lost",
+        UNIT + "test_a_commit_that_is_not_answered_is_given_up_and_told_again_until_it_is",
+        RECEIVER,
+        "            self._keep(self._fetched(consumer, 1, 0))\n",
+        "            self._fetched(consumer, 1, 0)\n",
+    ),
+    plant(
+        "a commit that was refused is taken for done",
+        UNIT + "test_a_commit_that_is_refused_is_not_taken_for_done",
+        RECEIVER,
+        "        for place in places if error is None else ():\n",
+        "        for place in places:\n",
+    ),
 ]

@@ -1,7 +1,7 @@
 """What Kafka's client hands over: messages, and between them errors that are none."""
 
-from collections.abc import Sequence
-from time import sleep
+from collections.abc import Callable, Sequence
+from time import monotonic, sleep
 
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
@@ -46,6 +46,10 @@ class Queue:
     def __init__(self, *records: Record) -> None:
         self._records = list(records)
         self.fetches = 0
+        self.answering = True
+        self.refusal: KafkaError | None = None
+        self.answers: list[list[TopicPartition]] = []
+        self.on_commit: Callable[[KafkaError | None, list[TopicPartition]], None] = lambda *_: None
 
     def assignment(self) -> list[object]:
         return []
@@ -56,18 +60,22 @@ class Queue:
 
     def consume(self, most: int, wait_seconds: float) -> list[Record]:
         self.fetches += 1
+        while self.answering and self.answers:
+            self.on_commit(self.refusal, self.answers.pop(0))
         found, self._records = self._records[:most], self._records[most:]
         if not found:
             sleep(wait_seconds)
         return found
 
-    def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> list[TopicPartition]:
-        return offsets
+    def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
+        assert asynchronous, "nothing ends the wait if the broker says nothing"
+        self.answers.append(offsets)
 
 
 def receiver_of(queue: Queue) -> KafkaReceiver:
-    receiver = KafkaReceiver(address_of("kafka://127.0.0.1:1"), "allocation", "test")
+    receiver = KafkaReceiver(address_of("kafka://127.0.0.1:1?patience_seconds=1"), "allocation", "test")
     receiver._consumer = queue  # type: ignore[assignment]  # as far as it is used
+    queue.on_commit = receiver._answered
     return receiver
 
 
@@ -128,3 +136,34 @@ def test_messages_behind_errors_are_handed_out_at_once_and_in_order() -> None:
     with pytest.raises(Unavailable):
         receiver.receive(10, 0.0)
     assert receiver.receive(10, 0.0) == []
+
+
+def test_a_commit_that_is_not_answered_is_given_up_and_told_again_until_it_is() -> None:
+    queue = Queue(*(Record(0, n) for n in range(1, 6)))
+    receiver = receiver_of(queue)
+    first = receiver.receive(2, 0.1)
+    queue.answering = False
+    started = monotonic()
+    with pytest.raises(Unavailable):
+        receiver.accept(first)
+    assert 1.0 <= monotonic() - started < 3.0
+    with pytest.raises(Unavailable):
+        receiver.receive(10, 0.1)
+    queue.answering = True
+    assert places(receiver.receive(10, 0.1)) == ["0-3", "0-4", "0-5"], "what came meanwhile is kept"
+    assert receiver._shares[0].committed == 3
+
+
+def test_a_commit_that_is_refused_is_not_taken_for_done() -> None:
+    queue = Queue(Record(0, 1))
+    receiver = receiver_of(queue)
+    in_hand = receiver.receive(2, 0.1)
+    queue.refusal = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(Unavailable):
+        receiver.accept(in_hand)
+    queue.refusal = KafkaError(KafkaError.REBALANCE_IN_PROGRESS)
+    assert receiver.receive(1, 0.0) == []
+    assert receiver._shares[0].committed == 0
+    queue.refusal = None
+    assert receiver.receive(1, 0.0) == []
+    assert receiver._shares[0].committed == 2

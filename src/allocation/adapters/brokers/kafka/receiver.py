@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -19,7 +19,6 @@ from allocation.adapters.brokers.kafka.address import (
     CAPABILITIES,
     OF_PRODUCERS,
     Address,
-    code,
     have_topic,
     log,
     unavailable,
@@ -31,6 +30,8 @@ from allocation.service_layer.errors import Unavailable
 
 MOST_KEPT = 1_000
 """So many released deliveries, and what waits behind them, before nothing more is fetched."""
+ANSWERS_EVERY_SECONDS = 0.001
+"""So long between looks for an answer, each of which may bring a message that nobody has asked for."""
 MOST_HEAPS = 100
 """So often more is fetched, without waiting, behind fetches that brought errors only."""
 
@@ -108,11 +109,12 @@ class KafkaReceiver(Receiver):
         self._consumer: Consumer | None = None
         self._shares: dict[int, _Share] = {}
         self._trouble: KafkaError | None = None
+        self._refusal: KafkaError | None = None
         self._untold: dict[str, KafkaError] = {}
 
     def receive(self, most: int, wait_seconds: float) -> Sequence[Delivery]:
         consumer, until = self._opened(), monotonic() + wait_seconds
-        self._commit(self._shares.values())
+        self._commit(list(self._shares.values()))
         found = self._due(most)
         while not found and (left := until - monotonic()) > 0:
             self._tell_errors()
@@ -166,6 +168,7 @@ class KafkaReceiver(Receiver):
                         enable_auto_offset_store=False,
                     ),
                     "error_cb": self._in_trouble,
+                    "on_commit": self._answered,
                 }
             )
             self._consumer.subscribe([self._topic], on_revoke=self._not_ours, on_lost=self._not_ours)
@@ -244,20 +247,38 @@ class KafkaReceiver(Receiver):
                 yield token.share, token.offset
 
     def _commit(self, shares: Iterable[_Share]) -> None:
-        moved = {share.partition: share for share in shares if share.done_before > share.committed}
-        if not moved or self._consumer is None:
+        """Returns when it is answered: a commit that waits by itself waits for ever for a broker that says nothing.
+        Answers come with what is fetched, which is kept. Raises `Unavailable`."""
+        consumer, until = self._consumer, monotonic() + self._address.patience_seconds
+        moved = {share: share.done_before for share in shares if share.done_before > share.committed}
+        if not moved or consumer is None:
             return
-        offsets = [TopicPartition(self._topic, share.partition, share.done_before) for share in moved.values()]
+        offsets = [TopicPartition(self._topic, share.partition, offset) for share, offset in moved.items()]
+        self._refusal = None
         try:
-            told = self._consumer.commit(offsets=offsets, asynchronous=False)
+            consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as failure:
-            if code(failure) not in NO_LONGER_OURS:
-                raise unavailable(failure) from failure
-            log.info("%s: the group is changing, offsets are committed again: %s", self._topic, failure)
-            return
-        for place in told:
-            if place.error is None:
-                moved[place.partition].committed = place.offset
+            self._refusal = failure.args[0]
+        while self._refusal is None and any(self._awaits(*place) for place in moved.items()):
+            if monotonic() > until:
+                raise unavailable("it does not say whether offsets are committed")
+            sleep(ANSWERS_EVERY_SECONDS)
+            self._keep(self._fetched(consumer, 1, 0))
+        if self._refusal is not None and self._refusal.code() not in NO_LONGER_OURS:
+            raise unavailable(self._refusal)
+
+    def _awaits(self, share: _Share, offset: int) -> bool:
+        return self._shares.get(share.partition) is share and share.committed < offset
+
+    def _answered(self, error: KafkaError | None, places: Sequence[TopicPartition]) -> None:
+        refusals = [error, *(place.error for place in places)]
+        self._refusal = next((refusal for refusal in refusals if refusal is not None), None)
+        if self._refusal is not None:
+            log.info("%s: offsets are committed again: %s", self._topic, self._refusal)
+        for place in places if error is None else ():
+            share = self._shares.get(place.partition)
+            if share is not None and place.error is None:
+                share.committed = max(share.committed, place.offset)
 
     # The group, and the broker
 
