@@ -103,4 +103,11 @@ PLANTS = [
         "        for place in places if error is None else ():\n",
         "        for place in places:\n",
     ),
+    plant(
+        "closing waits for a broker that says nothing",
+        UNIT + "test_closing_ends_though_the_broker_says_nothing",
+        RECEIVER,
+        "            closing.join(self._address.patience_seconds)\n",
+        "            closing.join()\n",
+    ),
 ]

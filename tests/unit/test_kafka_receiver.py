@@ -47,12 +47,16 @@ class Queue:
         self._records = list(records)
         self.fetches = 0
         self.answering = True
+        self.closes_after_seconds = 0.0
         self.refusal: KafkaError | None = None
         self.answers: list[list[TopicPartition]] = []
         self.on_commit: Callable[[KafkaError | None, list[TopicPartition]], None] = lambda *_: None
 
     def assignment(self) -> list[object]:
         return []
+
+    def close(self) -> None:
+        sleep(self.closes_after_seconds)
 
     def pause(self, partitions: list[object]) -> None: ...
 
@@ -167,3 +171,11 @@ def test_a_commit_that_is_refused_is_not_taken_for_done() -> None:
     queue.refusal = None
     assert receiver.receive(1, 0.0) == []
     assert receiver._shares[0].committed == 2
+
+
+def test_closing_ends_though_the_broker_says_nothing() -> None:
+    queue = Queue()
+    queue.closes_after_seconds = 5.0
+    started = monotonic()
+    receiver_of(queue).close()
+    assert 1.0 <= monotonic() - started < 3.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 
@@ -148,7 +149,11 @@ class KafkaReceiver(Receiver):
 
     def close(self) -> None:
         if self._consumer is not None:
-            self._consumer.close()
+            closing = Thread(target=self._consumer.close, daemon=True)  # it waits for what a silent broker never says
+            closing.start()
+            closing.join(self._address.patience_seconds)
+            if closing.is_alive():
+                log.warning("%s: Kafka does not answer, the group is left without a word", self._topic)
             self._consumer = None
             self._shares.clear()
 
