@@ -228,7 +228,7 @@ def test_what_a_zombie_settles_late_moves_no_offset_of_its_successor(
     published(server, namespace, *(command(CHAIR, n) for n in range(4)))
     zombie = receive("zombie", **quick)
     in_hand = gather(zombie, 4)
-    heir = receive("heir", **quick)
+    heir = receive("heir")
     again = gather(heir, 4)  # once the zombie is taken for dead, for it asks no more
     assert ids(again) == ids(in_hand)
     heir.accept(again)
