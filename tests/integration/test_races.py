@@ -65,10 +65,8 @@ def test_others_commit_while_the_rows_of_the_log_are_made(
     timeout of PostgreSQL's runs in the middle of a pipeline."""
     shop, other = start(postgres_url), start(postgres_url, lock_timeout_seconds=0.2)
     shop.bus.handle(CreateBatch("b1", "RED-CHAIR", 10))
-    original, meanwhile = (
-        appending.encode_all,
-        iter([CreateBatch("b2", "BLUE-CHAIR", 10), CreateBatch("b3", "SOFA", 1)]),
-    )
+    original = appending.encode_all
+    meanwhile = iter([CreateBatch("b2", "BLUE-CHAIR", 10), CreateBatch("b3", "SOFA", 1)])
 
     def encode(messages: Sequence[object]) -> list[str]:
         if any(isinstance(message, Allocate | Allocated) for message in messages):
@@ -77,12 +75,19 @@ def test_others_commit_while_the_rows_of_the_log_are_made(
 
     monkeypatch.setattr(appending, "encode_all", encode)
     assert shop.bus.handle(Allocate("o1", "RED-CHAIR", 1)).batchref == "b1"
-    assert [event.event.sku for event in shop.views.events([], 10).events] == [
-        "RED-CHAIR",
-        "BLUE-CHAIR",
-        "SOFA",
-        "RED-CHAIR",
-    ]
+    skus = [event.event.sku for event in shop.views.events([], 10).events]
+    assert skus == ["RED-CHAIR", "BLUE-CHAIR", "SOFA", "RED-CHAIR"]
+
+
+def test_a_client_that_is_gone_without_a_word_is_missed_after_a_minute(postgres_url: str) -> None:
+    engine = make_engine(postgres_url)
+    with engine.connect() as connection:
+        idle, interval, count = (
+            int(connection.exec_driver_sql(f"SHOW tcp_keepalives_{name}").scalar_one())
+            for name in ("idle", "interval", "count")
+        )
+    engine.dispose()
+    assert idle + interval * count == 60
 
 
 @pytest.mark.parametrize("warm", range(2, 6))

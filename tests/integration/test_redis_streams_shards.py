@@ -56,6 +56,18 @@ def test_a_stream_that_is_none_holds_up_no_other_and_is_read_once_it_is_one(
     assert ids(gather(receiver, 1)) == [f"{THERE}-3"]
 
 
+def test_what_was_handed_out_of_a_stream_that_is_none_any_more_is_acknowledged_in_vain_and_holds_up_no_other(
+    client: redis.Redis, publisher: RedisStreamsPublisher, receiver: RedisStreamsReceiver
+) -> None:
+    publisher.publish(COMMANDS, [command(HERE, 1), command(THERE, 1)])
+    deliveries = gather(receiver, 2)
+    client.set(stream_of("shop", COMMANDS, 1), "no stream")
+    receiver.accept(deliveries)
+    assert client.xpending(stream_of("shop", COMMANDS, 0), "shop")["pending"] == 0
+    publisher.publish(COMMANDS, [command(HERE, 2)])
+    assert ids(gather(receiver, 1)) == [f"{HERE}-2"]
+
+
 def test_where_no_stream_can_be_read_it_is_said(client: redis.Redis, receiver: RedisStreamsReceiver) -> None:
     for shard in (0, 1):
         client.set(stream_of("shop", COMMANDS, shard), "no stream")

@@ -249,6 +249,13 @@ PLANTS: list[Plant] = [
         "        self._asked = appending\n        yield from appending.steps()\n",
     ),
     plant(
+        "a client that is gone holds its locks as long as TCP believes in it",
+        "integration/test_races.py::test_a_client_that_is_gone_without_a_word_is_missed_after_a_minute",
+        ENGINE,
+        '        "tcp_keepalives_idle": "30",\n',
+        "",
+    ),
+    plant(
         "positions are taken before the rows under them are made",
         "integration/test_races.py::test_others_commit_while_the_rows_of_the_log_are_made",
         APPENDING,

@@ -162,6 +162,14 @@ PLANTS: list[Plant] = [
         "                    raise\n",
     ),
     plant(
+        "one stream that is none keeps all others from being acknowledged",
+        "integration/test_redis_streams_shards.py::"
+        "test_what_was_handed_out_of_a_stream_that_is_none_any_more_is_acknowledged_in_vain_and_holds_up_no_other",
+        RECEIVER,
+        ' and "WRONGTYPE" in str(answer):',
+        ' and "NOGROUP" in str(answer):',
+    ),
+    plant(
         "that no stream can be read is said to nobody",
         "integration/test_redis_streams_shards.py::test_where_no_stream_can_be_read_it_is_said",
         RECEIVER,
@@ -183,6 +191,13 @@ PLANTS: list[Plant] = [
         PUBSUB,
         "            if not found:\n                raise\n",
         "            raise\n",
+    ),
+    plant(
+        "who has it no more releases it all the same",
+        "contracts/test_broker_memory.py::TestMemoryBroker::test_who_has_it_no_more_cannot_release_it",
+        BROKERS + "memory.py",
+        "                if kept.holder is self:\n                    kept.holder, kept.due",
+        "                if kept:\n                    kept.holder, kept.due",
     ),
     plant(
         "what was released counts as tried",

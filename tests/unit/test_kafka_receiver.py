@@ -1,6 +1,7 @@
 """What Kafka's client hands over: messages, and between them errors that are none."""
 
 from collections.abc import Callable, Sequence
+from threading import Event as Flag
 from time import monotonic, sleep
 
 import pytest
@@ -47,7 +48,8 @@ class Queue:
         self._records = list(records)
         self.fetches = 0
         self.answering = True
-        self.closes_after_seconds = 0.0
+        self.lets_go = Flag()
+        self.lets_go.set()
         self.refusal: KafkaError | None = None
         self.answers: list[list[TopicPartition]] = []
         self.on_commit: Callable[[KafkaError | None, list[TopicPartition]], None] = lambda *_: None
@@ -56,7 +58,7 @@ class Queue:
         return []
 
     def close(self) -> None:
-        sleep(self.closes_after_seconds)
+        self.lets_go.wait()
 
     def pause(self, partitions: list[object]) -> None: ...
 
@@ -175,7 +177,8 @@ def test_a_commit_that_is_refused_is_not_taken_for_done() -> None:
 
 def test_closing_ends_though_the_broker_says_nothing() -> None:
     queue = Queue()
-    queue.closes_after_seconds = 5.0
+    queue.lets_go.clear()
     started = monotonic()
     receiver_of(queue).close()
     assert 1.0 <= monotonic() - started < 3.0
+    queue.lets_go.set()

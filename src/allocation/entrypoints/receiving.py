@@ -15,9 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from allocation.adapters import cloudevents
 from allocation.adapters.cloudevents import Received
 from allocation.adapters.serialization import BadMessage, UnknownMessage, decode_command
-from allocation.domain.commands import ID_PATTERN, ChangeBatchQuantity, Command
+from allocation.domain.commands import ID_PATTERN, ChangeBatchQuantity, Command, is_id
 from allocation.domain.errors import MAX_QUANTITY
-from allocation.entrypoints.http.parsing import ID
 from allocation.service_layer.broker import Delivery
 from allocation.service_layer.envelope import CommandEnvelope, valid_traceparent
 from allocation.service_layer.facts import TYPE_PREFIX
@@ -62,7 +61,7 @@ def _context(attributes: Mapping[str, str]) -> dict[str, Any]:
     """What led to it, as far as the sender says so in words that fit."""
     found: dict[str, Any] = {"traceparent": valid_traceparent(attributes.get("traceparent"))}
     for name, field in (("correlationid", "correlation_id"), ("causationid", "causation_id")):
-        if ID.match(attributes.get(name, "")):
+        if is_id(attributes.get(name, "")):
             found[field] = attributes[name]
     return found
 

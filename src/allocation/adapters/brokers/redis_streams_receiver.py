@@ -140,7 +140,7 @@ class RedisStreamsReceiver(Receiver):
                 trip.xack(shard.stream, self._group, *shard.accepted)
             answers = trip.execute(raise_on_error=False)
         for shard, answer in zip(due, answers, strict=True):
-            if isinstance(answer, redis.ResponseError):
+            if isinstance(answer, redis.ResponseError) and "WRONGTYPE" in str(answer):
                 _log.warning("%s: nothing to acknowledge there any more: %s", shard.stream, answer)
             elif isinstance(answer, redis.RedisError):
                 raise answer

@@ -11,9 +11,8 @@ from urllib.parse import quote
 import msgspec
 
 from allocation.bootstrap import Application
-from allocation.domain.commands import Command
+from allocation.domain.commands import Command, is_id
 from allocation.entrypoints.http.errors import BadHeader
-from allocation.entrypoints.http.parsing import ID
 from allocation.service_layer.answers import Answer
 from allocation.service_layer.envelope import CommandEnvelope, LogPosition, valid_traceparent
 
@@ -59,7 +58,7 @@ class Call:
         self.source = source
         self.traceparent = valid_traceparent(environ.get("HTTP_TRACEPARENT"))
         given = environ.get("HTTP_X_CORRELATION_ID")
-        self._correlation_id: str | None = given if given is not None and ID.match(given) else None
+        self._correlation_id: str | None = given if given is not None and is_id(given) else None
 
     @property
     def correlation_id(self) -> str:

@@ -24,7 +24,7 @@ from pydantic import (
     ValidationError,
 )
 
-from allocation.domain.commands import ID_PATTERN
+from allocation.domain.commands import ID_PATTERN, is_id
 from allocation.domain.errors import MAX_QUANTITY
 from allocation.entrypoints.http.errors import BadHeader, Fault, Invalid, Malformed, NotJson, TooLarge
 
@@ -35,7 +35,6 @@ READ_ON_FACTOR = 8  # times the limit: so much of a body that is too long is sti
 
 Model = TypeVar("Model", bound=BaseModel)
 
-ID = re.compile(ID_PATTERN)
 ID_SCHEMA_PATTERN = ID_PATTERN.replace(r"\Z", "$")  # as JSON Schema (ECMA-262) and pydantic's engine spell the end
 ID_MEANING = "must be 1 to 255 printable ASCII characters without space or slash"
 
@@ -253,7 +252,7 @@ def parse_query(model: type[Model], query: str) -> Model:
 def require_ids(parameters: Mapping[str, str]) -> None:
     """Ids in the path. Raises `Invalid`."""
     for name, value in parameters.items():
-        if not ID.match(value):
+        if not is_id(value):
             raise Invalid([Fault(ID_MEANING, parameter=name)])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from allocation.domain.commands import ID_PATTERN, Allocate, Command, CreateBatch, IfShort
+from allocation.domain.commands import Allocate, Command, CreateBatch, IfShort, is_id
 from allocation.domain.errors import MAX_QUANTITY
 
 
@@ -44,7 +44,6 @@ class Group:
         return Group(self.commands[:count], self.numbers[:count])
 
 
-_is_id = re.compile(ID_PATTERN).match
 _is_day = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII).match
 
 # The same as patterns of a CSV line: an id that needs no quotes, a quantity without leading zeros that is surely not
@@ -103,7 +102,7 @@ def _check(column: str, text: str) -> None:
     elif column == "qty":
         if not (text.isascii() and text.isdigit() and len(text) <= 100 and 1 <= int(text) <= MAX_QUANTITY):
             raise BadValue(f"the qty {shown(text)} is not a whole number from 1 to {MAX_QUANTITY}")
-    elif not _is_id(text):
+    elif not is_id(text):
         if any("\udc80" <= c <= "\udcff" for c in text):
             raise BadValue(f"the {column} {shown(text)} has bytes that are not UTF-8 (an id is plain ASCII)")
         raise BadValue(f"the {column} {shown(text)} is no id (1 to 255 printable ASCII characters, no space, no slash)")

@@ -30,7 +30,7 @@ from allocation.service_layer.broker import COMMANDS, Delivery, Receiver
 from allocation.service_layer.errors import Unavailable
 
 MOST_KEPT = 1_000
-"""So many released deliveries, and what waits behind them, before nothing more is fetched."""
+"""So many deliveries that wait to be handed out, for the first time or again, before nothing more is fetched."""
 ANSWERS_EVERY_SECONDS = 0.001
 """So long between looks for an answer, each of which may bring a message that nobody has asked for."""
 MOST_HEAPS = 100
@@ -71,9 +71,9 @@ class _Share:
         return next(iter(self.kept), self.next_offset)
 
     def due(self, now: float) -> Iterator[_Kept]:
-        """What may be handed out again, past keys of which something earlier has to wait."""
+        """What may be handed out, past keys of which something earlier has to wait."""
         blocked: set[str | int] = set()
-        for line, due, kept in self._released():
+        for line, due, kept in self._waiting():
             if due > now or line in blocked:
                 blocked.add(line)
             else:
@@ -82,12 +82,12 @@ class _Share:
     def next_due(self) -> float:
         """When `due` may have something again, `inf` for never: what stands behind another of its key waits for it."""
         first: dict[str | int, float] = {}
-        for line, due, _ in self._released():
+        for line, due, _ in self._waiting():
             first.setdefault(line, due)
         return min(first.values(), default=inf)
 
-    def _released(self) -> Iterator[tuple[str | int, float, _Kept]]:
-        """Each with the line that it stands in: that of its key, or one of its own."""
+    def _waiting(self) -> Iterator[tuple[str | int, float, _Kept]]:
+        """What is not handed out, each with the line that it stands in: that of its key, or one of its own."""
         for offset, kept in self.kept.items():
             if kept.due is not None:
                 yield offset if kept.delivery.key is None else kept.delivery.key, kept.due, kept
