@@ -58,7 +58,7 @@ class Queue:
         return []
 
     def close(self) -> None:
-        self.lets_go.wait()
+        self.lets_go.wait(5.0)  # an end for a test that fails
 
     def pause(self, partitions: list[object]) -> None: ...
 
