@@ -4,6 +4,7 @@ from tests.planted import Edit, Plant, plant
 
 PUBLISHER = "adapters/brokers/kafka/publisher.py"
 RECEIVER = "adapters/brokers/kafka/receiver.py"
+SHARES = "adapters/brokers/kafka/shares.py"
 CONTRACT = "contracts/test_broker_kafka.py::TestKafka::"
 UNIT = "unit/test_kafka_receiver.py::"
 FAULTS = "integration/test_kafka.py::"
@@ -20,7 +21,7 @@ PLANTS = [
     plant(
         "an offset is committed though something before it is not settled",
         FAULTS + "test_an_offset_is_committed_when_all_before_it_is_settled",
-        RECEIVER,
+        SHARES,
         "        return next(iter(self.kept), self.next_offset)\n",
         "        return self.next_offset\n",
     ),
@@ -64,7 +65,7 @@ PLANTS = [
     plant(
         "what stands behind a waiting first of its key is looked for all the time",
         UNIT + "test_what_is_due_behind_a_first_of_its_key_that_waits_is_not_asked_for_all_the_time",
-        RECEIVER,
+        SHARES,
         "            first.setdefault(line, due)\n",
         "            first[line] = due\n",
     ),

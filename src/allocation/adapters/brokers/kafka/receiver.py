@@ -7,7 +7,6 @@ remembered here, and one that was released is kept here and comes again from her
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from math import inf
 from threading import Thread
 from time import monotonic, sleep
@@ -25,6 +24,7 @@ from allocation.adapters.brokers.kafka.address import (
     unavailable,
 )
 from allocation.adapters.brokers.kafka.publisher import HEADER_PREFIX
+from allocation.adapters.brokers.kafka.shares import Kept, Share, Token
 from allocation.adapters.cloudevents import PREFIX
 from allocation.service_layer.broker import COMMANDS, Delivery, Receiver
 from allocation.service_layer.errors import Unavailable
@@ -48,57 +48,6 @@ NO_LONGER_OURS = frozenset(
 )
 
 
-@dataclass(slots=True)
-class _Kept:
-    """A delivery that is not settled; `due` None: it is in the caller's hand."""
-
-    delivery: Delivery
-    due: float | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Share:
-    """A partition while it is ours: what of it is not settled, by offset, in order. What was handed out from an earlier
-    time that it was ours belongs to whoever has it now."""
-
-    partition: int
-    next_offset: int = 0
-    committed: int = 0
-    kept: dict[int, _Kept] = field(default_factory=dict)
-
-    @property
-    def done_before(self) -> int:
-        return next(iter(self.kept), self.next_offset)
-
-    def due(self, now: float) -> Iterator[_Kept]:
-        """What may be handed out, past keys of which something earlier has to wait."""
-        blocked: set[str | int] = set()
-        for line, due, kept in self._waiting():
-            if due > now or line in blocked:
-                blocked.add(line)
-            else:
-                yield kept
-
-    def next_due(self) -> float:
-        """When `due` may have something again, `inf` for never: what stands behind another of its key waits for it."""
-        first: dict[str | int, float] = {}
-        for line, due, _ in self._waiting():
-            first.setdefault(line, due)
-        return min(first.values(), default=inf)
-
-    def _waiting(self) -> Iterator[tuple[str | int, float, _Kept]]:
-        """What is not handed out, each with the line that it stands in: that of its key, or one of its own."""
-        for offset, kept in self.kept.items():
-            if kept.due is not None:
-                yield offset if kept.delivery.key is None else kept.delivery.key, kept.due, kept
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Token:
-    share: _Share
-    offset: int
-
-
 class KafkaReceiver(Receiver):
     """A member of a group that shares the partitions of the topic `commands`."""
 
@@ -108,7 +57,7 @@ class KafkaReceiver(Receiver):
         self._address, self._namespace, self._owner = address, namespace, owner
         self._topic = f"{namespace}.{COMMANDS}"
         self._consumer: Consumer | None = None
-        self._shares: dict[int, _Share] = {}
+        self._shares: dict[int, Share] = {}
         self._trouble: KafkaError | None = None
         self._refusal: KafkaError | None = None
         self._untold: dict[str, KafkaError] = {}
@@ -209,8 +158,8 @@ class KafkaReceiver(Receiver):
                 self._untold.setdefault(error.str(), error)  # raised here, it would take the messages around it along
                 continue
             partition, offset = _place(record)
-            share = self._shares.setdefault(partition, _Share(partition))
-            share.kept[offset] = _Kept(self._delivery(record, share), 0.0)
+            share = self._shares.setdefault(partition, Share(partition))
+            share.kept[offset] = Kept(self._delivery(record, share), 0.0)
             share.next_offset = offset + 1
 
     def _due(self, most: int) -> list[Delivery]:
@@ -227,7 +176,7 @@ class KafkaReceiver(Receiver):
         due = min((share.next_due() for share in self._shares.values()), default=inf)
         return max(due - monotonic(), 0.001)
 
-    def _delivery(self, record: Record, share: _Share) -> Delivery:
+    def _delivery(self, record: Record, share: Share) -> Delivery:
         # A topic that was deleted and made anew begins at 0 again: the time tells its messages from the old ones.
         partition, offset = _place(record)
         name = f"{partition}-{offset}-{record.timestamp()[1]}"
@@ -238,20 +187,20 @@ class KafkaReceiver(Receiver):
             name,
             dict(_headers(record)),
             None if key is None else _text(key),
-            token=_Token(share, offset),
+            token=Token(share, offset),
         )
 
     # What is settled
 
-    def _ours(self, deliveries: Sequence[Delivery]) -> Iterator[tuple[_Share, int]]:
+    def _ours(self, deliveries: Sequence[Delivery]) -> Iterator[tuple[Share, int]]:
         """Where they stand; those of a partition that has passed to another are his now."""
         for delivery in deliveries:
             token = delivery.token
-            assert isinstance(token, _Token)
+            assert isinstance(token, Token)
             if self._shares.get(token.share.partition) is token.share:
                 yield token.share, token.offset
 
-    def _commit(self, shares: Iterable[_Share]) -> None:
+    def _commit(self, shares: Iterable[Share]) -> None:
         """Returns when it is answered: a commit that waits by itself waits for ever for a broker that says nothing.
         Answers come with what is fetched, which is kept. Raises `Unavailable`."""
         consumer, until = self._consumer, monotonic() + self._address.patience_seconds
@@ -272,7 +221,7 @@ class KafkaReceiver(Receiver):
         if self._refusal is not None and self._refusal.code() not in NO_LONGER_OURS:
             raise unavailable(self._refusal)
 
-    def _awaits(self, share: _Share, offset: int) -> bool:
+    def _awaits(self, share: Share, offset: int) -> bool:
         return self._shares.get(share.partition) is share and share.committed < offset
 
     def _answered(self, error: KafkaError | None, places: Sequence[TopicPartition]) -> None:
