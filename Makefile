@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 export PYTHON
+# Where Python may not keep what it compiled, each of the processes that the tests start compiles everything again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo serve storefront test test-faults check contracts planted bench bench-real lock clean distclean base dev tools
 
@@ -25,10 +27,11 @@ storefront: base  ## a second small program that lives on what the service tells
 	@exec $(BIN)/python -m examples.storefront $(ARGS)
 
 # Two processes share the tests, each with private servers. A Redis that is named is emptied by each test: one, then.
+# Files as they stand, not by how many tests they have: the slow ones have few, and nobody shares the last one's time.
 TEST_PROCESSES ?= $(if $(ALLOCATION_TEST_REDIS_URL),0,2)
 
 test: dev  ## every test, with a real PostgreSQL, Redis and Kafka
-	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-faults: dev  ## 200 crashes under load at named points, and what is so afterwards (ALLOCATION_TEST_FAULTS=200)
 	@ALLOCATION_TEST_FAULTS=$${ALLOCATION_TEST_FAULTS:-200} $(BIN)/python -m pytest -s tests/faults/test_campaign.py $(ARGS)

@@ -224,11 +224,12 @@ def test_what_a_zombie_settles_late_moves_no_offset_of_its_successor(
 ) -> None:
     if not isinstance(server, PrivateKafka):
         pytest.skip("a broker of others does not let a receiver be taken for dead so soon")
-    quick = {"session.timeout.ms": 1000, "max.poll.interval.ms": 1500}
+    heartbeats = {"heartbeat.interval.ms": 200}  # which tell a member that another one came or went
+    quick = heartbeats | {"session.timeout.ms": 1000, "max.poll.interval.ms": 1500}
     published(server, namespace, *(command(CHAIR, n) for n in range(4)))
     zombie = receive("zombie", **quick)
     in_hand = gather(zombie, 4)
-    heir = receive("heir")
+    heir = receive("heir", **heartbeats)
     again = gather(heir, 4)  # once the zombie is taken for dead, for it asks no more
     assert ids(again) == ids(in_hand)
     heir.accept(again)
