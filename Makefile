@@ -26,9 +26,10 @@ serve: base  ## the service on this machine; ALLOCATION_... variables set it up 
 storefront: base  ## a second small program that lives on what the service tells, on port 5006 (examples/storefront)
 	@exec $(BIN)/python -m examples.storefront $(ARGS)
 
-# Two processes share the tests, each with private servers. A Redis that is named is emptied by each test: one, then.
+# Three processes share the tests, each with private servers: on two processors, for now and then each waits for one of
+# its servers. A Redis that is named is emptied by each test: one process, then.
 # Files as they stand, not by how many tests they have: the slow ones have few, and nobody shares the last one's time.
-TEST_PROCESSES ?= $(if $(ALLOCATION_TEST_REDIS_URL),0,2)
+TEST_PROCESSES ?= $(if $(ALLOCATION_TEST_REDIS_URL),0,3)
 
 test: dev  ## every test, with a real PostgreSQL, Redis and Kafka
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
