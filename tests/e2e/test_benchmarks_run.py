@@ -47,8 +47,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def databases(postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databases]:
-    """On the server of the tests, which need not sync."""
+    """On the server of the tests, which need not sync; with few products, for to stock a thousand takes longer than
+    what is done with them here."""
     monkeypatch.setenv(VARIABLE, postgres_server.url)
+    for part in (over_http, kafka_speed):
+        monkeypatch.setattr(part, "SKUS", 40)
     with Databases() as made:
         yield made
 
