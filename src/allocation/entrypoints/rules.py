@@ -27,6 +27,7 @@ def rules() -> None:
 
     A filter sees an event's properties, never its body: orderid, sku, qty, batchref, ref, eta, type, time, version,
     partition, sequence, correlation_id and others, and sys.MessageId, sys.SessionId (the sku), sys.Subject (the type).
+    The type is an event's name, as in Allocated, without the `allocation.` that a CloudEvent puts before it.
     """
 
 

@@ -52,7 +52,9 @@ class RuleRequest(Body):
     `action` changes the copy. The SQL is that of Azure Service Bus."""
 
     name: Annotated[str, StringConstraints(pattern=f"^{RULE_NAME_PATTERN}$")]
-    filter: Text | None = Field(default=None, description="SQL-92, as in `type = 'Allocated' AND qty > 3`")
+    filter: Text | None = Field(
+        default=None, description="SQL-92, as in `type = 'Allocated' AND qty > 3`; the type without `allocation.`"
+    )
     correlation: Equal | None = Field(default=None, description="Cheaper; a system property is `sys.Subject`")
     action: Text | None = Field(default=None, description="SET and REMOVE, as in `SET urgent = 1; REMOVE orderid`")
 
