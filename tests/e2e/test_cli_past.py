@@ -218,9 +218,9 @@ def test_what_is_left_out_of_a_large_command_is_told(run: Run, shop: Application
 
 def test_explain_tells_of_every_batch_why(run: Run) -> None:
     told = words(run("explain", "o-2", "RED-CHAIR").stdout)
-    assert "o-2, 6 RED-CHAIR, was left to wait. It came to that by Allocate" in told
+    assert "o-2, 6 RED-CHAIR, was left to wait. Caused by Allocate" in told
     assert "B-1 on hand 2 too little left" in told
-    assert "was put on B-2. It came to that by CreateBatch" in told
+    assert "was put on B-2. Caused by CreateBatch" in told
     assert "B-2 on hand 9 taken" in told
     assert "earlier rules" not in told
     assert json.loads(run("explain", "o-2", "RED-CHAIR", "--json").stdout)["decisions"][1]["batchref"] == "B-2"

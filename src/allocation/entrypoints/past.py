@@ -167,7 +167,8 @@ def explain(orderid: str, sku: str, after: int, limit: int, as_json: bool) -> No
     """Why an order line is where it is: at each decision every batch in order of preference, and why it was taken or
     passed over.
 
-    The decisions are made again on the product as it was. Where today's rules decide otherwise, it says so.
+    The decisions are made again on the product as it was. Where today's rules decide otherwise, it says so. A line that
+    was refused left no event, and is not known here: `allocation what-if --at` decides it again as of that day.
 
     \b
     Example:
@@ -181,7 +182,7 @@ def explain(orderid: str, sku: str, after: int, limit: int, as_json: bool) -> No
     if not decisions and after:
         raise click.ClickException(f"There is no decision about {sku} for order {orderid} behind version {after}.")
     if not decisions:
-        raise click.ClickException(f"Order {orderid} never had a line for {sku}.")
+        raise click.ClickException(f"Order {orderid} never had a line for {sku}; one that was refused does not count.")
     told = explanation(orderid, sku, decisions, limit)
     if as_json:
         print_json(msgspec.to_builtins(told))

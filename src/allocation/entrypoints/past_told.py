@@ -109,7 +109,7 @@ def print_decisions(orderid: str, sku: str, decisions: Iterable[Decision]) -> No
         what = f"was put on {decision.batchref}" if decision.batchref else "was left to wait"
         screen.print(
             f"{decision.logged.time:%Y-%m-%d %H:%M:%S}, {decision.logged.position}: {orderid}, {decision.qty} {sku}, "
-            f"{what}. It came to that by {_asked(decision.command)}",
+            f"{what}. Caused by {_asked(decision.command)}",
             soft_wrap=True,
         )
         rows = [(b.ref, day(b.eta), b.available, b.verdict) for b in decision.batches]
