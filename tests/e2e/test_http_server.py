@@ -16,7 +16,7 @@ import pytest
 from allocation.config import Settings
 from allocation.entrypoints.server import LONGEST_GOODBYE_SECONDS, _hear_the_end, workers_for
 from allocation.service_layer.errors import SetupError
-from tests.e2e.service import PATIENCE_SECONDS, Service, ask
+from tests.e2e.service import PATIENCE_SECONDS, Service, WorkerProcess, ask
 from tests.servers.process import LOOPBACK
 
 LINE = b'{"orderid": "order-1", "sku": "RED-CHIAR", "qty": 1}'
@@ -50,6 +50,14 @@ def answer_to(service: Service, *sent: bytes, half_close: bool = False) -> tuple
         response.begin()
         assert response.headers["Content-Type"] == "application/problem+json"
         return response.status, json.loads(response.read())
+
+
+def test_without_a_worker_it_says_that_nothing_is_delivered(postgres_url: str) -> None:
+    never = "no `allocation worker` has run on this database yet"
+    with Service(postgres_url, workers=1) as before:
+        assert before.words().count(never) == 1
+    with WorkerProcess(postgres_url), Service(postgres_url, workers=1) as beside:
+        assert never not in beside.words()
 
 
 def test_a_chunked_body_is_read(service: Service) -> None:

@@ -65,6 +65,11 @@ def test_every_subscription_tells_its_place_and_its_lag(shop: Application, comma
     assert "project_stock_levels" in command.invoke(main, ["subscriptions", "list"]).output
 
 
+def test_a_log_that_nobody_has_read_says_who_would(command: CliRunner) -> None:
+    told = command.invoke(main, ["subscriptions", "list"]).output
+    assert told.endswith("Nobody has read the log yet: `allocation serve` adds its subscriptions.\n")
+
+
 def test_who_goes_back_delivers_again_under_the_same_id(
     shop: Application, command: CliRunner, postbox: Postbox
 ) -> None:

@@ -48,7 +48,13 @@ def serve(settings: Settings) -> None:
     workers = workers_for(settings)
     log_lines(settings)
     port = _free_port(settings)
-    bootstrap(settings, telemetry=Telemetry(tracer=tracer_for(settings))).close()
+    application = bootstrap(settings, telemetry=Telemetry(tracer=tracer_for(settings)))
+    if not is_embedded(settings) and not application.subscriptions.cursors():
+        _log.warning(
+            "no `allocation worker` has run on this database yet: until one does, no event is delivered, and pages "
+            "such as /v1/stock stay as they are"
+        )
+    application.close()
     server = Granian(
         "allocation",
         address=settings.host,

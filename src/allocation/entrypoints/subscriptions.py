@@ -55,6 +55,8 @@ def list_subscriptions(as_json: bool) -> None:
         for c in cursors
     ]
     console().print(table("subscription", "place", ">events behind", ">lanes", "delivered by", rows=rows))
+    if not rows:
+        console().print(f"Nobody has read the log yet: `{deliverer(application.settings)}` adds its subscriptions.")
 
 
 @subscriptions.command()
