@@ -52,7 +52,7 @@ def test_a_rule_that_matches_shows_its_conditions_and_what_the_action_does() -> 
 @pytest.mark.parametrize(
     ("filter", "verdict", "condition"),
     [
-        ("qty > 12", "false: no match.", "qty > 12 false"),
+        ("qty > 12", "false: no match.", "qty > 12 false qty is 12"),
         ("colour = 'red'", UNKNOWN, "colour = 'red' unknown colour is not there"),
         (
             'sku = "RED-CHAIR"',
@@ -67,6 +67,11 @@ def test_a_rule_that_does_not_match_says_why_and_shows_no_copy(filter: str, verd
     assert rows(result)[0] == verdict
     assert condition in rows(result)
     assert "property" not in result.stdout
+
+
+def test_a_long_value_is_shown_in_part() -> None:
+    event = json.dumps({"type": "x" * 200})
+    assert f"type = 'y' false type is '{'x' * 59}..." in " ".join(rows(tried("type = 'y'", stdin=event)))
 
 
 def test_a_text_in_double_quotes_is_said_to_be_a_name() -> None:

@@ -251,8 +251,15 @@ PLANTS: list[Plant] = [
         "that nothing exports traces shows in the worker processes only",
         "e2e/test_http_server.py::test_traces_that_nothing_here_can_export_stop_the_start_with_a_sentence",
         "entrypoints/server.py",
-        "    bootstrap(settings, telemetry=Telemetry(tracer=tracer_for(settings))).close()\n",
-        "    bootstrap(settings).close()\n",
+        "    application = bootstrap(settings, telemetry=Telemetry(tracer=tracer_for(settings)))\n",
+        "    application = bootstrap(settings)\n",
+    ),
+    plant(
+        "nobody says that no worker has run",
+        "e2e/test_http_server.py::test_without_a_worker_it_says_that_nothing_is_delivered",
+        "entrypoints/server.py",
+        "not application.subscriptions.cursors():\n",
+        "not application.subscribers:\n",
     ),
     plant(
         "a misspelt setting is passed over in silence",

@@ -21,6 +21,7 @@ from allocation.service_layer.rules.values import (
 LONGEST_TEXT = 1024  # characters of a filter, and of an action
 LONGEST_NAME = 50  # characters
 MOST_STATEMENTS = 32  # of an action
+LONGEST_SHOWN = 60  # characters of a value, to somebody who wonders about a filter
 RULE_NAME = "RuleName"
 
 _SYSTEM = "sys."
@@ -188,14 +189,23 @@ def _found(term: Term, properties: Properties) -> Finding:
 
 
 def _why(term: Term, truth: Truth, properties: Properties) -> str:
-    if truth is not None:
+    if truth:
         return ""
     values = {name: _value(name, properties) for name in term.reads}
+    if truth is False:
+        return ", ".join(f"{name} is {_shortened(value)}" for name, value in values.items())
     missing = [name for name, value in values.items() if value is None]
     if missing:
         return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not there"
     kinds = [f"{name} is {kind_of(value)}" for name, value in values.items()]
     return f"values of two kinds, or NULL: {', '.join(kinds)}" if kinds else "it compares with NULL"
+
+
+def _shortened(value: Value) -> str:
+    if value is None:
+        return "not there"
+    text = literal(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _value(name: str, properties: Properties) -> Value:
