@@ -86,12 +86,18 @@ def test_who_goes_back_delivers_again_under_the_same_id(
         (["project_stock_levels", "--yes"], "would count twice"),
         (["nobody", "--yes"], "There is no subscription nobody"),
         ([MAIL, "--to", "yesterday", "--yes"], "is no position"),
+        ([MAIL, "--to", "2031-05-01", "--yes"], "is no position"),
+        ([MAIL, "--to", f"0-{10**18}", "--yes"], "is no position"),
+        ([MAIL, "--to", "1-2", "--yes"], "the log has no partition 1; it has one, 0."),
+        ([MAIL, "--to", "0-1", "--to", "0-2", "--yes"], "a partition stands twice."),
     ],
 )
 def test_what_cannot_go_back_is_told(shop: Application, command: CliRunner, arguments: list[str], reason: str) -> None:
+    before = {(c.subscription, c.seq) for c in shop.subscriptions.cursors()}
     went = command.invoke(main, ["subscriptions", "rewind", *arguments])
     assert went.exit_code != 0
     assert reason in went.output
+    assert {(c.subscription, c.seq) for c in shop.subscriptions.cursors()} == before
 
 
 # Those that users define

@@ -12,6 +12,8 @@ import msgspec
 
 from allocation.entrypoints import opened
 from allocation.entrypoints.console import as_json, console, print_json, table
+from allocation.entrypoints.importing.rows import shown
+from allocation.entrypoints.moments import parse_at
 from allocation.entrypoints.topology import PULLED_BY, deliverer
 from allocation.service_layer.envelope import LogPosition
 from allocation.service_layer.errors import UnknownSubscription
@@ -80,8 +82,10 @@ def rewind(name: str, places: tuple[str, ...], yes: bool) -> None:
     Example:
       allocation subscriptions rewind publish_facts:redis+streams --to 0-1500
     """
-    after = [_position(place) for place in places]
     with opened.application() as application:
+        after = [_position(place, application.settings.log_partitions) for place in places]
+        if len({position.partition for position in after}) < len(after):
+            raise click.BadParameter("a partition stands twice.", param_hint="--to")
         known = {s.name: s for s in application.worker.subscriptions}
         if name in known and known[name].from_the_beginning:
             raise click.ClickException(f"{name} writes a read model, which would count twice: it is never rewound.")
@@ -212,8 +216,15 @@ def _is_defined(application: Application, name: str) -> None:
     raise UnknownSubscription(name)
 
 
-def _position(text: str) -> LogPosition:
-    partition, _, seq = text.partition("-")
-    if not (partition.isascii() and partition.isdigit() and seq.isascii() and seq.isdigit()):
-        raise click.BadParameter(f"{text!r} is no position; one looks like 0-17.", param_hint="--to")
-    return LogPosition(int(partition), int(seq))
+def _position(text: str, partitions: int) -> LogPosition:
+    """Of a partition that there is: one that is not named goes to the beginning, and a slip is not to do that."""
+    try:
+        position = parse_at(text)
+    except ValueError:
+        position = None
+    if not isinstance(position, LogPosition):
+        raise click.BadParameter(f"{shown(text)} is no position; one looks like 0-17.", param_hint="--to")
+    if position.partition >= partitions:
+        there_are = "it has one, 0" if partitions == 1 else f"its partitions are 0 to {partitions - 1}"
+        raise click.BadParameter(f"the log has no partition {position.partition}; {there_are}.", param_hint="--to")
+    return position
