@@ -279,6 +279,11 @@ def test_a_second_service_on_the_same_port_does_not_start(service: Service) -> N
     assert f"Cannot listen on 127.0.0.1:{service.port}" in second.stderr
 
 
+def test_a_host_may_be_named() -> None:
+    with Service("memory:", host="localhost") as service:
+        assert service.ask("GET", "/health/live")[0] == http.HTTPStatus.OK
+
+
 def test_traces_that_nothing_here_can_export_stop_the_start_with_a_sentence(service: Service, tmp_path: Path) -> None:
     (tmp_path / "opentelemetry").mkdir()
     (tmp_path / "opentelemetry" / "__init__.py").write_text(

@@ -47,7 +47,7 @@ def serve(settings: Settings) -> None:
     """
     workers = workers_for(settings)
     log_lines(settings)
-    port = _free_port(settings)
+    address, port = _free_address(settings)
     application = bootstrap(settings, telemetry=Telemetry(tracer=tracer_for(settings)))
     if not is_embedded(settings) and not application.subscriptions.cursors():
         _log.warning(
@@ -57,7 +57,7 @@ def serve(settings: Settings) -> None:
     application.close()
     server = Granian(
         "allocation",
-        address=settings.host,
+        address=address,
         port=port,
         interface=Interfaces.WSGI,
         http=HTTPModes.http1,
@@ -145,8 +145,9 @@ def _hear_the_end(leave: Callable[[], None]) -> None:
     Thread(target=listen, name="hear-the-end", daemon=True).start()
 
 
-def _free_port(settings: Settings) -> int:
-    """The port to listen on, one that is free for 0. Raises `SetupError` if another process has it.
+def _free_address(settings: Settings) -> tuple[str, int]:
+    """The address and the port to listen on: that of a host's name, as granian looks up none; a port that is free for
+    0. Raises `SetupError` if another process has it.
 
     Every worker binds a socket of its own with SO_REUSEPORT, which would let a second service share the port
     unnoticed; so it is tried without that first.
@@ -161,5 +162,5 @@ def _free_port(settings: Settings) -> int:
                 f"Cannot listen on {settings.host}:{settings.port} ({taken.strerror}); set ALLOCATION_HOST or "
                 f"ALLOCATION_PORT to what is free"
             ) from None
-        port: int = probe.getsockname()[1]
-        return port
+        address, port = probe.getsockname()[:2]
+        return address, port
