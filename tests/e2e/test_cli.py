@@ -359,3 +359,18 @@ def test_a_damaged_event_is_told_without_a_trace(run: Run, shop: Application) ->
     assert result.exit_code == 1
     assert "cannot be read" in result.stderr
     assert "`allocation verify` tells what else is damaged." in result.stderr
+
+
+@pytest.mark.parametrize("command", [["stock", "RED-CHAIR"], ["events", "--json"], ["shop", "--json"]])
+def test_a_disk_that_is_full_is_told_without_a_trace(shop: Application, command: list[str]) -> None:
+    environment = os.environ | {"ALLOCATION_DATABASE_URL": shop.settings.database_url}
+    with open("/dev/full", "w") as full:
+        told = subprocess.run(
+            [sys.executable, "-m", "allocation.entrypoints.cli", *command],
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (told.returncode, told.stderr) == (1, "Error: No space left on device.\n")

@@ -122,6 +122,15 @@ def test_a_few_refused_rows_are_printed_and_all_are_written(run: Run) -> None:
     )
 
 
+def test_refused_rows_that_cannot_be_written_are_told_without_a_trace(run: Run, database_url: str) -> None:
+    result = run("import", *BOTH, "--refused", "nowhere/refused.csv")
+    assert (result.exit_code, result.stderr) == (1, "Error: nowhere/refused.csv: No such file or directory.\n")
+    assert events_in(database_url) == 0
+    result = run("import", *BOTH, "--refused", "/dev/full")
+    assert (result.exit_code, result.stderr) == (1, "Error: No space left on device.\n")
+    assert "2 taken in" in result.stdout
+
+
 def test_bytes_that_are_no_text_are_told_and_given_back_as_they_were(run: Run) -> None:
     Path("orders.csv").write_bytes(b"orderid,sku,qty\no-1,RED-CHAIR,1\no-2,CH\xe9,1\n")
     result = run("import", *BOTH, "--on-error", "skip", "--refused", "refused.csv")

@@ -17,7 +17,7 @@ from allocation.domain.errors import CorruptLog
 from allocation.entrypoints import opened, past
 from allocation.entrypoints.console import as_json, print_json
 from allocation.entrypoints.dead_letters import dead_letters
-from allocation.entrypoints.importing.rows import UnreadableFile, shown
+from allocation.entrypoints.importing.rows import UnreadableFile, printable, shown
 from allocation.entrypoints.lanes import lanes
 from allocation.entrypoints.reading import (
     movements_json,
@@ -59,6 +59,11 @@ class Commands(click.Group):
             if not any("\udc80" <= c <= "\udcff" for c in failure.object):
                 raise
             raise click.UsageError(f"{shown(failure.object)} has bytes that are not UTF-8; no name has.") from failure
+        except OSError as failure:  # a disk is full, a folder is not there
+            if failure.errno is None or isinstance(failure, BrokenPipeError):  # whose reader has enough: click ends it
+                raise
+            where = f"{printable(os.fsdecode(failure.filename))}: " if isinstance(failure.filename, str | bytes) else ""
+            raise click.ClickException(f"{where}{failure.strerror}.") from failure
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
