@@ -140,6 +140,14 @@ def test_bytes_that_are_no_text_are_told_and_given_back_as_they_were(run: Run) -
     assert b'orders.csv,3,"o-2,CH\xe9,1",unreadable,' in Path("refused.csv").read_bytes()
 
 
+def test_a_file_whose_name_is_no_text_is_taken_in_and_told(run: Run) -> None:
+    Path("caf\udce9.csv").write_text(BATCHES + "B-3,RED-CHAIR,none,\n")
+    result = run("import", "--batches", "caf\udce9.csv", "--on-error", "skip")
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert "caf\\xe9.csv: 3 rows: 2 taken in, 1 unreadable" in result.stdout
+    assert "caf\\xe9.csv:4   B-3,RED-CHAIR,none," in result.stdout
+
+
 def test_json_tells_everything_to_programs(run: Run) -> None:
     Path("orders.csv").write_text(ORDERS + "o-3,BLUE-CHAIR,1\no-4,,1\n")
     result = run("import", *BOTH, "--on-error", "skip", "--json")

@@ -60,7 +60,7 @@ class Report:
         for tally in done.tallies:
             screen.print(_sentence(tally))
         if self._kept:
-            rows = [(f"{row.file}:{row.number}", printable(row.row), row.reason) for row in self._kept]
+            rows = [(printable(f"{row.file}:{row.number}"), printable(row.row), row.reason) for row in self._kept]
             screen.print(table("where", "row", "why it was not taken in", rows=rows))
         if more := self._count - len(self._kept):
             screen.print(f"... and {more:,} more: --refused FILE writes all of them, --json prints them.")
@@ -87,7 +87,8 @@ def how_to_go_on(stopped: Stopped, dry_run: bool) -> str:
 
 def _sentence(tally: Tally) -> str:
     counts = [f"{tally.counts[outcome]:,} {_WORDS[outcome]}" for outcome in Outcome if tally.counts[outcome]]
-    return f"{tally.file}: {tally.rows:,} row{'s' * (tally.rows != 1)}" + (": " if counts else "") + ", ".join(counts)
+    rows = f"{printable(tally.file)}: {tally.rows:,} row{'s' * (tally.rows != 1)}"
+    return rows + (": " if counts else "") + ", ".join(counts)
 
 
 _WORDS = {
