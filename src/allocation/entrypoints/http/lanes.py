@@ -13,6 +13,7 @@ from allocation.entrypoints.http.call import Call, Reply, json_reply
 from allocation.entrypoints.http.errors import UnknownLane
 from allocation.entrypoints.http.parsing import Body, Words
 from allocation.entrypoints.http.routes import Given, Routes
+from allocation.service_layer.envelope import partition_of
 from allocation.service_layer.subscriptions import Lane
 
 routes = Routes("Lanes")
@@ -84,7 +85,10 @@ def retry_lane(call: Call, subscription: str, key: str) -> Reply:
 )
 def discard_event(call: Call, said: Discard, subscription: str, key: str) -> Reply:
     """Skip the refused event, and go on with the next of its key. This is the only way an event is ever skipped."""
-    return _say(call, subscription, key, (said.who, said.why), int(said.event.partition("-")[2]))
+    partition, _, seq = said.event.partition("-")
+    if int(partition) != partition_of(key, call.application.settings.log_partitions):
+        raise UnknownLane(subscription, key)  # that event is of other keys
+    return _say(call, subscription, key, (said.who, said.why), int(seq))
 
 
 def _say(call: Call, subscription: str, key: str, skip: tuple[str, str] | None = None, seq: int | None = None) -> Reply:
