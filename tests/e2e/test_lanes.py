@@ -1,5 +1,6 @@
 """What could not be delivered is seen and mended, over HTTP and from the command line."""
 
+import getpass
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
@@ -139,6 +140,20 @@ def test_the_command_line_discards_no_event_that_was_not_named(shop: Application
     [lane] = shop.subscriptions.lanes()
     assert lane.discard is None
     assert command.invoke(main, shlex.split(named)).exit_code == 0
+
+
+def test_who_has_no_name_on_this_system_has_to_say_one(
+    shop: Application, command: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    discard = ["lanes", "discard", MAIL, CHAIR, "--why", "sold out"]
+    asked = command.invoke(main, discard)
+    assert (asked.exit_code, "say with --who who decides it" in asked.output) == (2, True)
+    asked = command.invoke(main, [*discard, "--who", "anna"])
+    assert "--event 0-3 --why 'sold out' --who anna" in asked.output
 
 
 def test_a_discard_said_twice_on_the_command_line_skips_one_event(shop: Application, command: CliRunner) -> None:

@@ -74,13 +74,20 @@ def retry(subscription: str, key: str) -> None:
     click.echo(f"{key} is due in {subscription}.")
 
 
+def _own_name() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a user without a name, who has to say one
+        return None
+
+
 @lanes.command()
 @SUBSCRIPTION
 @KEY
 @click.option("--event", "place", metavar="POSITION", help="The next event, as `list` and `show` tell it.")
 @click.option("--why", required=True, help="Kept for good, with your name.")
-@click.option("--who", default=getpass.getuser, show_default="you", help="Who decides it.")
-def discard(subscription: str, key: str, place: str | None, why: str, who: str) -> None:
+@click.option("--who", default=_own_name, show_default="you", help="Who decides it.")
+def discard(subscription: str, key: str, place: str | None, why: str, who: str | None) -> None:
     """Skip the refused event, and go on with the next of its key. This is the only way an event is ever skipped.
 
     Said twice, it is done once. Without --event nothing is skipped: it shows which event would be, and how to say so.
@@ -89,12 +96,14 @@ def discard(subscription: str, key: str, place: str | None, why: str, who: str) 
     Example:
       allocation lanes discard send_out_of_stock_notification RED-CHAIR --event 0-17 --why "told them by telephone"
     """
+    if who is None:
+        raise click.UsageError("This system has no name for you: say with --who who decides it.")
     with opened.application() as application:
         lane = _lane(application, subscription, key)
         if place is None:
             _print(lane, _next_event(application, lane))
             words = ["allocation", "lanes", "discard", subscription, key, "--event", _place(lane), "--why", why]
-            command = shlex.join(words + (["--who", who] if who != getpass.getuser() else []))
+            command = shlex.join(words + (["--who", who] if who != _own_name() else []))
             raise click.ClickException(f"Nothing is skipped yet. To skip this event:\n  {command}")
         is_next = place == _place(lane)
         if not (is_next and application.subscriptions.set_due(subscription, key, (who, why), lane.next_seq)):
