@@ -374,3 +374,25 @@ def test_a_disk_that_is_full_is_told_without_a_trace(shop: Application, command:
             check=False,
         )
     assert (told.returncode, told.stderr) == (1, "Error: No space left on device.\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (["import", "--orders", "-"], "stdin is empty; its first line must be orderid,sku,qty"),
+        (["what-if", "-"], "The body is empty; send a JSON object"),
+        (["rules", "try", "qty > 3"], "stdin holds no JSON object"),
+        (["subscriptions", "define", "chairs", "-"], "The body is empty; send a JSON object"),
+    ],
+)
+def test_a_stdin_that_is_closed_is_empty(shop: Application, command: list[str], sentence: str) -> None:
+    program = [sys.executable, "-m", "allocation.entrypoints.cli", *command]
+    told = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *program],
+        env=os.environ | {"ALLOCATION_DATABASE_URL": shop.settings.database_url},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert f"Error: {sentence}" in told.stderr
+    assert "Traceback" not in told.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -47,6 +48,8 @@ class Commands(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
+        if sys.stdin is None:  # closed by who started us: nothing comes from there
+            sys.stdin = Path(os.devnull).open()  # noqa: SIM115  # as long as the process
         try:
             return super().invoke(ctx)
         except (SetupError, Unavailable, UnknownPosition, UnreadableFile) as failure:
