@@ -114,6 +114,19 @@ def test_what_a_line_means_does_not_depend_on_its_neighbours(lines: list[str]) -
     assert read(csv_rows(content), size=1000) == read(csv_rows(content), size=1)
 
 
+TORN = 3 * 8192 - len("orderid,sku,notes,qty\no-1,RED-CHAIR,,10")
+"""Of notes, so that three blocks of a file end within the quantity."""
+
+
+@pytest.mark.parametrize("length", [5_000, TORN, 100_000])
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_a_line_that_is_too_long_is_no_row_whatever_is_read_of_it(length: int, size: int) -> None:
+    content = f"orderid,sku,notes,qty\no-1,RED-CHAIR,{'x' * length},1000\no-2,RED-CHAIR,,1\n"
+    commands, bad = read(csv_rows(content), size)
+    assert commands == [(3, Allocate("o-2", "RED-CHAIR", 1))]
+    assert [row.reason for row in bad] == ["the line is too long for a row (over 4096 characters)"]
+
+
 # --- bad rows -------------------------------------------------------------------------------------------------------
 
 

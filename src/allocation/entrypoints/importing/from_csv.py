@@ -77,6 +77,8 @@ class CsvRows(Rows):
             raise UnreadableFile(f"{self.name} cannot be read from line {first} on ({failure})") from failure
 
     def _all_good(self, lines: Sequence[str], first: int) -> Group | None:
+        if max(map(len, lines)) > LONGEST_LINE:  # perhaps not whole, see `_Metered`: what is left may look good
+            return None
         recognise = self._quoted if '"' in lines[0] else self._plain
         if (rows := recognise(lines)) is None:
             return None
