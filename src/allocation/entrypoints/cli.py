@@ -179,9 +179,23 @@ def migrate(as_json: bool) -> None:
 _FILE = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True)
 
 
+def _one(_context: click.Context, _parameter: click.Parameter, files: tuple[str, ...]) -> str | None:
+    """Of an option that stands twice click takes the last one, and leaves the others without a word."""
+    if len(files) > 1:
+        raise click.BadParameter("name one file; take in several one after the other.")
+    return files[0] if files else None
+
+
 @main.command("import")
-@click.option("--batches", "batches_file", type=_FILE, help="Stock bought: ref,sku,qty,eta (eta empty: on hand).")
-@click.option("--orders", "orders_file", type=_FILE, help="Order lines: orderid,sku,qty.")
+@click.option(
+    "--batches",
+    "batches_file",
+    type=_FILE,
+    multiple=True,
+    callback=_one,
+    help="Stock bought: ref,sku,qty,eta (eta empty: on hand).",
+)
+@click.option("--orders", "orders_file", type=_FILE, multiple=True, callback=_one, help="Order lines: orderid,sku,qty.")
 @click.option(
     "--if-short",
     type=click.Choice([x.value for x in IfShort]),
