@@ -99,6 +99,11 @@ def test_a_body_that_is_no_json_is_400_and_says_where(shop: ConformingClient, na
     assert problem.get("offset") == offset
 
 
+def test_a_byte_order_mark_is_called_one(shop: ConformingClient) -> None:
+    problem = is_problem(shop.post("/v1/allocations", data=b"\xef\xbb\xbf" + GOOD, **JSON), 400)
+    assert problem["detail"].startswith("The body begins with a byte order mark; send it without")
+
+
 def test_line_and_column_are_counted_from_one(shop: ConformingClient) -> None:
     problem = is_problem(shop.post("/v1/allocations", data=b'{"qty": 1,\n "sku": }', **JSON), 400)
     assert (problem["line"], problem["column"]) == (2, 9)

@@ -206,6 +206,8 @@ def _require_shallow(text: str) -> None:
 def _what_is_wrong(wrong: json.JSONDecodeError, text: str) -> str:
     if not text.strip():
         return "The body is empty; send a JSON object"
+    if text.startswith("\ufeff"):
+        return "The body begins with a byte order mark; send it without (RFC 8259, section 8.1)"
     if "\0" in text[:4]:
         return "The body looks like UTF-16 or UTF-32; send it as UTF-8"
     return f"The body is not JSON: {wrong.msg[:1].lower()}{wrong.msg[1:]}"
