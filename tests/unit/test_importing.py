@@ -302,6 +302,28 @@ def test_parquet_rows_become_the_same_commands(tmp_path: Path) -> None:
     assert bad == []
 
 
+def test_a_parquet_timestamp_at_midnight_is_a_date(tmp_path: Path) -> None:
+    """Pandas has no other type for a column of dates. A time of day, or a zone, would have to be guessed away."""
+    import pyarrow as pa
+
+    etas = [datetime.fromisoformat("2030-01-01"), None, datetime.fromisoformat("2030-01-02 08:00")]
+    for unit in ("s", "ms", "us", "ns"):
+        path = parquet_file(
+            tmp_path / "batches.parquet",
+            ref=["b-1", "b-2", "b-3"],
+            sku=["A", "A", "A"],
+            qty=[1, 2, 3],
+            eta=pa.array(etas, pa.timestamp(unit)),
+        )
+        commands, bad = read(parquet_rows(path, batches()))
+        assert [command.eta for _, command in commands] == [date(2030, 1, 1), None]
+        assert [row.number for row in bad] == [3]
+    path = parquet_file(
+        tmp_path / "batches.parquet", ref=["b-1"], sku=["A"], qty=[1], eta=pa.array(etas[:1], pa.timestamp("us", "UTC"))
+    )
+    assert [row.number for row in read(parquet_rows(path, batches()))[1]] == [1]
+
+
 def test_bad_parquet_rows_are_told_with_their_row(tmp_path: Path) -> None:
     path = parquet_file(
         tmp_path / "orders.parquet", orderid=["o-1", None, "o-3"], sku=["A", "B", "C D"], qty=[1.5, 1.0, 2.0]

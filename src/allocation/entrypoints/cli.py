@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from errno import EACCES, EDQUOT, EFBIG, EIO, EISDIR, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EROFS
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,6 +42,10 @@ if TYPE_CHECKING:  # `--help` does not wait for a database library
 _STDIN = "-"
 
 
+_OF_FILES = {EACCES, EDQUOT, EFBIG, EIO, EISDIR, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EROFS}
+"""What a file or its disk may refuse. Anything else of the system shows where it came from."""
+
+
 class Commands(click.Group):
     """Lists its commands in the order of a first day, and tells known failures in a sentence, without a trace."""
 
@@ -62,8 +67,8 @@ class Commands(click.Group):
             if not any("\udc80" <= c <= "\udcff" for c in failure.object):
                 raise
             raise click.UsageError(f"{shown(failure.object)} has bytes that are not UTF-8; no name has.") from failure
-        except OSError as failure:  # a disk is full, a folder is not there
-            if failure.errno is None or isinstance(failure, BrokenPipeError):  # whose reader has enough: click ends it
+        except OSError as failure:
+            if failure.errno not in _OF_FILES:
                 raise
             where = f"{printable(os.fsdecode(failure.filename))}: " if isinstance(failure.filename, str | bytes) else ""
             raise click.ClickException(f"{where}{failure.strerror}.") from failure

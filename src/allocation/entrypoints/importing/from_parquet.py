@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from allocation.entrypoints.importing.rows import Group, Rows, Shape, UnreadableFile, shown
+
+if TYPE_CHECKING:  # an extra, imported when a file is read
+    from pyarrow import Array
 
 
 class ParquetRows(Rows):
@@ -39,7 +42,7 @@ class ParquetRows(Rows):
         first = 1
         try:
             for batch in self._file.iter_batches(batch_size=size, columns=list(self.shape.columns)):
-                columns = [batch.column(name).cast("string").fill_null("").to_pylist() for name in self.shape.columns]
+                columns = [_texts(batch.column(name)) for name in self.shape.columns]
                 self._read_rows += len(batch)
                 yield self._each(
                     (number, ",".join(row), partial(tuple, row))
@@ -48,6 +51,17 @@ class ParquetRows(Rows):
                 first += len(batch)
         except self._failures as failure:
             raise UnreadableFile(f"{self.name} cannot be read from row {first} on ({_first_line(failure)})") from None
+
+
+def _texts(column: Array) -> list[str]:
+    """Pandas writes a column of dates as timestamps: one at midnight, of no zone, is a date."""
+    from pyarrow import compute, types
+
+    texts = column.cast("string").fill_null("")
+    if types.is_timestamp(column.type) and column.type.tz is None:
+        texts = compute.replace_substring_regex(texts, r" 00:00:00(\.0+)?$", "")
+    found: list[str] = texts.to_pylist()
+    return found
 
 
 def _first_line(failure: Exception) -> str:
