@@ -119,6 +119,22 @@ def test_a_subscription_that_goes_back_takes_the_locks_along(shop: Pulled) -> No
     assert [m.id for m in again.messages] == [m.id for m in first.messages]
 
 
+def test_a_key_that_was_pulled_ahead_of_the_cursor_goes_back_though_that_stays(shop: Pulled) -> None:
+    shop.stock("RED-CHAIR", "SMALL-TABLE")
+    shop.define("all", WANTED)
+    shop.order("SMALL-TABLE", 5)
+    for qty in (5, 6, 7):
+        shop.order("RED-CHAIR", qty)
+        [one] = shop.pulling.receive("all", Asked(key="RED-CHAIR")).held
+        shop.pulling.acknowledge("all", [one.token])
+    first, *others = [e for e in shop.log_of("RED-CHAIR") if isinstance(e.event, Allocated)]
+    behind_all = [LogPosition(n, 1000) for n in range(PARTITIONS)]
+    behind_all[first.position.partition] = first.position
+    assert shop.store.rewind("all", behind_all) == 1
+    [again] = shop.pulling.receive("all", Asked(per_key=5, key="RED-CHAIR")).held
+    assert [m.id for m in again.messages] == [e.id for e in others]
+
+
 def test_who_has_no_time_to_search_on_is_told_that_there_may_be_more(shop: Pulled) -> None:
     wanted_behind_others(shop)
     with patch.object(locking, "PAGE", 2), patch.object(pulling, "LONGEST_SEARCH_SECONDS", 0.0):

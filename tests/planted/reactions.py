@@ -181,8 +181,8 @@ PLANTS: list[Plant] = [
         "a discard goes back with its key, and skips another event (memory)",
         STORE_TESTS + "test_what_was_said_of_an_event_is_not_said_of_the_one_that_its_key_goes_back_to",
         MEMORY,
-        'Lane(name, lane.key, partition, seq + 1, 0, now, "")',
-        'replace(lane, next_seq=seq + 1, attempts=0, due_at=now, reason="", lock_token=None, locked_until=None)',
+        'Lane(name, key, partition, seq + 1, 0, now, "")',
+        "replace(self._lanes[name, key], next_seq=seq + 1, attempts=0, due_at=now, lock_token=None)",
     ),
     plant(
         "what was parked stays parked where it goes back to",
@@ -204,5 +204,19 @@ PLANTS: list[Plant] = [
         "entrypoints/lanes.py",
         "        if place is None:\n",
         "        place = place or _place(lane)\n        if place is None:\n",
+    ),
+    plant(
+        "a key ahead of a cursor that stays does not go back (memory)",
+        "contracts/test_pulling.py::test_a_key_that_was_pulled_ahead_of_the_cursor_goes_back_though_that_stays",
+        MEMORY,
+        " and lane.next_seq > seq + 1\n",
+        " and lane.next_seq > seq + 1 and cursor.seq > seq\n",
+    ),
+    plant(
+        "a key ahead of a cursor that stays does not go back (SQL)",
+        "contracts/test_pulling.py::test_a_key_that_was_pulled_ahead_of_the_cursor_goes_back_though_that_stays",
+        SQL,
+        " back += connection.execute(",
+        " back += back and connection.execute(",
     ),
 ]

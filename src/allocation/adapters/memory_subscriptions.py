@@ -69,13 +69,16 @@ class MemorySubscriptionStore(SubscriptionStore):
                     continue
                 # In any case: its owner may be further than its cursor says.
                 cursor.owner, cursor.epoch, cursor.leased_until = "", cursor.epoch + 1, now
-                if cursor.seq <= seq:
-                    continue
-                cursor.seq = seq
-                moved += 1
-                for place, lane in self._lanes.items():
-                    if lane.subscription == name and lane.partition == partition and lane.next_seq > seq + 1:
-                        self._lanes[place] = Lane(name, lane.key, partition, seq + 1, 0, now, "")
+                # Also where the cursor stays: who pulls one key takes its lane further than the cursor has come.
+                ahead = [
+                    place
+                    for place, lane in self._lanes.items()
+                    if lane.subscription == name and lane.partition == partition and lane.next_seq > seq + 1
+                ]
+                moved += cursor.seq > seq or bool(ahead)
+                cursor.seq = min(cursor.seq, seq)
+                for _, key in ahead:
+                    self._lanes[name, key] = Lane(name, key, partition, seq + 1, 0, now, "")
         return moved
 
     def live(self, owner: str, seconds: float) -> int:

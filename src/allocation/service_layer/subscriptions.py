@@ -194,9 +194,9 @@ class SubscriptionStore(ABC):
     @abstractmethod
     def rewind(self, name: str, after: Sequence[LogPosition]) -> int:
         """Deliver again what stands behind `after` (a position for each partition; missing: from its start). A cursor
-        only goes back, never on; whoever delivers loses the lease, and who has pulled a key that goes back, its lock. A
-        lane that goes back is due, and what was said of the event where it stood (attempts, reason, discard) is gone.
-        Answers how many cursors went back."""
+        only goes back, never on, and so does a lane, whichever of them is further; whoever delivers loses the lease,
+        and who has pulled a key that goes back, its lock. A lane that goes back is due, and what was said of the event
+        where it stood (attempts, reason, discard) is gone. Answers in how many partitions anything went back."""
 
     @abstractmethod
     def live(self, owner: str, seconds: float) -> int:

@@ -115,13 +115,16 @@ class SqlSubscriptionStore(SubscriptionStore):
                 # In any case: its owner may be further than its cursor says.
                 lost = {"owner": "", "epoch": c.epoch + 1, "leased_until": now}
                 connection.execute(update(subscriptions).where(here).values(lost))
-                back = update(subscriptions).where(here, c.position > seq).values(position=seq)
-                if not connection.execute(back).rowcount:
-                    continue
-                moved += 1
+                back = connection.execute(
+                    update(subscriptions).where(here, c.position > seq).values(position=seq)
+                ).rowcount
+                # Also where the cursor stays: who pulls one key takes its lane further than the cursor has come.
                 ahead = and_(lanes.c.subscription == name, lanes.c.log_partition == partition)
                 again = {"next_position": seq + 1, "due_at": now, **_AS_NEW}
-                connection.execute(update(lanes).where(ahead, lanes.c.next_position > seq + 1).values(again))
+                back += connection.execute(
+                    update(lanes).where(ahead, lanes.c.next_position > seq + 1).values(again)
+                ).rowcount
+                moved += back > 0
         return moved
 
     def live(self, owner: str, seconds: float) -> int:
