@@ -219,4 +219,11 @@ PLANTS: list[Plant] = [
         " back += connection.execute(",
         " back += back and connection.execute(",
     ),
+    plant(
+        "a clock set back keeps the cursor where it is",
+        LINE_TESTS + "test_a_clock_that_is_set_back_does_not_keep_the_cursor_where_it_is",
+        LANES,
+        "return 0 <= (now",
+        "return (now",
+    ),
 ]

@@ -322,6 +322,16 @@ def test_a_cursor_may_be_written_a_moment_later_than_its_events_are_delivered(br
     assert shop.delivered == ["c1"]
 
 
+def test_a_clock_that_is_set_back_does_not_keep_the_cursor_where_it_is(broker_shop: Shop) -> None:
+    shop = broker_shop
+    shop.do(*chairs("c1"))
+    shop.rounds()
+    shop.clock.step(-3600)
+    shop.rounds()
+    assert cursor(shop) == shop.lease.seq == 3
+    assert shop.delivered == ["c1"]
+
+
 def test_what_was_not_settled_is_delivered_again_by_the_next_owner(broker_shop: Shop) -> None:
     shop = broker_shop
     shop.do(*chairs("c1"))

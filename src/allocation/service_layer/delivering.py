@@ -150,7 +150,8 @@ class Line:
             if moved:
                 self._unsettled_since = now
             return not moved or self._subscription.settle_seconds > 0
-        return (now - self._unsettled_since).total_seconds() < self._subscription.settle_seconds
+        # A clock that was set back must not keep the cursor from being written until it is that late again.
+        return 0 <= (now - self._unsettled_since).total_seconds() < self._subscription.settle_seconds
 
     def _settle(self, lease: Lease, settlement: Settlement) -> Lease:
         settled = self._store.settle(lease, settlement, self._lease_seconds)
