@@ -226,4 +226,11 @@ PLANTS: list[Plant] = [
         "return 0 <= (now",
         "return (now",
     ),
+    plant(
+        "a clock set back prolongs an absence",
+        LINE_TESTS + "test_a_clock_that_is_set_back_does_not_prolong_an_absence",
+        LANES,
+        " < left <= self._pause_is",
+        " < left",
+    ),
 ]

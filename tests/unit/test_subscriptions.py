@@ -206,6 +206,17 @@ def test_a_destination_that_is_back_after_hours_is_noticed_within_seconds(shop: 
     assert shop.delivered == ["c1"]
 
 
+def test_a_clock_that_is_set_back_does_not_prolong_an_absence(shop: Shop) -> None:
+    shop.do(*chairs("c1"))
+    shop.fails["c1"] = Unavailable("no route to host")
+    shop.rounds()
+    assert shop.line.round(shop.lease) == (shop.lease, False), "left alone for a moment"
+    shop.fails.clear()
+    shop.clock.step(-3600)
+    shop.rounds()
+    assert shop.delivered == ["c1"]
+
+
 def test_a_destination_that_goes_away_is_told_once_with_the_reason_and_once_more_when_it_is_back(
     shop: Shop, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -48,6 +48,7 @@ class Destination:
         self._clock, self._backoff, self._longest_seconds = clock, backoff, longest_seconds
         self._failures = 0
         self._away_until: datetime | None = None
+        self._pause_is = timedelta()
 
     @classmethod
     def of(cls, subscription: Subscription, clock: Clock, usual: Backoff) -> Destination:
@@ -58,7 +59,10 @@ class Destination:
 
     def is_away(self) -> bool:
         """Whether it was away a moment ago; it is left alone until it may be back."""
-        return self._away_until is not None and self._clock.now() < self._away_until
+        if self._away_until is None:
+            return False
+        left = self._away_until - self._clock.now()
+        return timedelta() < left <= self._pause_is  # more than all of it: the clock was set back
 
     def was_away(self, failure: Exception) -> None:
         """It could not be reached. One that says when to come again (`Busy`) is left alone for just so long."""
@@ -76,7 +80,8 @@ class Destination:
         self._failures = 0
 
     def _pause(self, seconds: float) -> None:
-        self._away_until = self._clock.now() + timedelta(seconds=seconds)
+        self._pause_is = timedelta(seconds=seconds)
+        self._away_until = self._clock.now() + self._pause_is
 
 
 class Line:
