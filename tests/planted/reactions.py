@@ -233,4 +233,18 @@ PLANTS: list[Plant] = [
         " < left <= self._pause_is",
         " < left",
     ),
+    plant(
+        "a lease is taken anew before the cursor is written",
+        LINE_TESTS + "test_who_takes_its_lease_anew_settles_first",
+        "service_layer/worker.py",
+        "held = finish(held)  #",
+        "pass  #",
+    ),
+    plant(
+        "a lease is given back before the cursor is written",
+        LINE_TESTS + "test_who_gives_its_lease_back_for_another_worker_settles_first",
+        "service_layer/worker.py",
+        "self.release(finish(held))",
+        "self.release(held)",
+    ),
 ]

@@ -16,6 +16,7 @@ from allocation.service_layer.handlers import COMMAND_HANDLERS
 from allocation.service_layer.messagebus import MessageBus
 from allocation.service_layer.read_models import Movements, ReadModels
 from allocation.service_layer.subscriptions import Backoff, Discarded, Lease, Subscription
+from allocation.service_layer.worker import Worker
 from tests.fakes import NOON, CountingIds, SetClock, SetTimer
 
 CHAIR, TABLE = "RED-CHAIR", "SMALL-TABLE"
@@ -358,6 +359,38 @@ def test_who_stops_settles_first(broker_shop: Shop) -> None:
     shop.do(*chairs("c1"))
     shop.rounds()
     shop.subscriptions.release(shop.line.finish(shop.lease))
+    shop.lease = shop.take("worker-2")
+    shop.rounds()
+    assert shop.delivered == ["c1"]
+
+
+def test_who_takes_its_lease_anew_settles_first(broker_shop: Shop) -> None:
+    shop = broker_shop
+    mail = Subscription("mail", frozenset({Allocated}), lambda events, _: [None] * len(events))
+    worker = Worker([mail], shop.subscriptions, shop.clock, Backoff(lambda: 0.0), "worker-1")
+    shop.clock.step(7.45)
+    shop.do(*chairs("c1"))
+    shop.rounds()
+    shop.clock.step(0.06)  # half of the lease is used up, and what was delivered is not settled yet
+    lease = worker.lease(mail, 0, shop.lease, shop.line.finish)
+    assert lease is not None
+    shop.lease = lease
+    shop.rounds()
+    assert shop.delivered == ["c1"]
+
+
+def test_who_gives_its_lease_back_for_another_worker_settles_first(broker_shop: Shop) -> None:
+    shop = broker_shop
+    shop.subscriptions.join("more", from_the_beginning=True)
+    mail, more = (Subscription(name, frozenset(), lambda events, _: [None] * len(events)) for name in ("mail", "more"))
+    worker = Worker([mail, more], shop.subscriptions, shop.clock, Backoff(lambda: 0.0), "worker-1")
+    shop.lease, other = (worker.lease(subscription, 0, None) or shop.lease for subscription in (mail, more))
+    assert other.subscription == "more"
+    shop.do(*chairs("c1"))
+    shop.rounds()
+    shop.clock.step(5)
+    shop.subscriptions.live("worker-2", 15)
+    assert worker.lease(mail, 0, shop.lease, shop.line.finish) is None, "one of two is its fair share"
     shop.lease = shop.take("worker-2")
     shop.rounds()
     assert shop.delivered == ["c1"]

@@ -140,14 +140,24 @@ class Worker:
     def keep_running(self) -> bool:
         return not self._stopping.is_set()
 
-    def lease(self, subscription: Subscription, partition: int, held: Lease | None) -> Lease | None:
+    def lease(
+        self,
+        subscription: Subscription,
+        partition: int,
+        held: Lease | None,
+        finish: Callable[[Lease], Lease] = lambda held: held,
+    ) -> Lease | None:
         """The lease in hand while more than half its time is left, else one taken anew; None: others have it, or are
-        to have it."""
+        to have it. One that is given back or taken anew is first settled by `finish` (a `Line.finish`): the next one
+        has the place that is written. Raises what that does."""
         if held is not None and self._share.is_too_much(subscription.name, partition):
-            self.release(held)
+            self.release(finish(held))
             held = None
         lease_seconds = max(self._lease_seconds, subscription.lease_seconds)
-        if held is not None and held.until - self._clock.now() > timedelta(seconds=lease_seconds / 2):
+        half = timedelta(seconds=lease_seconds / 2)
+        if held is not None and held.until - self._clock.now() <= half:
+            held = finish(held)  # which prolongs it, if there was anything to settle
+        if held is not None and held.until - self._clock.now() > half:
             return held
         patience_seconds = 0.0 if held is not None else self._share.patience_seconds()
         lease = self._store.lease(subscription.name, partition, self._owner, lease_seconds, patience_seconds)
@@ -219,7 +229,9 @@ class _Run(Thread):
 
     def _round(self, partition: int, line: Line) -> bool:
         try:
-            lease = self._leases[partition] = self._worker.lease(self.subscription, partition, self._leases[partition])
+            lease = self._leases[partition] = self._worker.lease(
+                self.subscription, partition, self._leases[partition], line.finish
+            )
             if lease is None:
                 return False
             self._leases[partition], moved = line.round(lease)
