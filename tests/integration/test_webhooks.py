@@ -264,6 +264,31 @@ def test_no_more_are_pushed_in_a_minute_than_is_allowed(receiver: WebhookReceive
     push.close()
 
 
+@pytest.mark.parametrize("bad", range(5))
+def test_who_is_to_blame_is_found_however_few_requests_are_allowed(receiver: WebhookReceiver, bad: int) -> None:
+    """In each call there is time for one request, and then no more; other partitions take their turn between."""
+    timer = SetTimer()
+    push = webhooks(timer=timer)
+    receiver.consents = Reply(200, {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "1"})
+    waiting = [event(f"SKU-{n}") for n in range(5)]
+    refused = waiting[bad].id
+    receiver.answers = lambda request: Reply(400 if refused in [e["id"] for e in request.events()] else 204)
+    done: list[tuple[str, type]] = []
+    for _ in range(12):
+        outcomes = push.push(sink(receiver, most=5), waiting)
+        for message, outcome in zip(list(waiting), outcomes, strict=True):
+            if not isinstance(outcome, Busy):
+                done.append((message.id, type(outcome)))
+                waiting.remove(message)
+        timer.pause(60)
+        if not waiting:
+            break
+        assert push.push(sink(receiver, most=5), [event(LAMP), event(TABLE)]) == [None, None], "as many as ever"
+        timer.pause(60)
+    assert done == [(f"SKU-{n}-1", RejectedForGood if n == bad else type(None)) for n in range(5)]
+    push.close()
+
+
 def test_who_is_gone_when_asked_for_consent_is_gone(push: Webhooks, receiver: WebhookReceiver) -> None:
     receiver.consents = Reply(410)
     with pytest.raises(Gone):

@@ -309,4 +309,11 @@ PLANTS: list[Plant] = [
         "        if is_for_lanes:\n            self._go_on(lease, lanes, settlement)\n"
         "        self._lanes_are_next = not is_for_lanes",
     ),
+    plant(
+        "the search for who is to blame begins anew with each call",
+        HOOKS + "test_who_is_to_blame_is_found_however_few_requests_are_allowed",
+        WEBHOOKS,
+        "smaller[batch[0].id] = half",
+        "pass",
+    ),
 ]

@@ -65,6 +65,7 @@ class Webhooks(Push):
         self._http, self._clock, self._timer, self._origin = http, clock, timer, origin
         self._schemes = {"https", "http"} if has_plain_http else {"https"}
         self._consents: dict[str, _Consent] = {}
+        self._smaller: dict[str, dict[str, int]] = {}  # by address and message: how many to send from there on
         self._is_finishing = False
 
     def check(self, sink: Sink) -> None:
@@ -86,13 +87,25 @@ class Webhooks(Push):
         except Unavailable as away:
             return [away] * len(messages)
 
-        def send(batch: Sequence[Message]) -> Exception | None:
-            return self._no_time(sink, consent, begin) or self._send(sink, batch)
+        # The search for the one to blame goes on where a call had no more time for it: begun anew each time, it would
+        # take as long each time, and find nobody.
+        smaller = self._smaller.setdefault(sink.url, {})
+        most = min([sink.most, *(smaller.pop(m.id) for m in messages if m.id in smaller)])
+        half = most if most < sink.most else 0
 
-        return in_batches(messages, send, sink.most, sink.most_bytes)
+        def send(batch: Sequence[Message]) -> Exception | None:
+            nonlocal half
+            failure = self._no_time(sink, consent, begin) or self._send(sink, batch)
+            if isinstance(failure, Unavailable) and half:
+                smaller[batch[0].id] = half
+            half = len(batch) // 2 if isinstance(failure, OneOfThem) else 0
+            return failure
+
+        return in_batches(messages, send, most, sink.most_bytes)
 
     def forget(self, sink: Sink) -> None:
         self._consents.pop(sink.url, None)
+        self._smaller.pop(sink.url, None)
 
     def finish(self) -> None:
         self._is_finishing = True
