@@ -249,8 +249,8 @@ PLANTS: list[Plant] = [
         "lanes are drained though the lease runs out",
         MEANING + "test_lanes_that_take_long_do_not_outlast_the_lease",
         LINES,
-        " or self._clock.now() > latest:\n",
-        ":\n",
+        " or self._clock.now() > latest or",
+        " or",
     ),
     plant(
         "a lane begins in a lease that has hardly any time left",
@@ -298,8 +298,8 @@ PLANTS: list[Plant] = [
         "a long lane behind a limited rate starves the others",
         MEANING + "test_lanes_and_the_cursor_take_turns_behind_a_limited_rate",
         LINES,
-        "        for lane in sorted(due, key=lambda lane: (lane.key <= self._last_drained, lane.key)):\n",
-        "        for lane in due:\n",
+        "enumerate(sorted(due, key=lambda lane: (lane.key <= self._last_drained, lane.key)))",
+        "enumerate(due)",
     ),
     plant(
         "the cursor passes over what came of a key while its lane was drained",

@@ -247,4 +247,11 @@ PLANTS: list[Plant] = [
         "self.release(finish(held))",
         "self.release(held)",
     ),
+    plant(
+        "more lanes are drained in a round than can be settled",
+        LINE_TESTS + "test_no_more_lanes_are_drained_in_a_round_than_can_be_settled_at_once",
+        LANES,
+        " or number == LANES_A_ROUND",
+        "",
+    ),
 ]

@@ -9,6 +9,7 @@ from allocation.adapters.memory import MemoryStore, MemoryUnitOfWork
 from allocation.adapters.memory_subscriptions import MemorySubscriptionStore
 from allocation.domain.commands import Allocate, Command, CreateBatch
 from allocation.domain.events import Allocated
+from allocation.service_layer import delivering
 from allocation.service_layer.delivering import LONGEST_ABSENCE_SECONDS, Destination, Line, all_together, one_by_one
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
 from allocation.service_layer.errors import Busy, LeaseLost, Rejected, Unavailable
@@ -191,6 +192,24 @@ def test_a_long_lane_is_drained_page_by_page(shop: Shop) -> None:
     shop.clock.step(2)
     shop.rounds()
     assert shop.delivered == [f"c{n}" for n in range(23)]
+    assert shop.subscriptions.lanes() == []
+
+
+def test_no_more_lanes_are_drained_in_a_round_than_can_be_settled_at_once(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skus = [f"SKU-{n}" for n in range(5)]
+    for sku in skus:
+        shop.fails[sku] = Rejected("no such mailbox")
+        shop.do(CreateBatch(f"b-{sku}", sku, 10), Allocate(sku, sku, 1))
+    shop.rounds()
+    assert [lane.key for lane in shop.subscriptions.lanes()] == skus
+    monkeypatch.setattr(delivering, "LANES_A_ROUND", 2)
+    shop.fails.clear()
+    shop.clock.step(60)
+    for so_many in (2, 4, 5):
+        shop.lease, _ = shop.line.round(shop.lease)
+        assert shop.delivered == skus[:so_many]
     assert shop.subscriptions.lanes() == []
 
 

@@ -35,6 +35,9 @@ LONGEST_ABSENCE_SECONDS = 15.0
 DELIVERIES_A_LEASE = 3
 """A delivery takes a third of its lease at most, and none begins with less than that left."""
 
+LANES_A_ROUND = 10_000
+"""What is said of lanes is written in one transaction, a parameter each: PostgreSQL takes 65,535 in a statement."""
+
 
 class Destination:
     """Where a subscription delivers, in whichever partition: left alone for a while after it was away, but never for
@@ -189,10 +192,11 @@ class Line:
             settlement.seq = logged.position.seq
 
     def _drain_all(self, due: Sequence[Lane], settlement: Settlement, latest: datetime) -> bool:
-        """Drain lanes until `latest`, so that the round does not outlast its lease, beginning behind the one that was
-        drained last. Answers whether there was time for all, and the destination took them."""
-        for lane in sorted(due, key=lambda lane: (lane.key <= self._last_drained, lane.key)):
-            if self._destination.is_away() or self._clock.now() > latest:
+        """Drain lanes until `latest`, so that the round does not outlast its lease, and no more than can be settled at
+        once, beginning behind the one that was drained last. Answers whether there was time for all, and the
+        destination took them."""
+        for number, lane in enumerate(sorted(due, key=lambda lane: (lane.key <= self._last_drained, lane.key))):
+            if self._destination.is_away() or self._clock.now() > latest or number == LANES_A_ROUND:
                 return False
             self._drain(lane, settlement)
             if settlement.lanes.get(lane.key) != lane:
