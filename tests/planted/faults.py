@@ -15,7 +15,7 @@ PLANTS: list[Plant] = [
         LINES,
         "        self._go_on(lease, lanes, settlement)\n",
         "        if events := self._store.read(lease.partition, lease.seq, self._page):\n"
-        "            self._store.settle(lease, Settlement(events[-1].position.seq), self._lease_seconds)\n"
+        "            self._store.settle(lease, Settlement(events[-1].position.seq), self.lease_seconds)\n"
         "        self._go_on(lease, lanes, settlement)\n",
     ),
     plant(

@@ -256,14 +256,14 @@ PLANTS: list[Plant] = [
         "a lane begins in a lease that has hardly any time left",
         MEANING + "test_of_a_lease_that_is_half_used_up_no_more_lanes_are_delivered_than_there_is_time_for",
         LINES,
-        "self._lease_seconds / DELIVERIES_A_LEASE",
+        "self.lease_seconds / DELIVERIES_A_LEASE",
         "0.0",
     ),
     plant(
         "a push has the lease of a broker",
         MEANING + "test_a_subscription_whose_rounds_take_long_has_a_longer_lease",
         "service_layer/worker.py",
-        "        lease_seconds = max(self._lease_seconds, subscription.lease_seconds)\n",
+        "        lease_seconds = max(self._lease_seconds, subscription.lease_seconds, least_seconds)\n",
         "        lease_seconds = self._lease_seconds\n",
     ),
     plant(

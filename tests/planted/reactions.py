@@ -254,4 +254,18 @@ PLANTS: list[Plant] = [
         " or number == LANES_A_ROUND",
         "",
     ),
+    plant(
+        "two workers deliver by turns what takes longer than a lease",
+        LINE_TESTS + "test_behind_a_slow_destination_two_workers_do_not_deliver_by_turns_for_ever",
+        "service_layer/delivering.py",
+        "            if took_seconds > self.lease_seconds:\n",
+        "            if False:\n",
+    ),
+    plant(
+        "a lease grows with a worker's sleep of a night",
+        LINE_TESTS + "test_a_lease_does_not_grow_beyond_measure",
+        "service_layer/delivering.py",
+        "min(DELIVERIES_A_LEASE * took_seconds, LONGEST_LEASE_SECONDS)",
+        "DELIVERIES_A_LEASE * took_seconds",
+    ),
 ]

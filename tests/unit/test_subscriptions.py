@@ -10,7 +10,14 @@ from allocation.adapters.memory_subscriptions import MemorySubscriptionStore
 from allocation.domain.commands import Allocate, Command, CreateBatch
 from allocation.domain.events import Allocated
 from allocation.service_layer import delivering
-from allocation.service_layer.delivering import LONGEST_ABSENCE_SECONDS, Destination, Line, all_together, one_by_one
+from allocation.service_layer.delivering import (
+    LONGEST_ABSENCE_SECONDS,
+    LONGEST_LEASE_SECONDS,
+    Destination,
+    Line,
+    all_together,
+    one_by_one,
+)
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
 from allocation.service_layer.errors import Busy, LeaseLost, Rejected, Unavailable
 from allocation.service_layer.handlers import COMMAND_HANDLERS
@@ -413,6 +420,35 @@ def test_who_gives_its_lease_back_for_another_worker_settles_first(broker_shop: 
     shop.lease = shop.take("worker-2")
     shop.rounds()
     assert shop.delivered == ["c1"]
+
+
+def test_behind_a_slow_destination_two_workers_do_not_deliver_by_turns_for_ever(shop: Shop) -> None:
+    mail = Subscription("mail", frozenset({Allocated}), lambda events, _: [None] * len(events))
+    worker = Worker([mail], shop.subscriptions, shop.clock, Backoff(lambda: 0.0), "worker-1")
+    taken: list[Lease | None] = []
+    shop.before = lambda: taken.append(shop.subscriptions.lease("mail", 0, "worker-2", 15))
+    shop.seconds_each = 28
+    shop.do(*chairs("c1"))
+    with pytest.raises(LeaseLost):
+        shop.rounds()
+    shop.clock.step(15)
+    lease = worker.lease(mail, 0, None, shop.line.finish, shop.line.lease_seconds)
+    assert lease is not None
+    shop.lease = lease
+    shop.rounds()
+    assert shop.delivered == ["c1", "c1"]
+    assert [one is not None for one in taken] == [True, False]
+
+
+def test_a_lease_does_not_grow_beyond_measure(shop: Shop) -> None:
+    def another_takes_over() -> None:
+        shop.take("worker-2")
+
+    shop.do(*chairs("c1"))
+    shop.seconds_each, shop.before = 8 * 3600, another_takes_over
+    with pytest.raises(LeaseLost):
+        shop.rounds()
+    assert shop.line.lease_seconds == LONGEST_LEASE_SECONDS
 
 
 def test_a_lane_is_written_at_once(broker_shop: Shop) -> None:

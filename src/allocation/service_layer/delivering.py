@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from math import inf
 
 from allocation.service_layer.envelope import Clock, EventEnvelope, LogPosition
-from allocation.service_layer.errors import Busy, RejectedForGood, Unavailable
+from allocation.service_layer.errors import Busy, LeaseLost, RejectedForGood, Unavailable
 from allocation.service_layer.observing import correlated
 from allocation.service_layer.read_models import ReadModels
 from allocation.service_layer.subscriptions import (
@@ -34,6 +34,9 @@ LONGEST_ABSENCE_SECONDS = 15.0
 
 DELIVERIES_A_LEASE = 3
 """A delivery takes a third of its lease at most, and none begins with less than that left."""
+
+LONGEST_LEASE_SECONDS = 180.0
+"""What a lease grows to at most, behind a destination that is slow: so long nobody delivers if its owner dies."""
 
 LANES_A_ROUND = 10_000
 """What is said of lanes is written in one transaction, a parameter each: PostgreSQL takes 65,535 in a statement."""
@@ -105,7 +108,8 @@ class Line:
         self._subscription, self._store, self._clock = subscription, store, clock
         self._destination = destination or Destination.of(subscription, clock, backoff)
         self._backoff, self._page = subscription.backoff or backoff, subscription.page
-        self._lease_seconds = max(lease_seconds, subscription.lease_seconds)
+        self.lease_seconds = max(lease_seconds, subscription.lease_seconds)
+        """How long its leases are to be."""
         self._without_lanes: int | None = None  # the epoch in which there are none: only the lease's owner opens them
         self._unsettled_since: datetime | None = None
         self._lanes_are_next, self._last_drained = False, ""
@@ -118,12 +122,14 @@ class Line:
         Lanes that a round did not reach have the next one for themselves: behind a destination that takes only so much
         at a time, they and the cursor take turns.
 
-        Raises `LeaseLost`; then what was delivered may be delivered again by the new owner.
+        Raises `LeaseLost`; then what was delivered may be delivered again by the new owner. If that was because the
+        round took longer than its lease, the next ones get longer leases: two workers behind a slow destination would
+        else deliver the same by turns, for good, and neither would come to write its cursor.
         """
         if self._destination.is_away():
             return lease, False
         now = self._clock.now()
-        latest = max(now, lease.until - timedelta(seconds=self._lease_seconds / DELIVERIES_A_LEASE))
+        latest = max(now, lease.until - timedelta(seconds=self.lease_seconds / DELIVERIES_A_LEASE))
         lanes = self._lanes(lease)
         settlement = Settlement(lease.seq, lanes)
         due = [lane for lane in lanes.values() if lane.due_at is not None and lane.due_at <= now]
@@ -137,7 +143,13 @@ class Line:
             self._be_idle(lease)
         if self._may_wait(settlement, moved, now):
             return replace(lease, seq=settlement.seq), moved
-        return self._settle(lease, settlement), moved
+        try:
+            return self._settle(lease, settlement), moved
+        except LeaseLost:
+            took_seconds = (self._clock.now() - now).total_seconds()
+            if took_seconds > self.lease_seconds:
+                self.lease_seconds = min(DELIVERIES_A_LEASE * took_seconds, LONGEST_LEASE_SECONDS)
+            raise
 
     def finish(self, lease: Lease) -> Lease:
         """Settle what was delivered and is not settled yet. Raises `LeaseLost`, `Unavailable`."""
@@ -162,7 +174,7 @@ class Line:
         return 0 <= (now - self._unsettled_since).total_seconds() < self._subscription.settle_seconds
 
     def _settle(self, lease: Lease, settlement: Settlement) -> Lease:
-        settled = self._store.settle(lease, settlement, self._lease_seconds)
+        settled = self._store.settle(lease, settlement, self.lease_seconds)
         self._unsettled_since = None
         if settlement.lanes:
             self._without_lanes = None

@@ -146,14 +146,15 @@ class Worker:
         partition: int,
         held: Lease | None,
         finish: Callable[[Lease], Lease] = lambda held: held,
+        least_seconds: float = 0.0,
     ) -> Lease | None:
-        """The lease in hand while more than half its time is left, else one taken anew; None: others have it, or are
-        to have it. One that is given back or taken anew is first settled by `finish` (a `Line.finish`): the next one
-        has the place that is written. Raises what that does."""
+        """The lease in hand while more than half its time is left, else one taken anew, for `least_seconds` or more;
+        None: others have it, or are to have it. One that is given back or taken anew is first settled by `finish` (a
+        `Line.finish`): the next one has the place that is written. Raises what that does."""
         if held is not None and self._share.is_too_much(subscription.name, partition):
             self.release(finish(held))
             held = None
-        lease_seconds = max(self._lease_seconds, subscription.lease_seconds)
+        lease_seconds = max(self._lease_seconds, subscription.lease_seconds, least_seconds)
         half = timedelta(seconds=lease_seconds / 2)
         if held is not None and held.until - self._clock.now() <= half:
             held = finish(held)  # which prolongs it, if there was anything to settle
@@ -230,7 +231,7 @@ class _Run(Thread):
     def _round(self, partition: int, line: Line) -> bool:
         try:
             lease = self._leases[partition] = self._worker.lease(
-                self.subscription, partition, self._leases[partition], line.finish
+                self.subscription, partition, self._leases[partition], line.finish, line.lease_seconds
             )
             if lease is None:
                 return False
