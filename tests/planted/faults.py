@@ -13,10 +13,10 @@ PLANTS: list[Plant] = [
         "the cursor moves before the delivery",
         WORKER_DIES,
         LINES,
-        "        self._go_on(lease, lanes, settlement)\n",
-        "        if events := self._store.read(lease.partition, lease.seq, self._page):\n"
-        "            self._store.settle(lease, Settlement(events[-1].position.seq), self.lease_seconds)\n"
-        "        self._go_on(lease, lanes, settlement)\n",
+        "            self._go_on(lease, lanes, settlement)\n",
+        "            if events := self._store.read(lease.partition, lease.seq, self._page):\n"
+        "                self._store.settle(lease, Settlement(events[-1].position.seq), self.lease_seconds)\n"
+        "            self._go_on(lease, lanes, settlement)\n",
     ),
     plant(
         "a projection is written outside of the cursor's transaction",

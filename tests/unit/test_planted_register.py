@@ -24,6 +24,17 @@ def test_every_planted_bug_fits_the_source() -> None:
     assert misfits == []
 
 
+def test_every_planted_bug_can_be_run() -> None:
+    """One that Python refuses is seen by no test."""
+    for plant in PLANTS:
+        for edit in plant.edits:
+            if edit.file.endswith(".py"):
+                try:
+                    compile((SOURCE / edit.file).read_text().replace(edit.old, edit.new), edit.file, "exec")
+                except SyntaxError as refused:
+                    pytest.fail(f"{plant.name}: {refused}")
+
+
 def test_every_planted_bug_names_a_test_that_is_there() -> None:
     for plant in PLANTS:
         file, *_, name = plant.test.split("::")
