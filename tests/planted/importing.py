@@ -5,7 +5,7 @@ from tests.planted import Plant, plant
 FORK_JOIN, RUN = "service_layer/fork_join.py", "entrypoints/importing/run.py"
 UNIT, IMPORTING, AT_ONCE = (
     "unit/test_fork_join.py::",
-    "unit/test_importing.py::",
+    "unit/test_import_runs.py::",
     "integration/test_import_at_once.py::",
 )
 
