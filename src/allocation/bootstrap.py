@@ -159,7 +159,6 @@ def bootstrap(
 
     subscribers = Subscribers(
         store.definitions,
-        store.subscriptions,
         rules,
         _reserved(worker),
         secrets.token_bytes,

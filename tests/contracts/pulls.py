@@ -51,7 +51,7 @@ class Pulled:
 
     def __post_init__(self) -> None:
         rules, ids = RuleBook(_Slow(self)), TimeOrderedIds()
-        self.subscribers = Subscribers(self.definitions, self.store, rules, {"mail"}, lambda count: b"x" * count)
+        self.subscribers = Subscribers(self.definitions, rules, {"mail"}, lambda count: b"x" * count)
         self.pulling = Pulling(self.definitions, self.store, rules, self.clock, ids, self.timer, PARTITIONS)
 
     def define(self, name: str, *rules: NamedRule, from_the_beginning: bool = False) -> None:
@@ -97,13 +97,14 @@ def pulled(kind: str, url_of: Callable[[str], str]) -> Iterator[Pulled]:
     if kind == "memory":
         memory = MemoryStore(ids, clock, PARTITIONS)
         bus = MessageBus(lambda: MemoryUnitOfWork(memory), COMMAND_HANDLERS, ids, clock, PARTITIONS)
-        yield Pulled(MemoryDefinitions(), MemorySubscriptionStore(memory), bus, clock)
+        subscriptions = MemorySubscriptionStore(memory)
+        yield Pulled(MemoryDefinitions(subscriptions), subscriptions, bus, clock)
         return
     engine = make_engine(url_of(f"empty_{kind}_url"))
     migrate(engine, PARTITIONS)
     database = Database.of(engine, ids, clock, PARTITIONS)
     bus = MessageBus(lambda: SqlUnitOfWork(database), COMMAND_HANDLERS, ids, clock, PARTITIONS)
-    yield Pulled(SqlDefinitions(engine), SqlSubscriptionStore(engine, clock), bus, clock)
+    yield Pulled(SqlDefinitions(engine, clock), SqlSubscriptionStore(engine, clock), bus, clock)
     engine.dispose()
 
 

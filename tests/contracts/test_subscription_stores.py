@@ -126,17 +126,6 @@ def test_a_lane_is_set_due_or_told_to_discard(kept: Kept) -> None:
     assert kept.store.lanes()[0].discard == ("anna", "sold out")
 
 
-def test_who_owned_one_that_was_forgotten_does_not_own_the_next_of_its_name(kept: Kept) -> None:
-    before = kept.take()
-    kept.store.forget("mail")
-    kept.clock.step(1.0)
-    kept.store.join("mail", from_the_beginning=True)
-    kept.take("worker-2")
-    with pytest.raises(LeaseLost):
-        kept.store.settle(before, Settlement(3), 15)
-    assert [cursor.seq for cursor in kept.store.cursors()] == [0] * PARTITIONS
-
-
 def test_who_goes_back_may_discard_the_same_event_again(kept: Kept) -> None:
     lease = kept.take()
     for why in ("sold out", "still sold out"):

@@ -23,7 +23,7 @@ PLANTS: list[Plant] = [
         WORKER_DIES,
         STORE,
         "            write(settlement.read_models, self._dialect, connection)\n",
-        "        with self._writing() as connection:\n"
+        "        with writing(self._engine) as connection:\n"
         "            write(settlement.read_models, self._dialect, connection)\n",
     ),
     plant(
@@ -81,7 +81,7 @@ PLANTS: list[Plant] = [
     plant(
         "of two workers that start at the same moment one ends",
         "contracts/test_subscription_stores.py::test_workers_that_start_at_the_same_moment_all_join",
-        STORE,
+        "adapters/sql/cursor_rows.py",
         ', new, "ON CONFLICT DO NOTHING")',
         ", new)",
     ),

@@ -10,6 +10,7 @@ AT_ONCE = "contracts/test_pulling.py::test_many_who_pull_at_once_share_the_work_
 SLOW = "contracts/test_pulling.py::test_rules_that_take_long_hold_nobody_up_and_lose_nothing"
 RUNNING, PUSHED = "service_layer/pushing_definitions.py", "unit/test_pushed_definitions.py::"
 ALSO = "unit/test_worker_also.py::"
+KEPT, TOGETHER = "adapters/sql/definitions.py", "contracts/test_definitions.py::"
 PRINTED, PRINTING = "e2e/test_subscriptions_cli.py::", "entrypoints/subscriptions.py"
 HTTP, OWN = "e2e/test_http_pull.py::", "e2e/test_http_subscriptions.py::"
 
@@ -193,7 +194,7 @@ PLANTS: list[Plant] = [
     ),
     plant(
         "rules whose values are of two kinds are taken for one, and the second subscriber gets the first one's",
-        "contracts/test_definitions.py::test_whose_rule_has_another_kind_of_value_does_not_get_the_rule_of_the_other",
+        TOGETHER + "test_whose_rule_has_another_kind_of_value_does_not_get_the_rule_of_the_other",
         DEFINITIONS,
         "        equal = tuple((name, type(value), value) for name, value in self.correlation)",
         "        equal = self.correlation",
@@ -208,16 +209,37 @@ PLANTS: list[Plant] = [
     plant(
         "what is removed leaves its lanes",
         OWN + "test_what_is_removed_is_gone_with_its_place_and_its_lanes",
-        STORE,
-        "            connection.execute(delete(lanes).where(lanes.c.subscription == name))\n",
+        "adapters/sql/cursor_rows.py",
+        "    connection.execute(delete(lanes).where(lanes.c.subscription == name))\n",
+        "",
+    ),
+    plant(
+        "a definition goes in a transaction of its own, and its cursors in the next",
+        TOGETHER + "test_who_dies_in_the_middle_has_not_removed_it",
+        KEPT,
+        "            if was_there:\n",
+        "        with writing(self._engine) as connection:\n            if was_there:\n",
+    ),
+    plant(
+        "a definition is kept though what was there has changed meanwhile",
+        TOGETHER + "test_one_that_is_defined_at_the_moment_in_which_it_is_removed_begins_anew",
+        KEPT,
+        "            if known != (None if row is None else _definition(row)):\n",
+        "            if False:\n",
+    ),
+    plant(
+        "a new definition begins where an earlier one of its name was",
+        TOGETHER + "test_cursors_that_an_earlier_version_left_behind_are_not_taken_over",
+        KEPT,
+        "                forget(connection, definition.name)\n",
         "",
     ),
     Plant(
         "a definition is stopped although it was changed meanwhile",
-        "contracts/test_definitions.py::test_one_is_stopped_only_as_long_as_it_is_the_same",
+        TOGETHER + "test_one_is_stopped_only_as_long_as_it_is_the_same",
         (
             Edit(
-                "adapters/sql/definitions.py",
+                KEPT,
                 "(d.name == definition.name) & (d.definition == _text(definition)) & d.stopped.is_(None)",
                 "d.name == definition.name",
             ),

@@ -114,11 +114,11 @@ PLANTS: list[Plant] = [
         "a projection is written outside of its cursor's transaction",
         READ_MODELS + "test_who_has_lost_the_lease_writes_nothing",
         SQL_SUBSCRIPTIONS,
-        "        with self._writing() as connection:\n            moved = connection.execute(\n",
-        "        with self._writing() as connection:\n"
+        "        with writing(self._engine) as connection:\n            moved = connection.execute(\n",
+        "        with writing(self._engine) as connection:\n"
         "            write(settlement.read_models, self._dialect, connection)\n"
         "            settlement.read_models.movements.clear()\n"
-        "        with self._writing() as connection:\n            moved = connection.execute(\n",
+        "        with writing(self._engine) as connection:\n            moved = connection.execute(\n",
     ),
     plant(
         "an older stock level wins in the database",

@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 
 from allocation.adapters.clock import TimeOrderedIds
+from allocation.adapters.memory import MemoryStore
 from allocation.adapters.memory_definitions import MemoryDefinitions
+from allocation.adapters.memory_subscriptions import MemorySubscriptionStore
 from allocation.adapters.rule_parser import LarkRuleParser
 from allocation.domain.events import Allocated
 from allocation.service_layer.broker import Message
@@ -16,7 +18,7 @@ from allocation.service_layer.errors import Gone, Rejected, RejectedForGood, Una
 from allocation.service_layer.pushing import Push, Sink
 from allocation.service_layer.pushing_definitions import deliver_by
 from allocation.service_layer.read_models import ReadModels
-from tests.fakes import NOON
+from tests.fakes import NOON, CountingIds, SetClock
 
 CHAIR, TABLE = "RED-CHAIR", "SMALL-TABLE"
 DEFINITION = Definition("hook", "push", sink=Address("https://example.com", "whsec_x"))
@@ -53,13 +55,17 @@ class FakePush(Push):
 
 class Pushed:
     def __init__(self) -> None:
-        self.push, self.definitions = FakePush(), MemoryDefinitions()
+        self.push = FakePush()
+        self.definitions = MemoryDefinitions(MemorySubscriptionStore(MemoryStore(CountingIds(), SetClock())))
         self.definition = DEFINITION
-        self.definitions.put(DEFINITION)
+        self.put(DEFINITION)
+
+    def put(self, definition: Definition) -> None:
+        assert self.definitions.put(definition, self.definitions.get(definition.name), from_the_beginning=True)
 
     def ruled(self, *rules: NamedRule) -> None:
         self.definition = replace(DEFINITION, rules=rules)
-        self.definitions.put(self.definition)
+        self.put(self.definition)
 
     def deliver(self, *events: EventEnvelope) -> list[type]:
         rules = RuleBook(LarkRuleParser(TimeOrderedIds())).rules(self.definition)
@@ -119,6 +125,6 @@ def test_who_is_gone_is_stopped_and_nothing_moves(shop: Pushed) -> None:
 def test_nothing_goes_to_an_address_that_was_changed_or_removed(shop: Pushed, now: Definition | None) -> None:
     shop.definitions.delete("hook")
     if now is not None:
-        shop.definitions.put(now)
+        shop.put(now)
     assert shop.deliver(event(1)) == [Unavailable]
     assert shop.push.pushed == []

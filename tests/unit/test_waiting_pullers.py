@@ -39,9 +39,9 @@ class Listening(Chime):
 def shop(chime: Chime) -> tuple[Pulling, Callable[[str], None]]:
     """One who may wait, and how to commit something."""
     store = MemoryStore(CountingIds(), SetClock())
-    subscriptions, definitions = MemorySubscriptionStore(store), MemoryDefinitions()
-    definitions.put(Definition("all", "pull"))
-    subscriptions.join("all", from_the_beginning=True)
+    subscriptions = MemorySubscriptionStore(store)
+    definitions = MemoryDefinitions(subscriptions)
+    definitions.put(Definition("all", "pull"), None, from_the_beginning=True)
     rules = RuleBook(LarkRuleParser(TimeOrderedIds()))
     pulling = Pulling(
         definitions, subscriptions, rules, store.clock, CountingIds(), SystemTimer(), most_waiting=1, chime=chime

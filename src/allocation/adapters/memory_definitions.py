@@ -5,17 +5,28 @@ from __future__ import annotations
 from dataclasses import replace
 from threading import Lock
 
+from allocation.adapters.memory_subscriptions import MemorySubscriptionStore
 from allocation.service_layer.definitions import Definition, Definitions
 
 
 class MemoryDefinitions(Definitions):
-    def __init__(self) -> None:
+    """`subscriptions` keeps their cursors and lanes."""
+
+    def __init__(self, subscriptions: MemorySubscriptionStore) -> None:
+        self._subscriptions = subscriptions
         self._lock = Lock()
         self._kept: dict[str, Definition] = {}
 
-    def put(self, definition: Definition) -> None:
+    def put(self, definition: Definition, known: Definition | None, from_the_beginning: bool) -> bool:
+        name = definition.name
         with self._lock:
-            self._kept[definition.name] = definition
+            if self._kept.get(name) != known:
+                return False
+            if known is None:
+                self._subscriptions.forget(name)
+            self._subscriptions.join(name, from_the_beginning)
+            self._kept[name] = definition
+            return True
 
     def get(self, name: str) -> Definition | None:
         with self._lock:
@@ -27,7 +38,10 @@ class MemoryDefinitions(Definitions):
 
     def delete(self, name: str) -> bool:
         with self._lock:
-            return self._kept.pop(name, None) is not None
+            if self._kept.pop(name, None) is None:
+                return False
+            self._subscriptions.forget(name)
+            return True
 
     def stop(self, definition: Definition, reason: str) -> bool:
         with self._lock:

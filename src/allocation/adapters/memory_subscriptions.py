@@ -178,6 +178,7 @@ class MemorySubscriptionStore(SubscriptionStore):
                 self._lanes |= {(name, key): lane for key, lane in turn.settlement.lanes.items()}
 
     def forget(self, name: str) -> None:
+        """The subscription is no more: its cursors and lanes go. What was discarded stays recorded."""
         with self._lock:
             self._cursors = {place: cursor for place, cursor in self._cursors.items() if place[0] != name}
             self._lanes = {place: lane for place, lane in self._lanes.items() if place[0] != name}

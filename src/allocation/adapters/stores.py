@@ -55,16 +55,17 @@ class Store:
 def memory_store(ids: Ids, clock: Clock, partitions: int) -> Store:
     """A new one, empty; it ends with its last user."""
     store = MemoryStore(ids, clock, partitions)
+    subscriptions = MemorySubscriptionStore(store)
     return Store(
         partial(MemoryUnitOfWork, store),
         MemoryViews(store),
         MemoryStock(store),
-        MemorySubscriptionStore(store),
+        subscriptions,
         MemoryDeadLetters(clock),
         MemoryBooks(store),
         MemoryAuditStore(),
         MemoryHistory(store),
-        MemoryDefinitions(),
+        MemoryDefinitions(subscriptions),
     )
 
 
@@ -83,7 +84,7 @@ def sql_store(
         SqlBooks(engine, partitions),
         SqlAuditStore(engine, clock),
         SqlHistory(engine, partitions),
-        SqlDefinitions(engine),
+        SqlDefinitions(engine, clock),
         engine.dispose,
         transactions_at_once(engine),
     )

@@ -18,7 +18,6 @@ from typing import Literal
 from allocation.service_layer.errors import ServiceError, UnknownSubscription
 from allocation.service_layer.rules.rule import EVERYTHING, Filter, Rule, RuleParser, correlation_filter, scoped
 from allocation.service_layer.rules.values import BadRule
-from allocation.service_layer.subscriptions import SubscriptionStore
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 RULE_NAME_PATTERN = r"[A-Za-z0-9$][A-Za-z0-9$_.-]{0,49}"
@@ -107,12 +106,15 @@ class Definition:
 
 
 class Definitions(ABC):
-    """Keeps definitions. Callers may not assume that one is still what they read a moment ago; all methods raise
-    `Unavailable` when the store cannot be reached."""
+    """Keeps definitions, and makes and removes their cursors with them, so that neither is there without the other.
+    Callers may not assume that one is still what they read a moment ago; all methods raise `Unavailable` when the store
+    cannot be reached."""
 
     @abstractmethod
-    def put(self, definition: Definition) -> None:
-        """Keep it, in place of what was there under its name."""
+    def put(self, definition: Definition, known: Definition | None, from_the_beginning: bool) -> bool:
+        """Keep it in place of `known`, the one of its name, and make the cursors that it lacks, in one transaction. One
+        that is new (None) takes over neither cursors nor lanes. False, and nothing was done, if the one of this name is
+        not `known` any more."""
 
     @abstractmethod
     def get(self, name: str) -> Definition | None:
@@ -124,7 +126,8 @@ class Definitions(ABC):
 
     @abstractmethod
     def delete(self, name: str) -> bool:
-        """Keep it no more; whether it was there."""
+        """Keep it no more, nor its cursors and lanes, in one transaction; whether it was there. What was discarded
+        stays recorded."""
 
     @abstractmethod
     def stop(self, definition: Definition, reason: str) -> bool:
@@ -183,14 +186,13 @@ class Subscribers:
     def __init__(
         self,
         definitions: Definitions,
-        store: SubscriptionStore,
         rules: RuleBook,
         reserved: Collection[str],
         random_bytes: Callable[[int], bytes],
         changed: Callable[[], None] = lambda: None,
         check: Callable[[Definition], None] = lambda _: None,
     ) -> None:
-        self._definitions, self._store, self._rules = definitions, store, rules
+        self._definitions, self._rules = definitions, rules
         self._reserved, self._random_bytes = frozenset(reserved), random_bytes
         self._changed, self._check = changed, check
 
@@ -203,25 +205,15 @@ class Subscribers:
         if wanted.name in self._reserved:
             raise NameTaken(wanted.name)
         self._rules.rules(wanted)
-        known = self._definitions.get(wanted.name)
-        if known is not None and known.delivery != wanted.delivery:
-            raise OtherDelivery(known.name, known.delivery)
-        if known is not None:  # one that starts again is another than the one that was stopped
-            wanted = replace(wanted, restarts=known.restarts + (known.stopped is not None))
-        wanted, minted = self._with_secret(wanted, known)
-        self._check(wanted)
-        if wanted != known:
-            self._definitions.put(wanted)
-        self._store.join(wanted.name, from_the_beginning)
+        while (defined := self._put(wanted, from_the_beginning)) is None:
+            pass  # somebody else changed it in between
         self._changed()
-        return Defined(wanted, known is None, minted)
+        return defined
 
     def remove(self, name: str) -> None:
         """It goes, with its cursors and lanes. Raises `UnknownSubscription`."""
-        if self._definitions.get(name) is None:
+        if not self._definitions.delete(name):
             raise UnknownSubscription(name)
-        self._store.forget(name)
-        self._definitions.delete(name)
         self._changed()
 
     def get(self, name: str) -> Definition:
@@ -234,6 +226,18 @@ class Subscribers:
     def by_name(self) -> Mapping[str, Definition]:
         """Every definition."""
         return {definition.name: definition for definition in self._definitions.all()}
+
+    def _put(self, wanted: Definition, from_the_beginning: bool) -> Defined | None:
+        """None: what is there changed while we looked at it."""
+        known = self._definitions.get(wanted.name)
+        if known is not None and known.delivery != wanted.delivery:
+            raise OtherDelivery(known.name, known.delivery)
+        if known is not None:  # one that starts again is another than the one that was stopped
+            wanted = replace(wanted, restarts=known.restarts + (known.stopped is not None))
+        wanted, minted = self._with_secret(wanted, known)
+        self._check(wanted)
+        is_kept = self._definitions.put(wanted, known, from_the_beginning)
+        return Defined(wanted, known is None, minted) if is_kept else None
 
     def _with_secret(self, wanted: Definition, known: Definition | None) -> tuple[Definition, str | None]:
         """The definition, and its secret if that was made just now."""

@@ -248,10 +248,6 @@ class SubscriptionStore(ABC):
         exception inside leaves everything as it was. Raises `UnknownSubscription` if there is no such cursor."""
 
     @abstractmethod
-    def forget(self, name: str) -> None:
-        """The subscription is no more: its cursors and lanes go. What was discarded stays recorded."""
-
-    @abstractmethod
     def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None, seq: int | None = None) -> bool:
         """Have a lane tried again now, or its next event skipped (who, why). False if there is no such lane, or `seq`
         is given and is not its next event any more: said twice, it is done once."""

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Integer, Select, and_, bindparam, delete, func, insert, or_, select, update
 
 from allocation.adapters.serialization import text_of
-from allocation.adapters.sql.engine import dialect_of, transaction, turn_to_write
+from allocation.adapters.sql.cursor_rows import make_cursors, writing
+from allocation.adapters.sql.engine import dialect_of
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.lane_rows import behind, lane_from, record, row_of, seen_alone, write_turn
 from allocation.adapters.sql.read_models import write
@@ -22,7 +23,6 @@ from allocation.adapters.sql.tables import (
     event_log,
     lanes,
     log_head,
-    moment_text,
     subscriptions,
     workers,
 )
@@ -38,16 +38,11 @@ from allocation.service_layer.subscriptions import (
     Settlement,
     SubscriptionStore,
     Turn,
-    first_epoch,
     heeding,
 )
 
 FORGOTTEN_AFTER = timedelta(hours=1)
 """When the row of a worker that died is removed: long after the server has ended its connection."""
-
-_BEGIN_ON_POSTGRES = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '3s'"
-"""Nothing here waits for anything outside. Who is silent in the middle of it is held up, and holds locks that the next
-owner of its leases needs: the server ends that."""
 
 _BEHIND = (
     select(event_log)
@@ -77,24 +72,8 @@ class SqlSubscriptionStore(SubscriptionStore):
         self._dialect = dialect_of(engine)
 
     def join(self, name: str, from_the_beginning: bool) -> None:
-        now = self._clock.now()
-        with self._writing() as connection:
-            heads = connection.execute(select(log_head.c.log_partition, log_head.c.seq)).all()
-            known = set(connection.scalars(select(subscriptions.c.log_partition).where(subscriptions.c.name == name)))
-            new = [
-                (
-                    name,
-                    head.log_partition,
-                    0 if from_the_beginning else head.seq,
-                    "",
-                    first_epoch(now),
-                    moment_text(now),
-                )
-                for head in heads
-                if head.log_partition not in known
-            ]
-            if new:  # another worker that starts at the same moment may be faster
-                self._dialect.run(connection, [self._dialect.inserting(subscriptions, new, "ON CONFLICT DO NOTHING")])
+        with writing(self._engine) as connection:
+            make_cursors(connection, self._dialect, name, from_the_beginning, self._clock.now())
 
     def cursors(self) -> list[Cursor]:
         s = subscriptions.c
@@ -108,7 +87,7 @@ class SqlSubscriptionStore(SubscriptionStore):
 
     def rewind(self, name: str, after: Sequence[LogPosition]) -> int:
         start, moved, now = {position.partition: position.seq for position in after}, 0, self._clock.now()
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             for partition in connection.scalars(select(log_head.c.log_partition).order_by(log_head.c.log_partition)):
                 seq, c = start.get(partition, 0), subscriptions.c
                 here = and_(c.name == name, c.log_partition == partition)
@@ -131,13 +110,13 @@ class SqlSubscriptionStore(SubscriptionStore):
         now = self._clock.now()
         # Not the rows of those who have just died: one that was stopped in the middle of this holds its row's lock.
         gone = workers.c.lives_until <= now - FORGOTTEN_AFTER
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             connection.execute(delete(workers).where(or_(workers.c.owner == owner, gone)))
             connection.execute(insert(workers).values(owner=owner, lives_until=now + timedelta(seconds=seconds)))
             return connection.scalar(select(func.count()).where(workers.c.lives_until > now)) or 1
 
     def leave(self, owner: str) -> None:
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             connection.execute(delete(workers).where(workers.c.owner == owner))
 
     def lease(
@@ -147,7 +126,7 @@ class SqlSubscriptionStore(SubscriptionStore):
         row = and_(subscriptions.c.name == name, subscriptions.c.log_partition == partition)
         ours = and_(subscriptions.c.owner == owner, subscriptions.c.leased_until > now)
         free = or_(ours, subscriptions.c.leased_until <= now - timedelta(seconds=patience_seconds))
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             held = connection.execute(select(subscriptions).where(row, free).with_for_update()).one_or_none()
             if held is None:
                 return None
@@ -157,7 +136,7 @@ class SqlSubscriptionStore(SubscriptionStore):
         return Lease(name, partition, owner, epoch, held.position, until)
 
     def release(self, lease: Lease) -> None:
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             connection.execute(update(subscriptions).where(*_held(lease)).values(leased_until=self._clock.now()))
 
     def read(self, partition: int, after: int, limit: int) -> list[EventEnvelope]:
@@ -214,7 +193,7 @@ class SqlSubscriptionStore(SubscriptionStore):
     def settle(self, lease: Lease, settlement: Settlement, seconds: float) -> Lease:
         now = self._clock.now()
         until = now + timedelta(seconds=seconds)
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             moved = connection.execute(
                 update(subscriptions).where(*_held(lease)).values(position=settlement.seq, leased_until=until)
             )
@@ -239,7 +218,7 @@ class SqlSubscriptionStore(SubscriptionStore):
 
     @contextmanager
     def turn(self, name: str, partition: int) -> Iterator[Turn]:
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             seq, found = seen_alone(connection, name, partition)
             read, read_key = partial(self._read, connection, partition), partial(self._read_key, connection)
             turn = Turn(name, partition, seq, found, read, read_key)
@@ -247,27 +226,16 @@ class SqlSubscriptionStore(SubscriptionStore):
             if turn.settlement is not None:
                 write_turn(connection, turn, turn.settlement, self._clock.now())
 
-    def forget(self, name: str) -> None:
-        with self._writing() as connection:
-            connection.execute(delete(subscriptions).where(subscriptions.c.name == name))
-            connection.execute(delete(lanes).where(lanes.c.subscription == name))
-
     def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None, seq: int | None = None) -> bool:
         who, why = discard or (None, None)
         lane = and_(lanes.c.subscription == name, lanes.c.key == key)
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             found = connection.execute(
                 update(lanes)
                 .where(lane if seq is None else lane & (lanes.c.next_position == seq))
                 .values(due_at=self._clock.now(), attempts=0, discarded_by=who, discarded_why=why)
             )
         return found.rowcount == 1
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        begin = "BEGIN IMMEDIATE" if self._engine.dialect.name == "sqlite" else _BEGIN_ON_POSTGRES
-        with turn_to_write(self._engine), transaction(self._engine, begin) as connection:
-            yield connection
 
 
 class SqlDeadLetters(DeadLetters):
