@@ -23,6 +23,8 @@ from allocation.service_layer.subscriptions import USUAL_PAGE, Backoff, Deliver,
 from allocation.service_layer.worker import Worker
 
 LOOK_AGAIN_SECONDS = 1.0
+MOST_HALFWAY = 1_000
+"""Far more than there are partitions, of which each has one for its cursor and one for its lanes."""
 EVERY_EVENT: frozenset[type[Event]] = frozenset(get_args(Event))
 
 _log = logging.getLogger(__name__)
@@ -37,17 +39,19 @@ def sink_of(definition: Definition) -> Sink:
 
 
 def deliver_by(push: Push, definition: Definition, rules: Sequence[Rule], definitions: Definitions) -> Deliver:
-    """Pushes the copies that the rules make. An event is done when all its copies are; if one is not, all come again.
+    """Pushes the copies that the rules make. An event is done when all its copies are; if one is refused, all come
+    again. If a call ends in the middle of an event, the next one sends the rest of its copies.
 
     Nothing moves once the definition is another: it may have lost its address, or its name may be in use again. One
     whose address says that it is gone is stopped.
     """
-    sink = sink_of(definition)
+    sink, halfway = sink_of(definition), _Halfway()
 
     def deliver(events: Sequence[EventEnvelope], _read_models: ReadModels) -> Outcomes:
         if definitions.get(definition.name) != definition:
             return [Unavailable("it was defined anew, stopped or removed")] * len(events)
         refused, copies = _copied(rules, events)
+        halfway.leave_out(events, copies)
         messages = [message for found in copies.values() for message in found]
         try:
             told = iter(push.push(sink, messages) if messages else ())
@@ -56,11 +60,45 @@ def deliver_by(push: Push, definition: Definition, rules: Sequence[Rule], defini
             definitions.stop(definition, str(gone) or "the address is gone")
             return [Unavailable(f"it is stopped: {gone}")] * len(events)
         outcomes: dict[str, Exception | None] = {**refused}
-        for event_id, found in copies.items():
-            outcomes[event_id] = next((x for x in [next(told) for _ in found] if x is not None), None)
+        for logged in events:
+            if (found := copies.get(logged.id)) is not None:
+                became = {message.id: next(told) for message in found}
+                outcomes[logged.id] = next((x for x in became.values() if x is not None), None)
+                halfway.note(logged, became, outcomes[logged.id])
         return list(_behind_failures(events, outcomes))
 
     return deliver
+
+
+class _Halfway:
+    """Which copies of an event were acknowledged when a call ended in the middle of it: else one with more copies than
+    a call has time for would begin anew each time, and never be done. Partitions and lanes take turns, so there may be
+    several such events. In memory alone: another worker sends all copies, under the same ids."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, tuple[EventEnvelope, set[str]]] = {}
+
+    def leave_out(self, events: Sequence[EventEnvelope], copies: dict[str, list[Message]]) -> None:
+        """Take away what was acknowledged of the first event: where a call ended, the next one begins. Who goes back in
+        the log gets everything again."""
+        first, keys = events[0], {logged.key for logged in events}
+        for event_id, (logged, _) in list(self._events.items()):
+            here, there = first.position, logged.position
+            # One other key is a lane: it may be behind, and takes turns with this event.
+            if here.partition == there.partition and here.seq < there.seq and (logged.key in keys or len(keys) > 1):
+                del self._events[event_id]
+        if first.id in self._events and first.id in copies:
+            _, acknowledged = self._events[first.id]
+            copies[first.id] = [message for message in copies[first.id] if message.id not in acknowledged]
+
+    def note(self, logged: EventEnvelope, became: Mapping[str, Exception | None], failure: Exception | None) -> None:
+        """What became of the copies of an event that were to be sent now, and so of the event."""
+        _, acknowledged = self._events.pop(logged.id, (logged, set()))
+        acknowledged |= {message_id for message_id, outcome in became.items() if outcome is None}
+        if isinstance(failure, Unavailable) and acknowledged:
+            while len(self._events) >= MOST_HALFWAY:
+                del self._events[next(iter(self._events))]
+            self._events[logged.id] = logged, acknowledged
 
 
 def _copied(
