@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import inspect
 
 from allocation.adapters.serialization import BadMessage, decode_command
@@ -20,8 +21,11 @@ from allocation.adapters.sql.repository import Pages
 from allocation.bootstrap import Application, bootstrap, load_settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch, Deallocate
 from allocation.domain.errors import UnknownBatch
+from allocation.entrypoints.cli import main
+from allocation.entrypoints.watching import watched
 from allocation.service_layer.handlers import COMMAND_HANDLERS
 from allocation.service_layer.unit_of_work import UnitOfWork
+from tests.e2e.service import Service, WorkerProcess
 
 
 @pytest.mark.parametrize("failure", [ZeroDivisionError("a defect"), KeyError("missing"), AssertionError("impossible")])
@@ -177,8 +181,37 @@ def test_14_a_second_bootstrap_fails(tmp_path: Path, sqlite_url: str, postgres_u
         shop.close()
 
 
-def test_14_a_fresh_stack_has_no_tables(database_url: str) -> None:
-    shop = bootstrap(load_settings(database_url=database_url))
+def test_14_a_fresh_stack_has_no_tables(empty_database_url: str) -> None:
+    shop = bootstrap(load_settings(database_url=empty_database_url))
     shop.views.ready()
     assert shop.bus.handle(CreateBatch("b1", "RED-CHAIR", 10)).version == 1
     shop.close()
+
+
+def serves(url: str) -> None:
+    with Service(url) as service:
+        assert service.ask("POST", "/v1/batches", {"ref": "b1", "sku": "RED-CHAIR", "qty": 10, "eta": None})[0] == 201
+
+
+def delivers(url: str) -> None:
+    with WorkerProcess(url):
+        pass
+
+
+def takes_in(url: str) -> None:
+    """As `allocation consumer` does before it asks its brokers for something."""
+    watched(load_settings(database_url=url)).close()
+
+
+def is_told(url: str) -> None:
+    told = CliRunner().invoke(main, ["events"], env={"ALLOCATION_DATABASE_URL": url}, catch_exceptions=False)
+    assert told.exit_code == 0, told.output
+
+
+@pytest.mark.parametrize("starts", [serves, delivers, takes_in, is_told])
+def test_14_who_starts_first_makes_the_tables(empty_database_url: str, starts: Callable[[str], None]) -> None:
+    starts(empty_database_url)
+    engine = make_engine(empty_database_url)
+    made = inspect(engine).get_table_names()
+    engine.dispose()
+    assert {"batches", "order_lines", "event_log"} <= set(made)

@@ -177,4 +177,11 @@ PLANTS: list[Plant] = [
         "    engine = _engine(settings)\n    migrate_database(engine, settings.log_partitions)\n",
         "    engine = _engine(settings)\n",
     ),
+    plant(
+        "14 who starts first makes no tables",
+        SHAPE + "test_14_who_starts_first_makes_the_tables",
+        "bootstrap.py",
+        "    engine = _engine(settings)\n    migrate_database(engine, settings.log_partitions)\n",
+        "    engine = _engine(settings)\n",
+    ),
 ]
