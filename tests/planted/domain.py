@@ -155,6 +155,13 @@ PLANTS: list[Plant] = [
         "not batch.allocated_quantity <= event.qty <= MAX_QUANTITY",
         "event.qty > MAX_QUANTITY",
     ),
+    plant(
+        "a kind of event has no way into the state",
+        EVENTS + "test_each_kind_of_event_has_its_way_into_the_state",
+        MODEL,
+        "    Cancelled: Product._apply_cancelled,\n",
+        "",
+    ),
     Plant(
         "state changes without an event",
         MACHINE,

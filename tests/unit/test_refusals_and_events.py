@@ -1,5 +1,7 @@
 """What is refused leaves no trace; what happened is an event; what cannot have happened is not applied."""
 
+from typing import get_args
+
 import pytest
 
 from allocation.domain.errors import (
@@ -25,6 +27,7 @@ from allocation.domain.events import (
     Event,
     OutOfStock,
 )
+from allocation.domain.model import _APPLY
 from tests.unit.chairs import LATER, SKU, TODAY, line, placements, product, stocked
 
 # Refusals
@@ -160,3 +163,8 @@ def test_an_event_that_cannot_have_happened_is_never_applied(what: str) -> None:
 
 def test_a_corrupt_log_is_no_refusal() -> None:
     assert not issubclass(CorruptLog, Refused)
+
+
+def test_each_kind_of_event_has_its_way_into_the_state() -> None:
+    """Nothing else misses one: the first that is recorded would fail."""
+    assert set(_APPLY) == set(get_args(Event))
