@@ -162,6 +162,20 @@ PLANTS: list[Plant] = [
         "    Cancelled: Product._apply_cancelled,\n",
         "",
     ),
+    plant(
+        "a command that names nothing is let in",
+        "unit/test_wiring.py::test_a_kind_of_command_of_which_nobody_knows_what_it_names_fails_at_once",
+        "service_layer/needs.py",
+        "        return command.ref\n    assert_never(command)\n",
+        '        return command.ref\n    return ""\n',
+    ),
+    plant(
+        "of a command that names nothing nothing is locked",
+        "unit/test_wiring.py::test_a_kind_of_command_of_which_nobody_knows_what_it_names_fails_at_once",
+        "service_layer/needs.py",
+        "            case _:\n                assert_never(command)\n    return needs\n",
+        "            case _:\n                pass\n    return needs\n",
+    ),
     Plant(
         "state changes without an event",
         MACHINE,

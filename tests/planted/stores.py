@@ -196,8 +196,8 @@ PLANTS: list[Plant] = [
         "text that no database stores is looked for",
         POSTGRES + "test_what_is_no_id_is_refused_and_harms_nobody_in_its_group",
         "service_layer/needs.py",
-        "        elif is_id(command.ref):\n",
-        "        else:\n",
+        "                if is_id(command.ref):\n",
+        "                if True:\n",
     ),
     plant(
         "a product made between two statements fails the reader",

@@ -26,13 +26,15 @@ from allocation.domain.errors import (
     UnknownOrderLine,
 )
 from allocation.domain.events import Allocated
+from allocation.domain.values import value
 from allocation.service_layer import injection
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
 from allocation.service_layer.errors import SetupError
 from allocation.service_layer.handlers import COMMAND_HANDLERS, count_movements
 from allocation.service_layer.injection import inject
-from allocation.service_layer.needs import Needs, needs_of
+from allocation.service_layer.needs import Needs, key_of, needs_of
 from allocation.service_layer.unit_of_work import UnitOfWork
+from tests.unit.test_serialization import COMMANDS
 
 # Wiring
 
@@ -144,3 +146,21 @@ def test_what_is_no_id_names_nothing(bad: str) -> None:
         ChangeBatchEta(bad, None),
     ]
     assert needs_of(commands) == Needs()
+
+
+def test_each_kind_of_command_names_what_is_to_be_locked() -> None:
+    for command in COMMANDS:
+        needs = needs_of([command])
+        assert needs.skus or needs.homeless
+        assert key_of(command) in needs.skus | needs.homeless
+
+
+def test_a_kind_of_command_of_which_nobody_knows_what_it_names_fails_at_once() -> None:
+    @value
+    class Repaint:
+        ref: str
+
+    with pytest.raises(AssertionError, match="Repaint"):
+        needs_of([Repaint("b1")])  # type: ignore[list-item]  # as the union of commands would have it
+    with pytest.raises(AssertionError, match="Repaint"):
+        bootstrap(Settings(database_url="memory:")).bus.handle(Repaint("b1"))  # type: ignore[arg-type]  # as above

@@ -20,6 +20,7 @@ from allocation.service_layer.answers import Answer
 from allocation.service_layer.envelope import Clock, CommandEnvelope, EventEnvelope, Ids, partition_of
 from allocation.service_layer.errors import Conflict, ConnectionLost, Unavailable
 from allocation.service_layer.group_commit import GroupCommit
+from allocation.service_layer.needs import key_of
 from allocation.service_layer.observing import Span, Telemetry, correlated_with
 from allocation.service_layer.read_models import ReadModels
 from allocation.service_layer.subscriptions import Deliver, Outcomes
@@ -87,9 +88,7 @@ class MessageBus:
 
     def ask(self, envelope: CommandEnvelope) -> Answer:
         """Handle one command, in one transaction with those that other threads ask at the same time."""
-        command = envelope.command
-        key = str(getattr(command, "sku", "") or getattr(command, "ref", ""))
-        return self._doors[partition_of(key, self._partitions)].ask(envelope)
+        return self._doors[partition_of(key_of(envelope.command), self._partitions)].ask(envelope)
 
     def handle_many(self, envelopes: Sequence[CommandEnvelope]) -> list[Answer]:
         """Handle a group in one transaction, in order; answers as many answers, refusals and failures among them.

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import assert_never
 
-from allocation.domain.commands import Allocate, Command, CreateBatch, Deallocate, is_id
+from allocation.domain.commands import (
+    Allocate,
+    ChangeBatch,
+    ChangeBatchEta,
+    ChangeBatchQuantity,
+    Command,
+    CreateBatch,
+    Deallocate,
+    is_id,
+)
 
 
 @dataclass(slots=True)
@@ -30,19 +40,36 @@ def needs_of(commands: Iterable[Command]) -> Needs:
     """
     needs = Needs()
     for command in commands:
-        if isinstance(command, Allocate | Deallocate):
-            if is_id(command.orderid) and is_id(command.sku):
-                needs.skus.add(command.sku)
-                needs.lines.add((command.orderid, command.sku))
-                if isinstance(command, Deallocate):
+        match command:
+            case Allocate() | Deallocate():
+                if is_id(command.orderid) and is_id(command.sku):
+                    needs.skus.add(command.sku)
+                    needs.lines.add((command.orderid, command.sku))
+                    if isinstance(command, Deallocate):
+                        needs.freed.add(command.sku)
+            case CreateBatch():
+                if is_id(command.ref) and is_id(command.sku):
+                    needs.skus.add(command.sku)
+                    needs.new_skus.add(command.sku)
                     needs.freed.add(command.sku)
-        elif isinstance(command, CreateBatch):
-            if is_id(command.ref) and is_id(command.sku):
-                needs.skus.add(command.sku)
-                needs.new_skus.add(command.sku)
-                needs.freed.add(command.sku)
-                needs.refs.add(command.ref)
-        elif is_id(command.ref):
-            needs.refs.add(command.ref)
-            needs.homeless.add(command.ref)
+                    needs.refs.add(command.ref)
+            case ChangeBatchQuantity() | ChangeBatchEta() | ChangeBatch():
+                if is_id(command.ref):
+                    needs.refs.add(command.ref)
+                    needs.homeless.add(command.ref)
+            case _:
+                assert_never(command)
     return needs
+
+
+def key_of(command: Command) -> str:
+    """Whose partition of the log is the door of a command: the product's, or the batch's where that is all it names."""
+    if isinstance(command, _OF_A_PRODUCT):
+        return command.sku
+    if isinstance(command, _OF_A_BATCH):
+        return command.ref
+    assert_never(command)
+
+
+_OF_A_PRODUCT = (Allocate, Deallocate, CreateBatch)
+_OF_A_BATCH = (ChangeBatchQuantity, ChangeBatchEta, ChangeBatch)
