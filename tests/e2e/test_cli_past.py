@@ -249,6 +249,21 @@ def test_what_if_tells_who_would_move(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "asked", [("what-if",), ("subscriptions", "define", "chairs"), ("topology", "provision")], ids=" ".join
+)
+def test_of_what_never_ends_only_so_much_is_read(run: Run, asked: tuple[str, ...], tmp_path: Path) -> None:
+    endless = tmp_path / "endless.json"
+    with endless.open("wb") as file:
+        file.truncate(2**40)
+    result = run(*asked, str(endless))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "This is longer than 1,048,576 bytes." in result.stderr
+    assert "or raise ALLOCATION_BODY_LIMIT_BYTES." in result.stderr
+    assert "This is longer than" in run(*asked, "-", text=" " * 1_048_577).stderr
+    assert "This is longer than" not in run(*asked, "-", text=" " * 1_048_576).stderr
+
+
+@pytest.mark.parametrize(
     ("text", "why"),
     [
         ("[", "The body is not JSON"),

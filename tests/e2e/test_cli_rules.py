@@ -13,6 +13,7 @@ from allocation.config import Settings
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.rule_input import MOST_BYTES
 
 CHAIRS = '{"sku": "RED-CHAIR", "Qty": 12, "price": 2.5, "sys.MessageId": "id-1"}'
 CLOUD = (
@@ -184,6 +185,12 @@ def test_what_is_no_event_is_told_with_code_2(stdin: bytes, said: str) -> None:
     result = tried("1=1", stdin=stdin)
     assert (result.exit_code, result.stdout) == (2, "")
     assert said in result.stderr
+
+
+def test_of_what_never_ends_only_so_much_is_read() -> None:
+    result = tried("1=1", stdin=b'{"a": "' + b"x" * MOST_BYTES)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "stdin holds more than 1,048,576 bytes: give one event" in " ".join(result.stderr.split())
 
 
 def test_every_help_has_an_example() -> None:

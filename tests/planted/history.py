@@ -270,6 +270,13 @@ PLANTS: list[Plant] = [
         "set(needs.skus)",
     ),
     plant(
+        "what is read as a whole has no bound",
+        "e2e/test_cli_past.py::test_of_what_never_ends_only_so_much_is_read",
+        "entrypoints/bounded.py",
+        "    raw = file.read(most_bytes + 1)\n    if len(raw) > most_bytes:\n",
+        "    raw = file.read()\n    if not isinstance(raw, bytes):\n",
+    ),
+    plant(
         "a what-if works on the image itself",
         IMAGES + "test_a_what_if_leaves_the_image_as_it_was",
         IMAGE,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 import msgspec
 
+from allocation.config import load_settings
 from allocation.entrypoints import opened
+from allocation.entrypoints.bounded import read_whole
 from allocation.entrypoints.console import JsonList, as_json, print_json, to_its_end
 from allocation.entrypoints.moments import parse_at
 
@@ -223,10 +223,10 @@ def shop(at: At, after: str, limit: int | None, as_json: bool) -> None:
 
 
 @click.command("what-if", short_help="The promises that would be others if these commands were given.")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path))
+@click.argument("file", type=click.File("rb"))
 @at_option
 @as_json
-def what_if(file: Path, at: At, as_json: bool) -> None:
+def what_if(file: BinaryIO, at: At, as_json: bool) -> None:
     """What would be different if the commands in FILE (- is stdin) were given, now or at a moment of the past.
 
     FILE holds a JSON list; each command is what its HTTP route takes, and its type: CreateBatch, ChangeBatchQuantity,
@@ -239,7 +239,9 @@ def what_if(file: Path, at: At, as_json: bool) -> None:
     """
     from allocation.entrypoints.past_told import print_difference
 
-    answer = _imagined(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes(), at)
+    most_bytes = load_settings().body_limit_bytes
+    raw = read_whole(file, most_bytes, "Ask about fewer commands at a time, or raise ALLOCATION_BODY_LIMIT_BYTES.")
+    answer = _imagined(raw, at)
     if as_json:
         print_json(msgspec.to_builtins(answer))
     else:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import click
 import msgspec
 
+from allocation.entrypoints.bounded import read_whole
 from allocation.service_layer.broker import FACTS, STOCK_LEVEL
 from allocation.service_layer.errors import Rejected, SetupError
 from allocation.service_layer.provisioning import Correlated, WantedRule, WantedSubscription
@@ -67,7 +68,7 @@ def _rule(name: str, said: RuleSaid, parser: RuleParser) -> WantedRule:
 
 @click.command(short_help="Make queues, topics and subscriptions at Azure Service Bus.")
 @click.argument("file", type=click.File("rb"), required=False)
-def provision(file: object) -> None:
+def provision(file: BinaryIO | None) -> None:
     """Make at Azure Service Bus what is not there: the queue of commands, the topics, and the subscriptions of FILE.
 
     FILE is JSON (- reads stdin): subscriptions by name, each with a topic (facts, if it is left out) and rules by name.
@@ -87,9 +88,12 @@ def provision(file: object) -> None:
     from allocation.bootstrap import provisioners, rule_parser
     from allocation.config import load_settings
 
-    text = b"{}" if file is None else file.read()  # type: ignore[attr-defined]  # click opens it
+    settings, text = load_settings(), b"{}"
+    if file is not None:
+        advice = "Make fewer subscriptions at a time, or raise ALLOCATION_BODY_LIMIT_BYTES."
+        text = read_whole(file, settings.body_limit_bytes, advice)
     wanted = subscriptions_in(text, rule_parser())
-    found = provisioners(load_settings())
+    found = provisioners(settings)
     if not found:
         raise SetupError(
             "No broker is named at which something could be made: ALLOCATION_PUBLISH_TO or ALLOCATION_RECEIVE_FROM "

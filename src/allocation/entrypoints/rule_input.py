@@ -14,6 +14,8 @@ from allocation.service_layer.rules.arithmetic import LEAST, MOST
 from allocation.service_layer.rules.of_messages import properties_of
 from allocation.service_layer.rules.values import Properties, RuleFailed, Value, system_name
 
+MOST_BYTES = 1_048_576  # many times what any event of ours has; stdin may be a stream of them, without end
+
 
 class UnreadableEvent(ValueError):
     """What came is no event; says why, and what would be one."""
@@ -21,6 +23,10 @@ class UnreadableEvent(ValueError):
 
 def read_properties(body: bytes) -> Properties:
     """The properties of the event in `body`. Raises `UnreadableEvent`."""
+    if len(body) > MOST_BYTES:
+        raise UnreadableEvent(
+            f"stdin holds more than {MOST_BYTES:,} bytes: give one event, as `allocation events --limit 1 --json` does"
+        )
     try:
         read = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

@@ -50,7 +50,7 @@ def try_rule(filter_text: str, action_text: str | None, name: str, as_json: bool
           allocation rules try "qty > 10" "SET total = qty * price; REMOVE price"
     """
     from allocation.bootstrap import rule_parser
-    from allocation.entrypoints.rule_input import UnreadableEvent, read_properties
+    from allocation.entrypoints.rule_input import MOST_BYTES, UnreadableEvent, read_properties
     from allocation.service_layer.rules.rule import Rule, apply_rules, explain
     from allocation.service_layer.rules.values import BadRule, RuleFailed
 
@@ -65,7 +65,7 @@ def try_rule(filter_text: str, action_text: str | None, name: str, as_json: bool
             "The event comes on stdin: allocation events --limit 1 --json | allocation rules try ..."
         )
     try:
-        properties = read_properties(sys.stdin.buffer.read())
+        properties = read_properties(sys.stdin.buffer.read(MOST_BYTES + 1))
     except UnreadableEvent as unreadable:
         raise click.UsageError(str(unreadable)) from unreadable
     try:

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from allocation.entrypoints import opened
+from allocation.entrypoints.bounded import read_whole
 from allocation.entrypoints.console import as_json, console, print_json, table
 from allocation.entrypoints.importing.rows import shown
 from allocation.entrypoints.moments import parse_at
@@ -119,7 +120,9 @@ def define(name: str, file: BinaryIO, as_json: bool) -> None:
 
     with opened.application() as application:
         try:
-            wanted = validated(resource.SubscriptionRequest, read_json(file.read()))
+            most_bytes = application.settings.body_limit_bytes
+            raw = read_whole(file, most_bytes, "Define it by fewer rules, or raise ALLOCATION_BODY_LIMIT_BYTES.")
+            wanted = validated(resource.SubscriptionRequest, read_json(raw))
             defined = resource.define(application, name, wanted)
         except Invalid as invalid:
             raise click.ClickException(
