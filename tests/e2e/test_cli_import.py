@@ -222,6 +222,7 @@ def test_both_headers_are_read_before_anything_is_taken_in(run: Run, database_ur
         (("--batches", "-", "--orders", "-"), "Only one of --batches and --orders can be stdin."),
         (("--orders", "nowhere.csv"), "'nowhere.csv' does not exist"),
         (("--orders", "orders.csv", "--orders", "orders.csv"), "name one file; take in several one after the other."),
+        (("--orders", "orders.csv", "--refused", "a.csv", "--refused", "b.csv"), "'--refused': name one file."),
         (("--orders", "orders.csv", "--refused", "./orders.csv"), "--refused would write over a file that is read."),
         (("--orders", "orders.csv", "--group", "0"), "0 is not in the range"),
         (("--orders", "orders.csv", "--at-once", "9"), "9 is not in the range"),

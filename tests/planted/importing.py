@@ -109,6 +109,13 @@ PLANTS: list[Plant] = [
         "next((a.position for a in reversed(answers) if a.position is not None), self.position)",
     ),
     plant(
+        "of two files for what was refused the first is left out without a word",
+        "e2e/test_cli_import.py::test_wrong_usage_is_told_with_code_2",
+        "entrypoints/cli.py",
+        '    multiple=True,\n    callback=_one,\n    help="Write every row',
+        '    help="Write every row',
+    ),
+    plant(
         "what the demo proposes buys the chairs that the first page sells out",
         "e2e/test_docs.py::test_walkthroughs_that_share_a_database_name_other_things",
         "entrypoints/demo/story.py",

@@ -184,10 +184,11 @@ def migrate(as_json: bool) -> None:
 _FILE = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True)
 
 
-def _one(_context: click.Context, _parameter: click.Parameter, files: tuple[str, ...]) -> str | None:
+def _one(_context: click.Context, parameter: click.Parameter, files: tuple[str, ...]) -> str | None:
     """Of an option that stands twice click takes the last one, and leaves the others without a word."""
     if len(files) > 1:
-        raise click.BadParameter("name one file; take in several one after the other.")
+        is_read = parameter.type is _FILE
+        raise click.BadParameter("name one file" + ("; take in several one after the other." if is_read else "."))
     return files[0] if files else None
 
 
@@ -232,6 +233,8 @@ def _one(_context: click.Context, _parameter: click.Parameter, files: tuple[str,
     "--refused",
     "refused_file",
     type=click.Path(dir_okay=False, writable=True),
+    multiple=True,
+    callback=_one,
     help="Write every row that was not taken in, and why, to this CSV file.",
 )
 @as_json
