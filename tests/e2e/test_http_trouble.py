@@ -158,6 +158,19 @@ def test_options_say_what_a_path_can_do(app: Flask) -> None:
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS", "PATCH"}
 
 
+@pytest.mark.parametrize("method", ["OPTIONS", "HEAD", "GET", "POST"])
+@pytest.mark.parametrize("path", ["/v1/batches/batch-1", "/v1/batches", "/v1/event-grid", "/nowhere", "/hello"])
+def test_every_answer_says_under_which_id_it_is_known(app: Flask, method: str, path: str) -> None:
+    """Also what Flask answers by itself, and a view that somebody adds."""
+    app.add_url_rule("/hello", view_func=lambda: "hello")
+    client = app.test_client()
+    told = client.open(path, method=method, headers={"X-Correlation-Id": "mine"})
+    assert told.headers.getlist("X-Correlation-Id") == ["mine"]
+    assert told.headers.getlist("X-Content-Type-Options") == ["nosniff"]
+    first, second = (client.open(path, method=method).headers["X-Correlation-Id"] for _ in range(2))
+    assert first != second
+
+
 def test_answers_tell_browsers_and_caches_to_keep_their_hands_off(memory_client: ConformingClient) -> None:
     batch = memory_client.has_batch("batch-1", "RED-CHAIR", 10)
     product = memory_client.get("/v1/products/RED-CHAIR")

@@ -10,6 +10,13 @@ ONE_TRACE = TRACES + "test_one_trace_from_the_request_through_log_and_broker_int
 
 PLANTS: list[Plant] = [
     plant(
+        "what Flask answers by itself has no id",
+        "e2e/test_http_trouble.py::test_every_answer_says_under_which_id_it_is_known",
+        "entrypoints/flask_app.py",
+        '        if "X-Correlation-Id" not in response.headers:\n',
+        "        if response.status_code >= 500:\n",
+    ),
+    plant(
         "the end of the process waits for a collector that hangs",
         TRACES + "test_nobody_waits_for_a_collector_that_hangs",
         TRACING,

@@ -89,6 +89,14 @@ def create_app(application: Application) -> Flask:
         with correlated(call.correlation_id):
             return _response(problem_reply(error, call.correlation_id), call.correlation_id)
 
+    @app.after_request
+    def correlated_too(response: flask.Response) -> flask.Response:
+        """What Flask answers by itself (OPTIONS), and views that somebody adds."""
+        if "X-Correlation-Id" not in response.headers:
+            call = Call(application, flask.request.environ, "")
+            response.headers.extend(_headers(Reply(response.status_code, headers=()), call.correlation_id))
+        return response
+
     app.wsgi_app = ShortWay(app, application, routes)  # type: ignore[method-assign]  # Flask's own hook for middleware
     return app
 
