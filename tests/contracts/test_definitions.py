@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from allocation.service_layer.definitions import Address, Definition, NamedRule
+from allocation.service_layer.definitions import Address, AlreadyDefined, Definition, NamedRule
 from allocation.service_layer.errors import LeaseLost, UnknownSubscription
 from allocation.service_layer.locking import Asked
 from allocation.service_layer.subscriptions import Settlement
@@ -67,6 +67,20 @@ def test_what_is_kept_comes_back_as_it_was(shop: Pulled) -> None:
     assert kept.get("shop") == changed
     assert kept.delete("shop")
     assert not kept.delete("shop")
+    assert kept.all() == [Definition("all", "pull")]
+
+
+def test_who_wants_a_new_one_and_comes_second_changes_nothing(shop: Pulled, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = shop.definitions
+    shop.subscribers.define(Definition("all", "pull"), from_the_beginning=False, only_if_new=True)
+
+    def before_the_other_one_was_there(_name: str) -> None:
+        monkeypatch.undo()
+
+    monkeypatch.setattr(kept, "get", before_the_other_one_was_there)
+    other = Definition("all", "pull", (NamedRule("other"),))
+    with pytest.raises(AlreadyDefined):
+        shop.subscribers.define(other, from_the_beginning=False, only_if_new=True)
     assert kept.all() == [Definition("all", "pull")]
 
 

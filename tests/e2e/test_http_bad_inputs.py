@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 from allocation.bootstrap import bootstrap
 from allocation.config import Settings
 from allocation.domain.errors import Refused
-from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.flask_app import all_routes, create_app
 from allocation.entrypoints.http.parsing import _STRING_OR_BRACKET, _STRING_OR_OTHER
 from allocation.entrypoints.http.problems import KINDS
 from tests.e2e.conforming import ConformingClient
@@ -107,6 +107,28 @@ def test_a_byte_order_mark_is_called_one(shop: ConformingClient) -> None:
 def test_line_and_column_are_counted_from_one(shop: ConformingClient) -> None:
     problem = is_problem(shop.post("/v1/allocations", data=b'{"qty": 1,\n "sku": }', **JSON), 400)
     assert (problem["line"], problem["column"]) == (2, 9)
+
+
+UNHEEDED = [
+    (route.method, re.sub(r"<\w+>", "batch-1", route.path), header)
+    for route in all_routes()
+    if route.method not in ("GET", "OPTIONS")
+    for header in ("If-Match", "If-None-Match")
+    if header not in route.heeds
+]
+
+
+@pytest.mark.parametrize(("method", "path", "header"), UNHEEDED)
+def test_a_condition_that_nobody_looks_at_is_refused(
+    shop: ConformingClient, method: str, path: str, header: str
+) -> None:
+    problem = is_problem(shop.open(method, path, json={"qty": 7}, headers={header: "*"}), 400)
+    assert (problem["type"], problem["header"]) == ("/docs#problem-bad-header", header)
+
+
+def test_questions_may_bring_any_condition(shop: ConformingClient) -> None:
+    for path in ("/v1/stock", "/v1/batches/batch-1"):  # RFC 9110: what is not evaluated of a GET costs a longer answer
+        assert shop.get(path, headers={"If-Match": '"9"'}).status_code == 200
 
 
 def without(name: str) -> dict[str, Any]:

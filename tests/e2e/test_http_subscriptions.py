@@ -37,6 +37,34 @@ def test_new_ones_start_at_the_head_and_new_rules_keep_the_place(memory_client: 
     ] == ["o1"]
 
 
+ONLY_IF_NEW = {"If-None-Match": "*"}
+
+
+def test_who_wants_only_to_create_overwrites_nothing(client: ConformingClient) -> None:
+    made = client.put(CHAIRS, json=PULL, headers=ONLY_IF_NEW)
+    assert made.status_code == 201
+    refused = client.put(CHAIRS, json={"delivery": "pull"}, headers=ONLY_IF_NEW)
+    assert (refused.status_code, refused.json["type"]) == (412, "/docs#problem-already-defined")
+    assert client.get(CHAIRS).json["rules"] == PULL["rules"]
+    assert client.put(CHAIRS, json=PULL, headers=ONLY_IF_NEW).status_code == 412
+    assert client.put(CHAIRS, json={"delivery": "pull"}).status_code == 200
+
+
+def test_what_would_be_refused_anyhow_is_refused_for_that(memory_client: ConformingClient) -> None:
+    memory_client.put(CHAIRS, json=PULL)
+    for body, status in ((PUSH, 409), ({"delivery": "push"}, 422)):
+        assert memory_client.put(CHAIRS, json=body, headers=ONLY_IF_NEW).status_code == status
+    taken = memory_client.put("/v1/subscriptions/project_stock_levels", json=PULL, headers=ONLY_IF_NEW)
+    assert taken.status_code == 409
+
+
+@pytest.mark.parametrize("condition", ['"1"', "", "*, *", "nonsense"])
+def test_a_subscription_has_no_etag_to_be_compared(memory_client: ConformingClient, condition: str) -> None:
+    refused = memory_client.put(CHAIRS, json=PULL, headers={"If-None-Match": condition})
+    assert (refused.status_code, refused.json["header"]) == (400, "If-None-Match")
+    assert memory_client.get(CHAIRS).status_code == 404
+
+
 def test_what_is_removed_is_gone_with_its_place_and_its_lanes(client: ConformingClient) -> None:
     client.put(CHAIRS, json=PULL)
     client.has_batch("b1", "RED-CHAIR", 10)

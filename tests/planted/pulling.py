@@ -16,6 +16,20 @@ HTTP, OWN = "e2e/test_http_pull.py::", "e2e/test_http_subscriptions.py::"
 
 PLANTS: list[Plant] = [
     plant(
+        "who wants only to create overwrites",
+        OWN + "test_who_wants_only_to_create_overwrites_nothing",
+        DEFINITIONS,
+        "        if only_if_new and known is not None:\n",
+        "        if False:\n",
+    ),
+    plant(
+        "a condition that nobody looks at is ignored",
+        "e2e/test_http_bad_inputs.py::test_a_condition_that_nobody_looks_at_is_refused",
+        "entrypoints/http/routes.py",
+        "                raise Unheeded(header)\n",
+        "                continue\n",
+    ),
+    plant(
         "a lock is ignored: two hold one key",
         ANYTHING,
         LOCKING,

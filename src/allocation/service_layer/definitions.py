@@ -2,6 +2,7 @@
 
 DefinitionError
 ├── NameTaken       the name is that of a subscription which is built in
+├── AlreadyDefined  it is there, and was to be new
 ├── OtherDelivery   it is pulled and is to be pushed, or the other way round
 ├── NotPulled       it is there, but not to be pulled from
 └── BadRuleIn       one of its rules cannot be used; says which, and which part of it
@@ -37,6 +38,11 @@ class DefinitionError(ServiceError):
 class NameTaken(DefinitionError):
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} is a subscription of the service itself; take another name")
+
+
+class AlreadyDefined(DefinitionError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is there already, and stays as it is")
 
 
 class OtherDelivery(DefinitionError):
@@ -196,16 +202,17 @@ class Subscribers:
         self._reserved, self._random_bytes = frozenset(reserved), random_bytes
         self._changed, self._check = changed, check
 
-    def define(self, wanted: Definition, from_the_beginning: bool) -> Defined:
+    def define(self, wanted: Definition, from_the_beginning: bool, only_if_new: bool = False) -> Defined:
         """Keep a definition; the same again changes nothing. One that is there keeps its place in the log, and its
         secret unless it brings another; a new one starts at the beginning of the log, or at its head.
 
-        Raises `NameTaken`, `OtherDelivery`, `BadRuleIn`, and what `check` raises of a sink.
+        Raises `NameTaken`, `OtherDelivery`, `BadRuleIn`, and what `check` raises of a sink; `AlreadyDefined` if nothing
+        else is wrong, it was to be new, and is there.
         """
         if wanted.name in self._reserved:
             raise NameTaken(wanted.name)
         self._rules.rules(wanted)
-        while (defined := self._put(wanted, from_the_beginning)) is None:
+        while (defined := self._put(wanted, from_the_beginning, only_if_new)) is None:
             pass  # somebody else changed it in between
         self._changed()
         return defined
@@ -227,7 +234,7 @@ class Subscribers:
         """Every definition."""
         return {definition.name: definition for definition in self._definitions.all()}
 
-    def _put(self, wanted: Definition, from_the_beginning: bool) -> Defined | None:
+    def _put(self, wanted: Definition, from_the_beginning: bool, only_if_new: bool) -> Defined | None:
         """None: what is there changed while we looked at it."""
         known = self._definitions.get(wanted.name)
         if known is not None and known.delivery != wanted.delivery:
@@ -236,6 +243,8 @@ class Subscribers:
             wanted = replace(wanted, restarts=known.restarts + (known.stopped is not None))
         wanted, minted = self._with_secret(wanted, known)
         self._check(wanted)
+        if only_if_new and known is not None:
+            raise AlreadyDefined(wanted.name)
         is_kept = self._definitions.put(wanted, known, from_the_beginning)
         return Defined(wanted, known is None, minted) if is_kept else None
 

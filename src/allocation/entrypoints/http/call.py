@@ -116,6 +116,14 @@ class Call:
             return False
         return given.strip() == "*" or any(tag == str(version) for _, tag in _ENTITY_TAG.findall(given))
 
+    def only_if_new(self) -> bool:
+        """Whether `If-None-Match: *` says that nothing may be there yet, for what has no version. Raises `BadHeader`
+        where it says something else: of which nobody ever got a tag, none can be meant."""
+        given: str | None = self.environ.get("HTTP_IF_NONE_MATCH")
+        if given is not None and given.strip() != "*":
+            raise BadHeader("If-None-Match", "There is no ETag here to compare; If-None-Match can be * or absent")
+        return given is not None
+
     def versioned(self, version: int, content: Any) -> Reply:
         """A thing at a product's version, or the news that the client has it (304)."""
         headers = (("ETag", f'"{version}"'), ("Cache-Control", "no-cache"))

@@ -5,6 +5,7 @@ EdgeError
 ├── NotExpected        a handshake by somebody whom no setting names
 ├── Malformed          the body is no JSON as RFC 8259 has it
 ├── BadHeader          a header that cannot be meant like that
+│   └── Unheeded       a condition that this route does not look at
 ├── Invalid            JSON, parameters or ids that do not fit; lists every fault
 ├── TooLarge           the body is longer than this service takes in
 ├── NotJson            the body is of another media type, or encoded
@@ -62,6 +63,13 @@ class BadHeader(EdgeError):
     def __init__(self, header: str, detail: str) -> None:
         super().__init__(detail)
         self.header = header
+
+
+class Unheeded(BadHeader):
+    """A condition, on a route that would do the same without it. Whoever sends one relies on it."""
+
+    def __init__(self, header: str) -> None:
+        super().__init__(header, f"Nothing here goes by {header}; send it without, if it may be done in any case")
 
 
 class Invalid(EdgeError):

@@ -30,7 +30,8 @@ Promises stock to order lines, and keeps the promise when the world changes.
 
 Errors are problem details (RFC 9457). A call that changes stock or orders takes an `Idempotency-Key`: the same request
 again under the same key gets the answer of the first, and nothing is done twice. Every answer has an
-`X-Correlation-Id`, yours if you sent one; events and log lines carry it too."""
+`X-Correlation-Id`, yours if you sent one; events and log lines carry it too. A call that changes something is refused
+if it brings an `If-Match` or `If-None-Match` that is not among its headers here: nobody would look at it."""
 
 _ID = {"type": "string", "pattern": ID_SCHEMA_PATTERN}
 HEADERS_HEEDED: dict[str, Json] = {
@@ -46,7 +47,10 @@ HEADERS_HEEDED: dict[str, Json] = {
     },
     "WebHook-Request-Origin": {"description": "Who asks for consent", "schema": {"type": "string"}},
     "If-Match": {"description": "Only if it still has this ETag", "schema": {"type": "string"}},
-    "If-None-Match": {"description": "Only if it has another ETag by now", "schema": {"type": "string"}},
+    "If-None-Match": {
+        "description": "Only if it has another ETag by now; `*`: only if it is not there",
+        "schema": {"type": "string"},
+    },
 }
 HEADERS_GIVEN: dict[str, Json] = {
     "X-Correlation-Id": {"description": "Under which the log has this request", "schema": _ID},
@@ -164,10 +168,11 @@ def _given(given: Given) -> Json:
 
 
 def _refused(status: int, errors: Iterable[Exception]) -> Json:
-    examples = {}
+    examples: Json = {}
     for error in errors:
         problem = problem_of(error)
-        examples[kind_of(error).slug] = {"summary": problem.title, "value": msgspec.to_builtins(problem)}
+        example = {"summary": problem.title, "value": msgspec.to_builtins(problem)}
+        examples.setdefault(kind_of(error).slug, example)  # the first is the route's own
     headers = ["Retry-After"] if status == HTTPStatus.SERVICE_UNAVAILABLE else []
     return {
         "description": "; ".join(example["summary"] for example in examples.values()),
@@ -194,6 +199,7 @@ def _anywhere(route: Route) -> Iterable[Exception]:
         yield edge.BadHeader("Idempotency-Key", "An Idempotency-Key has 1 to 255 printable ASCII characters")
         yield IdReused("key-1")
     if route.changes_something:
+        yield from (edge.Unheeded(header) for header in route.conditions_unheeded.values())
         yield OutcomeUnknown()
     yield Unavailable()
     yield RuntimeError()

@@ -132,6 +132,9 @@ KINDS: dict[type[Exception], Kind] = {
         "It is delivered in the other way",
         "Remove it and define it anew; its place in the log goes with it. Or take another name.",
     ),
+    definitions.AlreadyDefined: Kind(
+        412, "already-defined", "It is there already", "Read it; to define it anew, send it without `If-None-Match`."
+    ),
     definitions.NotPulled: Kind(
         409, "not-pulled", "Nobody can pull from it", "It is pushed to its sink. Define another one, to pull from."
     ),

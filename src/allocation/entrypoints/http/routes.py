@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from allocation.bootstrap import Application
 from allocation.entrypoints.http.call import Call, Reply
+from allocation.entrypoints.http.errors import Unheeded
 from allocation.entrypoints.http.parsing import parse_body, parse_query, require_ids
 from allocation.entrypoints.http.problems import problem_of_question, problem_reply
 from allocation.service_layer.observing import CORRELATION
@@ -19,6 +20,10 @@ from allocation.service_layer.observing import CORRELATION
 _log = logging.getLogger(__name__)
 
 Handler = TypeVar("Handler", bound=Callable[..., Reply])
+
+CONDITIONS = ("If-Match", "If-None-Match")
+"""On which a change may be made to depend (RFC 9110, section 13.1). `If-Unmodified-Since` is not among them: it is to
+be ignored where nothing has a date of modification."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,14 @@ class Route:
     takes_a_key: bool = False
     """Whether an Idempotency-Key makes it safe to send this again: where commands are given to the bus."""
     source: str = field(init=False)
+    conditions_unheeded: Mapping[str, str] = field(init=False)
+    """Headers that the route is not to be called with, by their names in the environment of WSGI."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", f"{self.method} {self.path}")
+        unheeded = [header for header in CONDITIONS if self.changes_something and header not in self.heeds]
+        by_key = {f"HTTP_{header.upper().replace('-', '_')}": header for header in unheeded}
+        object.__setattr__(self, "conditions_unheeded", by_key)
 
     @property
     def name(self) -> str:
@@ -103,6 +113,9 @@ class Route:
         return tell(error, call.correlation_id)
 
     def _handle(self, call: Call, ids: Mapping[str, str]) -> Reply:
+        for key, header in self.conditions_unheeded.items():
+            if key in call.environ:
+                raise Unheeded(header)
         if ids:
             require_ids(ids)
         if self.takes is not None:

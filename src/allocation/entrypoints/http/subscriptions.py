@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StrictBool, StrictFloat,
 
 from allocation.bootstrap import Application
 from allocation.entrypoints.http.call import Call, Reply, json_reply, path_to
-from allocation.entrypoints.http.errors import Fault, Invalid
+from allocation.entrypoints.http.errors import BadHeader, Fault, Invalid
 from allocation.entrypoints.http.parsing import Body
 from allocation.entrypoints.http.routes import Given, Routes
 from allocation.service_layer.definitions import (
@@ -19,6 +19,7 @@ from allocation.service_layer.definitions import (
     NAME_PATTERN,
     RULE_NAME_PATTERN,
     Address,
+    AlreadyDefined,
     BadRuleIn,
     Defined,
     Definition,
@@ -216,15 +217,22 @@ def read_subscription(call: Call, name: str) -> Reply:
         201: Given("it is defined", DEFINED, headers=["Location"]),
         200: Given("it was there; this is what it is now", DEFINED),
     },
-    refuses=[NameTaken(BUILT_IN), OtherDelivery("chairs", "pull")],
+    refuses=[
+        NameTaken(BUILT_IN),
+        OtherDelivery("chairs", "pull"),
+        AlreadyDefined("chairs"),
+        BadHeader("If-None-Match", "There is no ETag here to compare; If-None-Match can be * or absent"),
+    ],
+    heeds=["If-None-Match"],
 )
 def define_subscription(call: Call, wanted: SubscriptionRequest, name: str) -> Reply:
     """Define a subscription, or define it anew.
 
     The same again changes nothing. One that is there keeps its place in the log, whatever its rules are now, and starts
-    again if it was stopped; it cannot change between pull and push.
+    again if it was stopped; it cannot change between pull and push. With `If-None-Match: *` one that is there stays as
+    it is.
     """
-    defined = define(call.application, name, wanted)
+    defined = define(call.application, name, wanted, call.only_if_new())
     location = (("Location", path_to("/v1/subscriptions", name)), ("Cache-Control", "no-store"))
     read = told_defined(call.application, defined)
     return json_reply(201, read, location) if defined.is_new else json_reply(200, read)
@@ -241,10 +249,10 @@ def remove_subscription(call: Call, name: str) -> Reply:
     return Reply(204)
 
 
-def define(application: Application, name: str, wanted: SubscriptionRequest) -> Defined:
-    """Raises `Invalid`, `NameTaken`, `OtherDelivery`."""
+def define(application: Application, name: str, wanted: SubscriptionRequest, only_if_new: bool = False) -> Defined:
+    """Raises `Invalid`, `NameTaken`, `OtherDelivery`, `AlreadyDefined`."""
     try:
-        return application.subscribers.define(wanted.definition(name), wanted.start == "beginning")
+        return application.subscribers.define(wanted.definition(name), wanted.start == "beginning", only_if_new)
     except BadRuleIn as bad:
         raise Invalid([Fault(str(bad), pointer=f"#/rules/{bad.number}/{bad.part}")]) from bad
     except BadSink as bad:
