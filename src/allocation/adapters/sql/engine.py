@@ -1,4 +1,4 @@
-"""Engines: SQLite and PostgreSQL set up so that they keep their word."""
+"""Engines: SQLite and PostgreSQL, set up so that what they acknowledge holds."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _TURN = "allocation_turn_to_write"
 
 def make_engine(url: str, pool_size: int = 8, lock_timeout_seconds: float = 5.0) -> Engine:
     """An engine in autocommit: the unit of work writes BEGIN and COMMIT itself, so that an error *at* COMMIT can be
-    told from any other. Errors tell statements without their parameters, which may be secrets. Raises `SetupError` if
-    the driver is not installed."""
+    distinguished from any other. Errors show statements without their parameters, which may be secrets. Raises
+    `SetupError` if the driver is not installed."""
     make = _sqlite if url.startswith("sqlite") else _postgres
     try:
         return make(url, pool_size, lock_timeout_seconds)
     except (ArgumentError, NoSuchModuleError, ValueError) as wrong:
-        # Neither the address, which may hold a password, nor the words of the library, which may repeat it.
+        # Shows neither the address, which may hold a password, nor the library's message, which may repeat it.
         raise SetupError(
             f"ALLOCATION_DATABASE_URL cannot be read as an address ({type(wrong).__name__}): write "
             "sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
@@ -35,15 +35,16 @@ def make_engine(url: str, pool_size: int = 8, lock_timeout_seconds: float = 5.0)
 
 
 def turn_to_write(engine: Engine) -> AbstractContextManager[Any]:
-    """To be held for the length of a transaction that writes. SQLite has one writer at a time, and lets who has to wait
-    sleep for up to 100 ms before it looks again: those of one process rather queue here. PostgreSQL: nothing."""
+    """To be held throughout a transaction that writes. SQLite has one writer at a time, and a writer that has to wait
+    sleeps for up to 100 ms before it looks again; so the writers of one process queue here instead. On PostgreSQL this
+    does nothing."""
     turn: AbstractContextManager[Any] = engine.get_execution_options().get(_TURN, nullcontext())
     return turn
 
 
 @contextmanager
 def transaction(engine: Engine, begin: str) -> Iterator[Connection]:
-    """One that is committed at its end, and rolled back by whatever is raised in it. Raises `Conflict`,
+    """A transaction that is committed at its end, and rolled back if anything is raised in it. Raises `Conflict`,
     `ConnectionLost`."""
     with translated(), engine.connect() as connection:
         connection.exec_driver_sql(begin)
@@ -56,17 +57,18 @@ def transaction(engine: Engine, begin: str) -> Iterator[Connection]:
 
 
 def roll_back(connection: Connection) -> None:
-    """Undo what may be open. What went wrong before is what is told: a connection that cannot do it is given up."""
+    """Roll back whatever may be open. A connection that fails at this is given up, so that the earlier error is the one
+    reported."""
     try:
         if not connection.invalidated:
             connection.exec_driver_sql("ROLLBACK")
     except DBAPIError:
-        connection.invalidate()  # the transaction ends with it; a pool must not hand it out again
+        connection.invalidate()  # this ends the transaction; the pool must not hand out the connection again
 
 
 def transactions_at_once(engine: Engine) -> int:
-    """How many writing transactions one process does best to have at work. SQLite has one writer. PostgreSQL works in a
-    process of its own: while it does so for one transaction, ours, which fills one processor, works for another."""
+    """How many writing transactions one process should best run at once. SQLite has one writer. PostgreSQL works in a
+    process of its own: while it works on one transaction, our process, which fills one processor, works on another."""
     return 1 if engine.dialect.name == "sqlite" else 2
 
 
@@ -87,8 +89,8 @@ def _sqlite(url: str, pool_size: int, lock_timeout_seconds: float) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: Any) -> None:
-        # WAL lets readers read while one writes. The first to open a new file turns it on; who does it at the same
-        # moment is told "locked" at once, whatever the timeout, and has only to look again.
+        # WAL lets readers read during a write. The first process to open a new file turns it on; one that tries at the
+        # same moment gets "locked" at once, whatever the timeout, and only has to try again.
         patiently = Retrying(
             retry=retry_if_exception(_is_locked),
             stop=stop_after_delay(lock_timeout_seconds),
@@ -97,8 +99,8 @@ def _sqlite(url: str, pool_size: int, lock_timeout_seconds: float) -> Engine:
         )
         patiently(_run, connection, "PRAGMA journal_mode=WAL")
         # FULL: an acknowledged commit survives a power cut; with NORMAL it need not
-        # (https://www.sqlite.org/pragma.html#pragma_synchronous).
-        # A checkpoint every 16,000 pages (64 MB of WAL) in place of every 1,000: bulk writes measured a tenth quicker.
+        # (https://www.sqlite.org/pragma.html#pragma_synchronous). A checkpoint every 16,000 pages (64 MB of WAL)
+        # instead of every 1,000: bulk writes were measured to be a tenth faster.
         for pragma in ("synchronous=FULL", "wal_autocheckpoint=16000", "cache_size=-65536"):
             _run(connection, f"PRAGMA {pragma}")
 
@@ -119,13 +121,14 @@ def _postgres(url: str, pool_size: int, lock_timeout_seconds: float) -> Engine:
         "lock_timeout": f"{round(lock_timeout_seconds * 1000)}ms",
         "statement_timeout": "60s",
         "idle_in_transaction_session_timeout": "60s",
-        # That one does not run in the middle of a pipeline; who is gone without a word is missed after as long, too.
+        # That timeout does not run in the middle of a pipeline; with keepalives, a client that vanished is noticed
+        # after as long.
         "tcp_keepalives_idle": "30",
         "tcp_keepalives_interval": "10",
         "tcp_keepalives_count": "3",
-        # Every statement of ours has an index to go by; a plan made while a table was small must not scan it later.
+        # Each of our statements has an index to use; a plan made while a table was small must not scan it later.
         "enable_seqscan": "off",
-        # Every join of ours looks up few rows in a table of many; both of these would read the whole table.
+        # Each of our joins looks up a few rows in a large table; both of these would read the whole table.
         "enable_mergejoin": "off",
         "enable_hashjoin": "off",
         "jit": "off",
@@ -150,6 +153,7 @@ def _postgres(url: str, pool_size: int, lock_timeout_seconds: float) -> Engine:
 
 
 def _leave_a_standby(context: ExceptionContext) -> None:
-    """After a failover the address may lead to another server; what is in the pool still leads to the one of before."""
+    """After a failover the address may lead to another server; connections in the pool still lead to the previous
+    one."""
     if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
         context.is_disconnect = True

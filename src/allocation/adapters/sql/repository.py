@@ -1,4 +1,4 @@
-"""Products out of tables: loaded as far as a decision needs them, and read on when it asks for more."""
+"""Products from the tables: loaded as far as a decision needs them, and further when it asks for more."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ _NONE: Set[str] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """How much is read at once. Any size decides the same."""
+    """How much is read at once. The decisions are the same for any size."""
 
     batches: int = 16
     lines: int = 100
     waiting: int = 16
-    """Lines of each product that wait, where stock may come free. Few products have more who wait."""
+    """Waiting lines of each product whose stock may become free. Few products have more of them."""
 
 
 class Session:
-    """One connection in one transaction, which begins with the first steps it is given."""
+    """One connection in one transaction, which begins with the first steps that are run."""
 
     def __init__(self, connection: Connection, statements: Statements, pages: Pages) -> None:
         self.statements, self.pages = statements, pages
         self._connection, self._dialect = connection, statements.dialect
         self.begun = False
         self.absent: set[tuple[str, str]] = set()
-        """(orderid, sku) of the order lines that are known not to be in the tables, or no more."""
+        """(orderid, sku) of the order lines that are known not to be in the tables, or not any more."""
 
     def run(self, steps: Iterable[Step]) -> list[Outcome]:
-        """Each step is asked for when it is its turn. Raises `Conflict`, `ConnectionLost`."""
+        """Each step is taken from `steps` only when its turn comes. Raises `Conflict`, `ConnectionLost`."""
         begin = () if self.begun else (Step(self._dialect.begin),)
         self.begun = True
         with translated():
@@ -57,12 +57,14 @@ class Session:
 
 
 class PagedBatches(Batches):
-    """The open batches read so far, in order of preference up to `_horizon` (None: all), and those named."""
+    """The open batches read so far, complete in order of preference up to `_horizon` (None: all), and the named
+    ones."""
 
     __slots__ = ("_absent", "_horizon", "_named", "_read_at", "_session", "_sku")
 
     def __init__(self, sku: str, session: Session, named: Set[str], first: Page) -> None:
-        """`named`: references that were looked up for the whole group; those not here are not of this product."""
+        """`named`: references that were looked up for the whole group; those not found here are of other products, or
+        of none."""
         super().__init__(first.batches)
         self._sku, self._session, self._named = sku, session, named
         self._absent: Set[str] = _NONE
@@ -79,7 +81,8 @@ class PagedBatches(Batches):
         return batch
 
     def take(self, batch: Batch) -> None:
-        """Have a batch that was read by its name, unless it is here already: that one may have changed since."""
+        """Add a batch that was read by its reference, unless it is here already: the one here may have changed
+        since."""
         if batch.reference not in self._by_reference:
             self.add(batch)
 
@@ -112,19 +115,19 @@ class PagedBatches(Batches):
         self._horizon = horizon_of(page, session.pages.batches)
 
     def first_page(self, version: int) -> Page:
-        """What the database would tell now, as far as it is known; no more than a page, however much was read."""
+        """What the database would answer now, as far as it is known; never more than a page, however much was read."""
         return Page.known(version, super().open(), self._horizon, self._session.pages.batches, self._read_at)
 
 
 class PagedLines(Lines):
-    """The lines read or changed so far; what a page of the database tells of those is out of date and passed over."""
+    """The lines read or changed so far. What a page from the database says about those is out of date and ignored."""
 
     __slots__ = ("_all_waiting_are_here", "_session", "_sku", "least_waiting")
 
     def __init__(self, sku: str, session: Session) -> None:
         self._sku, self._session = sku, session
         self.least_waiting = 0
-        """No line that is still unread waits for fewer pieces than this."""
+        """No waiting line that is still unread needs fewer pieces than this."""
         self._all_waiting_are_here = False
 
     def get(self, orderid: str, default: OrderLine | None = None) -> OrderLine | None:  # type: ignore[override]  # one default, never another type
@@ -145,12 +148,12 @@ class PagedLines(Lines):
         self._session.absent.add((orderid, self._sku))
 
     def take(self, line: OrderLine) -> None:
-        """Have a line that was read, unless it is known already."""
+        """Add a line that was read, unless it is known already."""
         if (line.orderid, self._sku) not in self._session.absent:
             self.setdefault(line.orderid, line)
 
     def take_first_waiting(self, page: list[OrderLine]) -> None:
-        """Have those of the lines that wait which came as the first page, the smallest of all among them."""
+        """Add the first page of waiting lines, which has the smallest of all."""
         if len(page) == self._session.pages.waiting:
             self.least_waiting = min(line.qty for line in page)
             return
@@ -188,7 +191,7 @@ class PagedLines(Lines):
                 most = at_most()
 
     def _unknown(self, read: Callable[[int], list[OrderLine]], start: int) -> Iterator[OrderLine]:
-        """Page after page of lines that were neither read nor changed before, each kept from now on."""
+        """Page after page, the lines that were neither read nor changed before; each is kept from now on."""
         place = start
         while True:
             page = read(place)
@@ -202,7 +205,8 @@ class PagedLines(Lines):
 
 
 class SqlRepository(Repository):
-    """The products of one unit of work, by identity. `versions` holds what was locked, as it was loaded."""
+    """The products of one unit of work, one object for each sku. `versions` holds the version at which each locked
+    product was loaded."""
 
     def __init__(self, session: Session, hot: HotProducts) -> None:
         super().__init__()
@@ -214,8 +218,8 @@ class SqlRepository(Repository):
         self.inserted: set[str] = set()
 
     def load(self, needs: Needs, behind: Sequence[Step] = ()) -> list[Outcome]:
-        """Lock and read what a group names, in one trip; in two if batches are named whose sku is not. Answers what the
-        steps told that go along `behind` the locks."""
+        """Lock and read what a group names: in one trip, or in two if it names a batch without its sku. The steps in
+        `behind` are sent along after the locks; returns their outcomes."""
         skus = set(needs.skus)
         if needs.homeless:
             found = dict(self._session.rows(self._session.statements.skus_of(needs.homeless)))
@@ -259,7 +263,7 @@ class SqlRepository(Repository):
         session = self._session
         by_sku: dict[str, list[Batch]] = {sku: [] for sku, version in locked.items() if version}
         for batch in read:
-            if batch.sku in by_sku:  # else its product was made after the lock looked for it
+            if batch.sku in by_sku:  # otherwise its product was made after the locking statement looked for it
                 by_sku[batch.sku].append(batch)
         for sku, found in by_sku.items():
             page = hot.get(sku)
@@ -269,17 +273,17 @@ class SqlRepository(Repository):
             self._products[sku] = Product(sku, batches, locked[sku], PagedLines(sku, session))
 
     def stored(self, keys: Set[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Which of these order lines (orderid, sku), that this unit of work has, are in the tables, once those that are
-        gone were deleted."""
+        """Which of these order lines (orderid, sku) of this unit of work are in the tables, after the lines that ended
+        have been deleted."""
         return {key for key in keys - self._session.absent if self.versions[key[1]]}
 
     def keep_hot(self, written: Mapping[str, int]) -> None:
-        """Hand on what is known of the products, now that it is committed; `written` are the versions they got."""
+        """Pass on what is known of the products, now that it is committed; `written` has the versions they got."""
         versions = {**self.versions, **written}
         pages = {
             sku: product.batches.first_page(product.version_number)
             for sku, product in (self._products.items() if self._hot.most else ())
-            # Any other has decided something that was not written, or the other way round.
+            # A product with another version decided something that was not written, or the other way round.
             if isinstance(product.batches, PagedBatches) and product.version_number == versions[sku]
         }
         self._hot.put(pages)

@@ -1,7 +1,7 @@
-"""The tables. The database defends the rules too: a bug or a second program can be refused, it cannot oversell.
+"""The tables. The database enforces the rules, too: a bug or a second program may be refused, but it cannot oversell.
 
-Text compares byte by byte (`COLLATE "C"`), as Python and SQLite do, so that the preference by reference is the same
-everywhere. There is no foreign key from order lines to products: the product's lock guards it already.
+Text is compared byte by byte (`COLLATE "C"`), as Python and SQLite do, so that the preference by reference is the same
+everywhere. There is no foreign key from order lines to products: the product's lock already protects them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sqlalchemy.types import TypeEngine
 metadata = MetaData()
 
 REVISION = "0006"
-"""The migration that leads to these tables."""
+"""The migration that results in these tables."""
 
 Bytewise = Text().with_variant(TEXT(collation="C"), "postgresql")
 
@@ -69,7 +69,7 @@ products = Table(
     Column("sku", Bytewise, primary_key=True),
     Column("version_number", BigInteger, nullable=False),
     CheckConstraint("version_number >= 0", name="ck_products_version"),
-    # Updated in every transaction: room on the page keeps those updates out of the index.
+    # Updated in every transaction: free room on the page keeps these updates out of the index.
     postgresql_with={"fillfactor": 50},
 )
 
@@ -171,7 +171,7 @@ event_log = Table(
     Column("traceparent", Bytewise),
     Column("data", Text, nullable=False),
     UniqueConstraint("sku", "version", name="uq_event_log_stream"),
-    # Lines that are there are found among the order lines; this finds the others of an order.
+    # An order's present lines are found in `order_lines`; this index finds its other lines.
     Index(
         "ix_event_log_cancelled",
         orderid_of_event,
@@ -195,7 +195,7 @@ inbox = Table(
     Column("correlation_id", Bytewise, nullable=False),
     Column("causation_id", Bytewise),
     Column("traceparent", Bytewise),
-    # A command that came without any id of its sender's is found under its correlation by the primary key.
+    # A command that came without an id from its sender is found under its correlation by the primary key.
     Index(
         "ix_inbox_correlation",
         "correlation_id",
@@ -204,8 +204,8 @@ inbox = Table(
         sqlite_where=text("correlation_id <> id"),
     ),
 )
-"""The command log: every command that changed something or brought an id of its own, kept for good. `position` is
-that of the last event it led to; none: it changed nothing."""
+"""The command log: every command that changed something or brought an id of its own, kept for good. `position` is that
+of the last event that it led to; NULL: it changed nothing."""
 
 subscriptions = Table(
     "subscriptions",
@@ -218,7 +218,7 @@ subscriptions = Table(
     Column("leased_until", Moment, nullable=False),
     postgresql_with={"fillfactor": 50},
 )
-"""The cursor of each subscription in each partition, and who may move it until when."""
+"""The cursor of each subscription in each partition, and which worker may move it until when."""
 
 workers = Table(
     "workers",
@@ -226,7 +226,7 @@ workers = Table(
     Column("owner", Bytewise, primary_key=True),
     Column("lives_until", Moment, nullable=False),
 )
-"""Who delivers now, so that they can share out the leases."""
+"""The workers that deliver now, so that they can share the leases among them."""
 
 lanes = Table(
     "lanes",
@@ -243,7 +243,7 @@ lanes = Table(
     Column("lock_token", Bytewise),
     Column("locked_until", Moment),
 )
-"""A row exists only while its key is behind its subscription's cursor."""
+"""A row exists only while its key lags behind its subscription's cursor."""
 
 definitions = Table(
     "definitions",
@@ -266,7 +266,7 @@ discards = Table(
     Column("reason", Text, nullable=False),
     Column("at", Moment, nullable=False),
 )
-"""Every event that a subscription was told to skip: who said so, why, and what had gone wrong."""
+"""Every event that somebody had a subscription skip: who, why, and what had gone wrong."""
 
 dead_letters = Table(
     "dead_letters",
@@ -289,7 +289,7 @@ stock_levels = Table(
     Column("available", Text, nullable=False),
     Index("ix_stock_levels_by_position", "log_partition", "position"),
 )
-"""A read model: what is free of a sku by day, as JSON, in the order of the event that led to telling it."""
+"""A read model: the free stock of a sku by day, as JSON, in the order of the events that led to it."""
 
 movements = Table(
     "movements",
@@ -315,7 +315,7 @@ self_audit = Table(
     Column("last_round", Text),
     postgresql_with={"fillfactor": 50},
 )
-"""One row: who audits until when, where it goes on, the round under way and the last one (as JSON)."""
+"""One row: which worker audits until when, where it continues, the current round and the last one (as JSON)."""
 
 snapshots = Table(
     "snapshots",
@@ -325,4 +325,5 @@ snapshots = Table(
     Column("version", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
 )
-"""A read model: batches and waiting lines of a product at some of its versions, as JSON, to tell its past quickly."""
+"""A read model: the batches and waiting lines of a product at some of its versions, as JSON, which makes questions
+about its past quick."""

@@ -1,4 +1,4 @@
-"""One transaction on SQLite or PostgreSQL, in an order that neither deadlocks nor lies about positions."""
+"""One transaction on SQLite or PostgreSQL, in an order that prevents deadlocks and wrong positions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from allocation.service_layer.unit_of_work import Handled, UnitOfWork
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """What every unit of work of one database shares."""
+    """What all units of work on one database share."""
 
     engine: Engine
     statements: Statements
@@ -52,8 +52,8 @@ class Database:
         patience_seconds: float = 10.0,
         hot_products: int = 0,
     ) -> Database:
-        """`patience_seconds`: how long to look for a database that went away while it committed; `hot_products`: how
-        many are kept in memory between transactions."""
+        """`patience_seconds`: how long to retry a database that became unreachable during a commit; `hot_products`: how
+        many products are kept in memory between transactions."""
         dialect = dialect_of(engine)
         writer, appender = Writer(dialect), Appender(dialect, ids, partitions)
         hot = HotProducts(hot_products, clock)
@@ -66,7 +66,7 @@ class SqlUnitOfWork(UnitOfWork):
     def __init__(self, database: Database) -> None:
         self._database = database
         self._asked: Appending | None = None
-        """What is committed, once COMMIT was asked for."""
+        """What is being committed, once COMMIT has been requested."""
         self._written: dict[str, int] | None = None
 
     def __enter__(self) -> Self:
@@ -103,7 +103,7 @@ class SqlUnitOfWork(UnitOfWork):
             self._session.run(self._writing(handled, versions))
         except ConnectionLost as error:
             if self._asked is None:
-                raise  # nothing can have been committed; nor is the log made, by which one could ask
+                raise  # nothing can have been committed, and the log entries to ask for are not made yet
             self._asked.heads.seqs = self._find_out(self._asked, handled[0].envelope.key, error)
         else:
             self._written = versions
@@ -112,7 +112,7 @@ class SqlUnitOfWork(UnitOfWork):
             self._asked.tell()
 
     def _writing(self, handled: Sequence[Handled], versions: Mapping[str, int]) -> Iterator[Step]:
-        """Nothing is made before its turn: the server works on one step while the next is made."""
+        """No step is made before its turn: the server works on one step while the next is made."""
         writer, products = self._database.writer, self.products
         yield from writer.versions(products.versions, versions)
         rows = project(pair for done in handled for pair in done.events)
@@ -124,7 +124,8 @@ class SqlUnitOfWork(UnitOfWork):
         yield Step("COMMIT")
 
     def _find_out(self, appending: Appending, key: tuple[str, str], error: ConnectionLost) -> dict[int, int]:
-        """An error at COMMIT is not a failure: ask the log whether it happened. Answers the new heads if it did."""
+        """An error at COMMIT does not mean that it failed: ask the log whether it happened. Returns the new heads if it
+        did."""
         patiently = Retrying(
             retry=retry_if_exception_type(Unavailable),
             stop=stop_after_delay(self._database.patience_seconds),
@@ -143,7 +144,8 @@ class SqlUnitOfWork(UnitOfWork):
         return heads
 
     def _heads_if_committed(self, appending: Appending, key: tuple[str, str]) -> dict[int, int] | None:
-        """The heads our events lead to, if they are in the log (without events: if our command is in the inbox)."""
+        """The heads that our events lead to, if they are in the log (without events: if our command is in the
+        inbox)."""
         database = self._database
         with translated(), database.engine.connect() as connection:
             session = Session(connection, database.statements, database.pages)
@@ -151,7 +153,7 @@ class SqlUnitOfWork(UnitOfWork):
                 samples = appending.samples()
                 if not samples:
                     return {} if session.rows(database.statements.inbox([key])) else None
-                # The locks wait for our lost transaction, should the server still be busy with it.
+                # These locks wait for our lost transaction, in case the server is still busy with it.
                 session.run(database.appender.wait_for(partition) for partition in samples)
                 heads = {}
                 for partition, sample in samples.items():
@@ -165,7 +167,7 @@ class SqlUnitOfWork(UnitOfWork):
 
 
 def handled_from(row: Sequence[Any]) -> Handled:
-    """A row of the inbox, its columns in the order of `Statements.inbox`."""
+    """From a row of the inbox, its columns in the order of `Statements.inbox`."""
     source, message_id, client, kind, body, outcome, partition, position, at, correlation, causation, trace = row
     result, refusal = decode_outcome(outcome)
     envelope = CommandEnvelope(
