@@ -1,7 +1,8 @@
-"""The ports in plain memory: honest fake of the tests, engine of what-if, memory image of a log, all in one.
+"""The ports in plain memory: the tests' fake that behaves like the real ones, the engine of what-if, and the memory
+image of a log, all in one.
 
 Products are kept whole. What a unit of work did to them is undone by folding them from the log again, which keeps the
-happy path free of copies and holds the log to its word.
+happy path free of copies and tests that the log is complete.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from allocation.views import STOCK_LEVELS, Answer, EventPage, ProductView, Stock
 
 
 class MemoryStore:
-    """Products, log, inbox and read models. One unit of work at a time holds `lock`; readers take it for as long as
-    they read. `projected` tells how far each projection has come in each partition, its lanes included."""
+    """Products, log, inbox and read models. One unit of work at a time holds `lock`; readers take it while they read.
+    `projected` says how far each projection has come in each partition, including its lanes."""
 
     def __init__(self, ids: Ids, clock: Clock, partitions: int = 1, lock_timeout_seconds: float = 5.0) -> None:
         self.ids, self.clock, self.partitions = ids, clock, partitions
@@ -54,13 +55,13 @@ class MemoryStore:
         self._history: defaultdict[str, list[EventEnvelope]] = defaultdict(list)
 
     def take_in(self, product: Product) -> None:
-        """Have a product from elsewhere, as it is. What is kept of its past begins here."""
+        """Add a product from elsewhere, as it is. Its recorded past begins here."""
         self.products[product.sku] = product
         self.sku_of_batch.update((batch.reference, product.sku) for batch in product.batches)
         self._taken_in[product.sku] = copy_of(product)
 
     def history_of(self, sku: str) -> Sequence[EventEnvelope]:
-        """What the log has of a product, from its first event or from when it was taken in."""
+        """What the log has of a product, from its first event or from when it was added by `take_in`."""
         return self._history.get(sku, ())
 
     def _version_of(self, sku: str) -> int:
@@ -68,8 +69,8 @@ class MemoryStore:
         return (first.version_number if first else 0) + len(self.history_of(sku))
 
     def write(self, logged: Sequence[EventEnvelope], handled: Sequence[Handled]) -> None:
-        """Take in events and commands, all or none. Raises `Conflict` for an event out of turn (a doubled or missing
-        position or version), a batch reference that stands for another sku, an id that is known."""
+        """Store events and commands, all or none. Raises `Conflict` for an event out of turn (a repeated or missing
+        position or version), for a batch reference that belongs to another sku, and for an id that is already known."""
         sizes = [len(log) for log in self.log]
         versions: dict[str, int] = {}
         owners: dict[str, str] = {}
@@ -98,7 +99,7 @@ class MemoryStore:
             return self._history[sku][:version] if sku in self._history else []
 
     def forget_changes(self, product: Product) -> None:
-        """Fold the product from the log again, if it went beyond: what was not logged has not happened."""
+        """Fold the product from the log again, if it is ahead of it: what was not logged has not happened."""
         if product.version_number == self._version_of(product.sku):
             return
         self.products.pop(product.sku, None)
@@ -111,7 +112,7 @@ class MemoryStore:
 
 
 def copy_of(product: Product) -> Product:
-    """The same product, to be changed on its own."""
+    """A copy of the product, to be changed independently."""
     batches = [
         Batch(b.reference, b.sku, b.purchased_quantity, b.eta, b.allocated_quantity, b.created_as)
         for b in product.batches
@@ -185,7 +186,7 @@ class MemoryUnitOfWork(UnitOfWork):
 
 
 class _Head:
-    """The place of the last event of a partition; time does not step back along it."""
+    """The place of the last event of a partition; from event to event, time does not go back."""
 
     def __init__(self, partition: int, log: Sequence[EventEnvelope], now: datetime) -> None:
         self.position = LogPosition(partition, len(log))
@@ -285,18 +286,18 @@ class MemoryViews(Views):
             return ask(_Inside(self._store)), dict(enumerate(self._heads().heads))
 
     def ready(self) -> None:
-        """Memory is always there."""
+        """Memory is always available."""
 
     def _heads(self) -> Cut:
         return Cut(tuple(map(len, self._store.log)))
 
     def _reading(self) -> AbstractContextManager[object]:
-        """One snapshot for all that is read inside."""
+        """One snapshot for everything that is read inside."""
         return self._store.lock
 
 
 class _Inside(MemoryViews):
-    """The same questions, asked inside a snapshot that is open."""
+    """The same questions, asked inside an open snapshot."""
 
     def _reading(self) -> AbstractContextManager[object]:
         return nullcontext()

@@ -1,4 +1,4 @@
-"""The log and the inbox of a `MemoryStore`, asked about the past."""
+"""Questions about the past, answered from the log and the inbox of a `MemoryStore`."""
 
 from __future__ import annotations
 

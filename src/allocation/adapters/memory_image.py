@@ -1,6 +1,6 @@
-"""The memory image: every product of a log, whole, in plain memory. Once loaded it answers without a database.
+"""The memory image: every product of a log, whole, in plain memory. Once loaded, it answers without a database.
 
-It is a `MemoryStore` that is fed from the log in place of units of work; what-ifs run on copies of its products.
+It is a `MemoryStore` that is fed from the log instead of by units of work; what-ifs run on copies of its products.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _log = logging.getLogger(__name__)
 
 class MemoryImage:
     """`views` answer from the image, and so does `products_named`; both are as current as the last `catch_up`, which
-    led to `cut`."""
+    reached `cut`."""
 
     def __init__(self, history: History, clock: Clock, ids: Ids) -> None:
         """Load the log as it is now. Raises `Unavailable`, `CorruptLog`.
 
-        It is read product by product: one that is folded whole, before the next is begun, is in the processor's caches
-        meanwhile, which makes the folding of a large shop nearly twice as fast.
+        It is read product by product: a product that is folded completely before the next one stays in the processor's
+        caches meanwhile, which makes folding a large shop nearly twice as fast.
         """
         self._history = history
         self._store = MemoryStore(ids, clock)
@@ -48,9 +48,9 @@ class MemoryImage:
             self.cut = now
 
     def catch_up(self) -> int:
-        """Take in what was committed since; answers how many events. Readers see all of it or nothing.
+        """Apply what was committed since; returns how many events. Readers see all of it or nothing.
 
-        Raises `Unavailable`; then the image is as it was, and goes on answering.
+        Raises `Unavailable`; the image is then as it was, and continues to answer.
         """
         now = self._history.now()
         ahead = [
@@ -64,7 +64,7 @@ class MemoryImage:
         return sum(map(len, ahead))
 
     def products_named(self, commands: Sequence[Command]) -> list[Product]:
-        """Copies of the products that commands name, by sku or by a batch."""
+        """Copies of the products that the commands name, by sku or by batch."""
         needs = needs_of(commands)
         with self._store.lock:
             skus = needs.skus | {self._store.sku_of_batch.get(ref, "") for ref in needs.refs}
@@ -85,7 +85,7 @@ class MemoryImage:
 
 
 class Follower(Thread):
-    """Keeps an image current, looking at the log every half second, or at once when it is woken."""
+    """Keeps an image current: reads the log every half second, or at once when it is woken."""
 
     def __init__(self, image: MemoryImage) -> None:
         super().__init__(name="memory image", daemon=True)
@@ -101,18 +101,18 @@ class Follower(Thread):
             self._awake.wait(LOOK_AGAIN_SECONDS)
 
     def wake(self) -> None:
-        """There may be something to read. May be called from any thread."""
+        """Say that there may be something to read. May be called from any thread."""
         self._awake.set()
 
     def stop(self) -> None:
-        """Returns when it has ended."""
+        """Stop the thread; returns when it has ended."""
         self._stopping.set()
         self.wake()
         self.join()
 
 
 def imagining(clock: Clock, ids: Ids) -> Callable[[Iterable[Product]], Callable[[], UnitOfWork]]:
-    """What makes a store of given products and nothing else, for what is only imagined."""
+    """A function that makes a store of the given products and nothing else, for what is only imagined."""
 
     def imagine(products: Iterable[Product]) -> Callable[[], UnitOfWork]:
         store = MemoryStore(ids, clock)
@@ -125,8 +125,9 @@ def imagining(clock: Clock, ids: Ids) -> Callable[[Iterable[Product]], Callable[
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Loading makes millions of objects that stay, and none that have to be searched for: the garbage collector would
-    go through all of them again and again. At the end they are put where it does not look."""
+    """Loading makes millions of objects that stay, and no garbage that would have to be searched for: the garbage
+    collector would go through all of them again and again. At the end they are frozen, so that it does not look at
+    them."""
     was_on = gc.isenabled()
     gc.disable()
     try:

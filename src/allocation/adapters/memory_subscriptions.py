@@ -67,9 +67,9 @@ class MemorySubscriptionStore(SubscriptionStore):
                 seq = start.get(partition, 0)
                 if of != name:
                     continue
-                # In any case: its owner may be further than its cursor says.
+                # Done in any case: the owner may have come further than the cursor says.
                 cursor.owner, cursor.epoch, cursor.leased_until = "", cursor.epoch + 1, now
-                # Also where the cursor stays: who pulls one key takes its lane further than the cursor has come.
+                # Also where the cursor stays: a puller of one key can take its lane beyond the cursor.
                 ahead = [
                     place
                     for place, lane in self._lanes.items()

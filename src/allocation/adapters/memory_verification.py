@@ -28,7 +28,7 @@ from allocation.service_layer.errors import Conflict
 
 
 class MemoryBooks(Books):
-    """Read models end with the process that keeps them: they are not looked at."""
+    """Read models end with the process that keeps them, so they are not checked."""
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
@@ -127,7 +127,7 @@ def stored_of(sku: str, product: Product | None, history: Iterable[EventEnvelope
 
 
 class MemoryAuditStore(AuditStore):
-    """There is one process, hence one owner."""
+    """There is only one process, hence only one owner."""
 
     def __init__(self) -> None:
         self._audit = Audit()

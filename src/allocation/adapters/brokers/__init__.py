@@ -1,1 +1,1 @@
-"""One module a broker."""
+"""One module for each broker."""

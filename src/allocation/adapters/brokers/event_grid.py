@@ -1,9 +1,9 @@
-"""Azure Event Grid, out: CloudEvents to a custom topic, by Microsoft's own client.
+"""Azure Event Grid, outgoing: CloudEvents to a custom topic, through Microsoft's own client.
 
-The URL is the topic's endpoint: `eventgrid+https://:KEY@TOPIC.REGION.eventgrid.azure.net/api/events`, the key written
-as in any URL (`/` is `%2F`, `+` is `%2B`, `=` is `%3D`). Without a key a token is asked for, as azure-identity finds it
-in the environment. All topics of ours go to that one; the attribute `topic` (`NAMESPACE.facts` and so on) tells them
-apart, and Event Grid's filters can ask for it. What comes in by Event Grid comes by HTTP: `/v1/event-grid`.
+The URL is the topic's endpoint: `eventgrid+https://:KEY@TOPIC.REGION.eventgrid.azure.net/api/events`, with the key
+escaped as in any URL (`/` is `%2F`, `+` is `%2B`, `=` is `%3D`). Without a key, a token is requested, as azure-identity
+finds it in the environment. All our topics go to that one; the attribute `topic` (`NAMESPACE.facts` and so on)
+distinguishes them, and Event Grid's filters can test it. What comes in from Event Grid comes by HTTP: `/v1/event-grid`.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from allocation.service_layer.broker import Capabilities, Message, Publisher, Re
 from allocation.service_layer.errors import Rejected, SetupError, Unavailable
 
 CAPABILITIES = Capabilities()
-"""None: it pushes to whom it likes, in any order, for a day. What we can say is that it has accepted something."""
+"""None: it pushes to its own subscribers, in any order, for a day. All we know is that it has accepted something."""
 
 MOST_EVENTS, MOST_BYTES = 5_000, 1_000_000  # a request may have 1,048,576 bytes (Event Grid, "Quotas and limits")
-MORE_BYTES = 200  # of an event, as their client writes it: spaces behind commas, and our topic
+MORE_BYTES = 200  # of an event, as their client writes it: spaces after commas, and our topic
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 30
 LIKE = "eventgrid+https://:KEY@HOST/api/events"
 
 
 def publisher(url: str, namespace: str) -> Publisher:
-    """Raises `SetupError` for a URL that names no endpoint, or no key where no token can be had."""
+    """Raises `SetupError` for a URL without an endpoint, or without a key where no token can be obtained."""
     parts = broker_parts(url, LIKE)
     if parts.query or parts.username:
         raise SetupError(f"{parts.scheme}: name an endpoint, as in {LIKE}")
@@ -63,7 +63,7 @@ def _credential(key: str) -> Any:
 
 
 class EventGridPublisher(Publisher):
-    """`credential`: a key, or what gives tokens, as azure-core has them."""
+    """`credential`: a key, or a provider of tokens, in the classes of azure-core."""
 
     capabilities = CAPABILITIES
 
@@ -81,7 +81,7 @@ class EventGridPublisher(Publisher):
         self._client.close()
 
     def _send(self, topic: str, messages: Sequence[Message]) -> Exception | None:
-        """Once, and in time: when to try again is for the subscription to say."""
+        """Sends once, within the time limit: the subscription decides when to try again."""
         events = [_cloud_event(message, f"{self._namespace}.{topic}") for message in messages]
         try:
             self._client.send(
@@ -94,7 +94,7 @@ class EventGridPublisher(Publisher):
         except HttpResponseError as failed:
             words = f"Event Grid answers {failed.status_code}: {failed.message}"[:500]
             if failed.status_code not in (400, 413):
-                return Unavailable(words)  # a key that is wrong is wrong for all
+                return Unavailable(words)  # a wrong key is wrong for all messages
             return Rejected(words) if len(messages) == 1 else OneOfThem(words)
         except AzureError as away:
             return Unavailable(f"Event Grid cannot be reached: {away}"[:500])
@@ -115,7 +115,7 @@ def _cloud_event(message: Message, topic: str) -> CloudEvent[Any]:
 
 
 def _hush() -> None:
-    """Their client takes the limits of a request for attributes of each event, says so in a warning each time, and goes
-    on. It also writes a line for each request."""
+    """Microsoft's client mistakes the limits of a request for attributes of each event, logs a warning about it each
+    time, and continues. It also logs a line for each request."""
     logging.getLogger("azure.eventgrid._legacy._generated._serialization").setLevel(logging.ERROR)
     logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)

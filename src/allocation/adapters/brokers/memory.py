@@ -1,4 +1,4 @@
-"""A broker in plain memory. Those of one process that name the same URL and namespace meet in it."""
+"""A broker in plain memory. Publishers and receivers of one process that name the same URL and namespace share it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Kept:
 
 
 class _Topic:
-    """What was published and is not done with, in order; `changed` guards it, and tells those who wait."""
+    """What was published and is not settled, in order; `changed` guards it, and notifies those that wait."""
 
     def __init__(self) -> None:
         self.changed = Condition()
@@ -46,7 +46,7 @@ class _Topic:
         return None
 
     def take(self, holder: Receiver, most: int) -> list[_Kept]:
-        """The next ones, past keys of which an earlier message is in somebody's hand or not due."""
+        """The next messages, skipping keys of which an earlier message is with a receiver or not due yet."""
         blocked: set[str] = set()
         taken: list[_Kept] = []
         for kept in self.kept.values():
@@ -66,7 +66,7 @@ class _Topic:
 
 
 _topics: dict[str, _Topic] = {}
-"""Of this process. It outlives publishers and receivers, which is what lets them meet."""
+"""The topics of this process. They outlive publishers and receivers, so that these find each other."""
 
 
 def publisher(url: str, namespace: str) -> Publisher:
@@ -91,7 +91,7 @@ class MemoryPublisher(Publisher):
         return outcomes
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to close."""
 
 
 class MemoryReceiver(Receiver):

@@ -1,4 +1,4 @@
-"""Redis for all who speak to it: clients that notice a dead connection, and scripts that are loaded once."""
+"""Redis for every module that uses it: clients that notice a dead connection, and scripts that are loaded once."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ HEALTH_CHECK_SECONDS = 10
 
 
 def plain_url(url: str) -> str:
-    """The URL that a client of Redis knows: `redis+streams://HOST/0?shards=4` is `redis://HOST/0`.
-
-    Raises `SetupError`, which repeats nothing of it.
+    """The URL that a client of Redis knows: `redis+streams://HOST/0?shards=4` is `redis://HOST/0`. Raises `SetupError`,
+    which repeats nothing of it.
     """
     scheme = url.partition(":")[0]
     parts = broker_parts(url, f"{scheme}://[USER:PASSWORD@]HOST[:PORT][/DB]", r"(/\d*)?")
@@ -42,7 +41,7 @@ def client_of(url: str, **options: Any) -> redis.Redis:
 def connect(url: str, retries: int = 2) -> redis.Redis:
     """A client that notices a dead connection. Connects at first use. Raises `SetupError` as above.
 
-    With `retries` a command whose answer was lost is sent again: not for one that must not be done twice.
+    With `retries`, a command whose answer was lost is sent again: do not use it for a command that must not run twice.
     """
     return client_of(
         url,
@@ -56,7 +55,7 @@ def connect(url: str, retries: int = 2) -> redis.Redis:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Redis' failures in our words: it is away, or not in the state to serve. Raises `Unavailable`."""
+    """Translates failures of Redis: it is unreachable, or not in a state to serve. Raises `Unavailable`."""
     try:
         yield
     except redis.RedisError as away:
@@ -64,7 +63,7 @@ def translated() -> Iterator[None]:
 
 
 class Script:
-    """A Lua script from the folder `lua`. A server that does not know it (any more) is sent it once."""
+    """A Lua script from the folder `lua`. It is sent once to a server that does not know it (any more)."""
 
     def __init__(self, client: redis.Redis, name: str) -> None:
         self._client = client
@@ -79,8 +78,8 @@ class Script:
         return answer
 
     def run_all(self, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """Several calls in one trip; an error of the script is its answer. Raises `redis.RedisError` if the trip
-        failed: then nobody knows which of them ran."""
+        """Several calls in one trip; an error of a script is returned as its answer. Raises `redis.RedisError` if the
+        trip failed: then it is unknown which of them ran."""
         answers = self._send(calls)
         unknown = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:

@@ -1,4 +1,4 @@
-"""Redis pub/sub: quick, and forgetful. Who is not listening right now never hears it."""
+"""Redis pub/sub: quick, and forgetful. A program that is not listening at the moment never gets the message."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from allocation.service_layer.ports import Channel
 __all__ = ["RedisChannel", "RedisSubscriber", "connect"]
 
 CAPABILITIES = Capabilities(ordered_by_key=True)
-"""To one who listens all the time; a publisher is told that Redis has it, not that anybody does."""
+"""Holds for a receiver that listens all the time; a publisher learns that Redis has a message, not that anybody else
+does."""
 
 BOOK_CHANNEL = "change_batch_quantity"
 SILENCE_SECONDS = 10.0
@@ -36,11 +37,11 @@ class RedisChannel(Channel):
 
 
 class RedisSubscriber:
-    """Listens to channels. A dead connection is noticed, and a silent one by a ping that nobody answers; both are
-    replaced; what was said meanwhile is lost, as pub/sub has it."""
+    """Listens to channels. It notices a dead connection, and a silent one by a ping that is not answered. Both are
+    replaced; what was published meanwhile is lost, as always with pub/sub."""
 
     def __init__(self, client: redis.Redis, *channels: str, silence_seconds: float = SILENCE_SECONDS) -> None:
-        """After `silence_seconds` without a word a ping is sent; after as many more the connection counts as dead."""
+        """After `silence_seconds` without any data a ping is sent; after as many more the connection counts as dead."""
         self._client, self._channels, self._silence_seconds = client, channels, silence_seconds
         self._pubsub: redis.client.PubSub | None = None
         self._heard_at = self._pinged_at = 0.0
@@ -59,7 +60,7 @@ class RedisSubscriber:
                 pubsub = self._subscribed()
                 while True:
                     left = max(0.0, until - time.monotonic())
-                    # Without a limit of its own a read goes on for good where the other side has fallen silent.
+                    # Without a limit of its own, a read never ends if the other side has fallen silent.
                     message = pubsub.get_message(timeout=min(left, self._silence_seconds))
                     self._watch(pubsub, heard=message is not None)
                     if message is not None:
@@ -73,7 +74,7 @@ class RedisSubscriber:
             raise
 
     def is_subscribed(self) -> bool:
-        """Whether Redis has said that it listens, on every channel."""
+        """Whether Redis has confirmed the subscription to every channel."""
         return self._pubsub is not None and self._confirmed >= len(self._channels)
 
     def close(self) -> None:
@@ -97,7 +98,7 @@ class RedisSubscriber:
             raise Unavailable(f"Redis has been silent for {now - self._heard_at:.1f} seconds")
         elif now - max(self._heard_at, self._pinged_at) > self._silence_seconds:
             self._pinged_at = now
-            pubsub.ping()  # its answer comes as a message
+            pubsub.ping()  # the answer comes as a message
 
 
 def publisher(url: str, namespace: str) -> Publisher:
@@ -111,7 +112,7 @@ def receiver(url: str, namespace: str, owner: str) -> Receiver:
 
 
 class RedisPubSubPublisher(Publisher):
-    """On the channel `<namespace>:<topic>`, to whoever listens."""
+    """Publishes on the channel `<namespace>:<topic>`, to all that listen."""
 
     capabilities = CAPABILITIES
 
@@ -143,7 +144,7 @@ class RedisPubSubReceiver(Receiver):
         self._again: list[Delivery] = []
 
     def is_subscribed(self) -> bool:
-        """Whether it hears by now what is said."""
+        """Whether it already receives what is published."""
         return self._subscriber.is_subscribed()
 
     def receive(self, most: int, wait_seconds: float) -> Sequence[Delivery]:
@@ -151,12 +152,14 @@ class RedisPubSubReceiver(Receiver):
         try:
             while len(found) < most and (heard := self._subscriber.next(0.0 if found else wait_seconds)) is not None:
                 channel, body = heard
-                # An id of ours: what has none of its own may come again after it was done, when its group is released.
+                # We give it an id: a message without one may come again after it was handled, when its group is
+                # released.
                 found.append(Delivery(body, f"redis {channel}", self._ids.new(), HEADERS))
         except Unavailable:
             if not found:
                 raise
-            # What came before it went away comes from nowhere else. Who asks again is told.
+            # What came before the connection was lost comes from nowhere else, so return it. The next call raises the
+            # error.
         return found
 
     def accept(self, deliveries: Sequence[Delivery]) -> None:

@@ -1,12 +1,12 @@
-"""Redis Streams, out: facts, stock levels, and the commands of those who send them.
+"""Redis Streams, outgoing: facts, stock levels, and the commands that other programs send.
 
-A topic is some streams, `<namespace>:<topic>:<shard>`; a key lives in one of them, so its messages stay in order. The
-URL is that of Redis with `+streams` behind its scheme: `redis+streams://HOST/0?shards=4&keep_hours=24`. `shards` is
-the same for all who use the namespace, for good: another number moves keys to other streams. `lease_seconds` is how
-long a receiver that falls silent keeps its shards from the others.
+A topic consists of several streams, `<namespace>:<topic>:<shard>`; a key lives in one of them, so its messages stay in
+order. The URL is that of Redis with `+streams` after its scheme: `redis+streams://HOST/0?shards=4&keep_hours=24`.
+`shards` must be the same for all users of the namespace and never change: another number moves keys to other streams.
+`lease_seconds` is how long a receiver that falls silent keeps its shards from the others.
 
-What Redis accepted it keeps as well as it is told to: with `appendfsync everysec` a crash may lose the last second.
-`allocation subscriptions rewind` has it said again; what Redis still has is not appended twice.
+How safely Redis keeps what it accepted depends on its settings: with `appendfsync everysec` a crash may lose the last
+second. `allocation subscriptions rewind` publishes it again; what Redis still has is not appended twice.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Address:
 
     @classmethod
     def of(cls, url: str) -> Address:
-        """Raises `SetupError` for an address that is none, and for options that are unknown or out of range."""
+        """Raises `SetupError` for an invalid address, and for options that are unknown or out of range."""
         plain = plain_url(url)
         parts = urlsplit(url)
         options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
@@ -74,7 +74,8 @@ def stream_of(namespace: str, topic: str, shard: int) -> str:
 
 
 def shard_of(key: str, shards: int) -> int:
-    """The shard a key lives in; senders in other languages take the CRC-32 of its UTF-8, modulo the number of them."""
+    """The shard that a key lives in; senders in other languages take the CRC-32 of its UTF-8, modulo the number of
+    shards."""
     return partition_of(key, shards)
 
 
@@ -126,7 +127,7 @@ class RedisStreamsPublisher(Publisher):
 
 
 def _arguments(topic: str, messages: Sequence[Message]) -> list[str | int | bytes]:
-    found: list[str | int | bytes] = [int(topic == FACTS)]  # only their versions are gapless
+    found: list[str | int | bytes] = [int(topic == FACTS)]  # only the versions of facts are gapless
     for message in messages:
         found += (message.key, message.version, structured(message))
     return found
@@ -138,14 +139,15 @@ def _text(failure: object) -> str:
 
 class Trimmer:
     """Removes what every group has read and settled, once it is `keep_hours` old. A stream that no group reads keeps
-    all, and so does one with a group that stopped reading: `XGROUP DESTROY` is for somebody to say, not for us."""
+    everything, and so does one with a group that stopped reading: `XGROUP DESTROY` is for an operator to decide, not
+    for us."""
 
     def __init__(self, client: redis.Redis, address: Address) -> None:
         self._trim, self._keep_ms = Script(client, "trim"), int(address.keep_hours * 3_600_000)
         self._due: dict[str, float] = {}
 
     def now_and_then(self, streams: Iterable[str]) -> None:
-        """At most once in `TRIM_EVERY_SECONDS` for each stream. Raises nothing: what stays is trimmed next time."""
+        """At most once in `TRIM_EVERY_SECONDS` for each stream. Never raises: what is left is trimmed next time."""
         now = monotonic()
         due = [stream for stream in streams if self._due.setdefault(stream, now + TRIM_EVERY_SECONDS) <= now]
         if due:

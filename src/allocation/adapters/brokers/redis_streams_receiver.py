@@ -1,9 +1,9 @@
-"""Redis Streams, in: commands from `<namespace>:commands:<shard>`, by a consumer group.
+"""Redis Streams, incoming: commands from `<namespace>:commands:<shard>`, read by a consumer group.
 
-A shard has one receiver at a time, by a lease in Redis; the receivers that are alive share out the shards. Who takes a
-shard over begins with what was read and never settled, the oldest first. Every reading asks for the lease in the same
-script, so a receiver that was paused does not read past its successor; what it still has in hand its successor has as
-well, and the inbox sees to it that it is done once.
+A shard has one receiver at a time, by a lease in Redis; the live receivers share the shards among them. A receiver that
+takes a shard over begins with what was read but never settled, the oldest first. Every read checks the lease in the
+same script, so a receiver that was paused does not read past its successor; what it still has in hand its successor has
+as well, and the inbox ensures that it is done once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from allocation.adapters.brokers.redis_streams import CAPABILITIES, Address, Tri
 from allocation.adapters.cloudevents import STRUCTURED
 from allocation.service_layer.broker import COMMANDS, Delivery, Receiver
 
-CONSUMER = "active"  # one name for all: a shard has one receiver, and names of receivers that are gone pile up
+CONSUMER = "active"  # one name for all: a shard has one receiver, and the names of receivers that ended would pile up
 CLAIM_PAGE = 100
 LEASE_SECONDS = 10.0
 LONGEST_BLOCK_SECONDS = 1.0
@@ -34,8 +34,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Shard:
-    """One stream, while it is held. `read` waits to be handed over, `in_hand` was, `accepted` has to be acknowledged.
-    `is_claimed`: what was pending when it was taken over is in `read`. `turn` rises when it was lost meanwhile."""
+    """One stream, while it is held. `read` waits to be handed over, `in_hand` was handed over, `accepted` has to be
+    acknowledged. `is_claimed`: what was pending at the takeover is in `read`. `turn` is raised when the stream was lost
+    meanwhile."""
 
     stream: str
     lease: str
@@ -65,7 +66,7 @@ class RedisStreamsReceiver(Receiver):
         address: Address,
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
-        """`client` must not repeat commands: what the lost answer to a reading held would never be seen."""
+        """`client` must not repeat commands: the entries in a lost answer to a read would never be seen."""
         self._client, self._group, self._owner, self._lease_seconds = client, namespace, owner, lease_seconds
         streams = [stream_of(namespace, COMMANDS, shard) for shard in range(address.shards)]
         self._shards = [_Shard(stream, f"{stream}:lease") for stream in streams]
@@ -101,7 +102,7 @@ class RedisStreamsReceiver(Receiver):
     def release(self, deliveries: Sequence[Delivery], delay_seconds: float = 0.0) -> None:
         for delivery in deliveries:
             shard, turn = _token(delivery)
-            if shard.turn == turn:  # else somebody else has it by now
+            if shard.turn == turn:  # otherwise another receiver has it by now
                 shard.in_hand.discard(delivery.id)
                 shard.read = deque(sorted([delivery, *shard.read], key=_age))
 
@@ -113,7 +114,7 @@ class RedisStreamsReceiver(Receiver):
             with translated():
                 self._acknowledge()
                 self._give_back.run(self._leases, [self._owner])
-        except Exception as away:  # noqa: BLE001  # at the end; what is not given back runs out by itself
+        except Exception as away:  # noqa: BLE001  # at the end; a lease that is not given back expires by itself
             _log.warning("the leases of %s run out by themselves: %s", self._owner, away)
         for shard in self._shards:
             shard.lose()
@@ -121,7 +122,7 @@ class RedisStreamsReceiver(Receiver):
 
     @contextmanager
     def _talking(self) -> Iterator[None]:
-        """Raises `Unavailable`. An answer may have got lost with entries in it: they are looked for next time."""
+        """Raises `Unavailable`. An answer may have been lost with entries in it: they are looked for next time."""
         try:
             with translated():
                 yield
@@ -169,7 +170,8 @@ class RedisStreamsReceiver(Receiver):
             raise refusals[0]
 
     def _leave_aside(self, shard: _Shard, refusal: redis.ResponseError) -> None:
-        """Its stream is none, or not ours to read: the others go on. It is tried again when the leases are renewed."""
+        """Its key is not a stream, or we may not read it: the other shards continue. It is tried again when the leases
+        are renewed."""
         _log.error("%s cannot be read: %s", shard.stream, refusal)
         shard.lose()
 
@@ -198,7 +200,7 @@ class RedisStreamsReceiver(Receiver):
         return None
 
     def _read_on(self, most: int) -> None:
-        """Read what is new; a shard that was lost, or whose group is gone, is seen to next time round."""
+        """Read what is new; a shard that was lost, or whose group is gone, is dealt with in the next round."""
         held = [shard for shard in self._shards if shard.is_claimed]
         calls = [((s.lease, s.stream), (self._owner, self._group, CONSUMER, most)) for s in held]
         for shard, answer in zip(held, self._read.run_all(calls) if calls else [], strict=True):
@@ -236,7 +238,7 @@ class RedisStreamsReceiver(Receiver):
                 )
 
     def _hand_over(self, most: int) -> list[Delivery]:
-        """Some of each shard in turn, so that a long one does not hold up the others."""
+        """Some from each shard in turn, so that a long one does not hold up the others."""
         found: list[Delivery] = []
         while len(found) < most and (waiting := [shard for shard in self._shards if shard.read]):
             for shard in waiting[: most - len(found)]:
@@ -246,7 +248,7 @@ class RedisStreamsReceiver(Receiver):
         return found
 
     def _wait(self, seconds: float) -> None:
-        """Until something new is in a stream of ours; reading it takes the lease."""
+        """Wait until there is something new in one of our streams; reading it takes the lease."""
         held = {shard.stream: shard for shard in self._shards if shard.is_claimed}
         if not held:
             time.sleep(seconds)
@@ -254,13 +256,13 @@ class RedisStreamsReceiver(Receiver):
         behind: Any = {stream: shard.last for stream, shard in held.items()}
         new: Any = self._client.xread(behind, count=1, block=max(1, int(seconds * 1000)))
         for stream, entries in new.items() if isinstance(new, dict) else new or ():  # a dict with ?protocol=3
-            # Whoever moves the group on has it skip some: waiting before these would be no waiting.
+            # If somebody moves the group forward, it skips entries: a wait from before these would end at once.
             held[stream.decode()].last = _last_id(entries)
 
 
 def _last_id(entries: Any) -> bytes:
     last = entries[-1]
-    number: bytes = last[-1][0] if isinstance(last, list) else last[0]  # with ?protocol=3 in one more list
+    number: bytes = last[-1][0] if isinstance(last, list) else last[0]  # with ?protocol=3 inside one more list
     return number
 
 

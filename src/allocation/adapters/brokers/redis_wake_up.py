@@ -1,4 +1,5 @@
-"""Tells workers in other processes, over Redis pub/sub, that the log grew. Who misses the hint finds out by polling."""
+"""Notifies workers in other processes, over Redis pub/sub, that the log grew. One that misses the hint finds out by
+polling."""
 
 from __future__ import annotations
 
@@ -15,13 +16,13 @@ from allocation.service_layer.worker import WakeUp
 
 LISTEN_SECONDS = 0.5
 SHORTEST_GAP_SECONDS = 0.002
-PAUSE_SECONDS = 5.0  # while Redis is away; polling goes on
+PAUSE_SECONDS = 5.0  # while Redis is unreachable; polling continues
 
 _log = logging.getLogger(__name__)
 
 
 class RedisWakeUp(WakeUp):
-    """`ring` costs a committing thread nothing: another thread tells Redis, once for all that rang meanwhile."""
+    """`ring` costs a committing thread nothing: another thread notifies Redis, once for all calls made meanwhile."""
 
     def __init__(self, url: str, namespace: str) -> None:
         self._client, self._channel = connect(url), f"{namespace}:wake-up"

@@ -1,4 +1,4 @@
-"""Which broker a URL names. One line a scheme; the module, and its client, are loaded when the scheme is used."""
+"""Which broker a URL names. One line for each scheme; the module and its client are loaded when the scheme is used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from allocation.service_layer.errors import SetupError
 from allocation.service_layer.provisioning import Provisioner
 
 BROKERS: dict[str, tuple[str, str]] = {
-    # scheme: (module in this package, extra that brings its client; empty: it needs none)
+    # scheme: (module in this package, extra that installs its client; empty: it needs none)
     "memory": ("memory", ""),
     "redis+pubsub": ("redis_pubsub", "redis"),
     "redis+streams": ("redis_streams", "redis"),
@@ -27,15 +27,15 @@ BROKERS: dict[str, tuple[str, str]] = {
 
 NONE: Mapping[str, str] = {}
 
-_SCHEME = re.compile(r"[a-z+-]+")  # what else stands there may be a part of a password: it is not repeated
+_SCHEME = re.compile(r"[a-z+-]+")  # anything else there may be part of a password, so it is not repeated
 
 
 def publishers(urls: str, namespace: str, connections: Mapping[str, str] = NONE) -> dict[str, Publisher]:
-    """A publisher for each URL of a list, by its scheme. Nothing connects before it is used.
+    """A publisher for each URL of a list, by its scheme. None connects before it is used.
 
-    `connections` are those strings, by scheme, that say where a broker is when its URL does not.
+    `connections` are connection strings by scheme: they say where a broker is if its URL does not.
 
-    Raises `SetupError` for a scheme that is unknown or stands twice, or whose client is not installed.
+    Raises `SetupError` for a scheme that is unknown or given twice, or whose client is not installed.
     """
     found: dict[str, Publisher] = {}
     for scheme, url in _each(urls):
@@ -52,7 +52,7 @@ def receivers(urls: str, namespace: str, owner: str, connections: Mapping[str, s
 
 
 def provisioners(urls: str, namespace: str, connections: Mapping[str, str] = NONE) -> list[Provisioner]:
-    """Of those of the URLs at whose broker something has to be made before it is used. Raises as above."""
+    """A provisioner for each URL whose broker needs something created before it is used. Raises as above."""
     found = {scheme: (_module(scheme), url) for scheme, url in _each(urls)}
     return [
         module.provisioner(url, namespace, *_connection(scheme, connections))
@@ -73,7 +73,7 @@ def _each(urls: str) -> Iterator[tuple[str, str]]:
             raise SetupError(f"Name brokers by URLs, as in redis+streams://HOST/0; known are {_known()}")
         try:
             urlsplit(url)
-        except ValueError:  # its words repeat the URL
+        except ValueError:  # its message repeats the URL
             raise SetupError(f"{scheme}: what is named is no URL; {ESCAPED}") from None
         if scheme in seen:
             raise SetupError(f"Two brokers of the scheme {scheme} are named; only one of each can be")
