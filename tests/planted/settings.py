@@ -23,7 +23,7 @@ PLANTS: list[Plant] = [
         "the URL of a broker that cannot be split ends in a traceback",
         URLS + "test_neither_is_one_in_the_url_of_a_broker",
         "adapters/brokers/registry.py",
-        "        except ValueError:  # its message repeats the URL\n",
+        "        except ValueError:  # its words repeat the URL\n",
         "        except ZeroDivisionError:\n",
     ),
     plant(

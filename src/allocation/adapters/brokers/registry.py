@@ -73,7 +73,7 @@ def _each(urls: str) -> Iterator[tuple[str, str]]:
             raise SetupError(f"Name brokers by URLs, as in redis+streams://HOST/0; known are {_known()}")
         try:
             urlsplit(url)
-        except ValueError:  # its message repeats the URL
+        except ValueError:  # its words repeat the URL
             raise SetupError(f"{scheme}: what is named is no URL; {ESCAPED}") from None
         if scheme in seen:
             raise SetupError(f"Two brokers of the scheme {scheme} are named; only one of each can be")

@@ -1,7 +1,7 @@
 """Apache Kafka: `kafka://HOST:PORT[,HOST:PORT]?partitions=4&...` (see `address`).
 
 Topics are `NAMESPACE.facts`, `NAMESPACE.stock_level` and `NAMESPACE.commands`, keyed by sku, so that Kafka keeps the
-order of each product; who comes first makes those that are not there.
+order of each product; the first program to use a topic creates it if it is missing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["CAPABILITIES", "publisher", "receiver"]
 
 
 def publisher(url: str, namespace: str) -> Publisher:
-    """Connects at first use. Raises `SetupError` for a URL that cannot be meant."""
+    """Connects at first use. Raises `SetupError` for an invalid URL."""
     return KafkaPublisher(address_of(url), namespace)
 
 

@@ -1,7 +1,7 @@
-"""Where a Kafka is and how it is talked to, from a URL; the topics that are made there.
+"""Where a Kafka is and how to talk to it, from a URL; creates topics there.
 
 Of the URL's parameters `partitions` (4), `replication` (the broker's default) and `patience_seconds` (10) are ours.
-Those with a dot in their name, as `security.protocol`, are librdkafka's own and are handed on.
+Those with a dot in their name, such as `security.protocol`, are librdkafka's own and are passed on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CREDENTIALS = "kafka: name user and password as ?sasl.username=...&sasl.password
 PATIENCE_SECONDS = 10.0
 USUAL_PORT = 9092
 COMPACTED = frozenset({STOCK_LEVEL})
-"""Topics in which only the last word on a key counts."""
+"""Topics in which only the last message of a key counts."""
 
 OURS = frozenset(
     """
@@ -43,18 +43,19 @@ OURS = frozenset(
     request.required.acks retries transactional.id
     """.split()  # noqa: SIM905  # a list would take a line for each
 )
-"""Properties of librdkafka that promises stand on, or that follow from other settings."""
+"""Properties of librdkafka that our promises depend on, or that follow from other settings."""
 
 OF_CONSUMERS = ("session.", "heartbeat.", "max.poll.", "fetch.", "queued.", "check.crcs")
 OF_PRODUCERS = ("linger.", "queue.buffering.", "compression.", "batch.", "sticky.", "transaction.")
-"""How those properties begin that mean something to one side only."""
+"""Prefixes of the properties that have a meaning for one side only."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """`properties` are librdkafka's. `patience_seconds`: how long a call waits for the broker before it is away."""
+    """`properties` are librdkafka's. `patience_seconds`: how long a call waits for the broker before it counts as
+    unreachable."""
 
     servers: str
     partitions: int = 4
@@ -63,8 +64,8 @@ class Address:
     properties: Mapping[str, str] = field(default_factory=dict)
 
     def client(self, not_for: tuple[str, ...] = OF_CONSUMERS + OF_PRODUCERS, **settings: object) -> dict[str, Any]:
-        """A configuration of librdkafka without the URL's properties that begin like `not_for`; a setting's name has
-        `_` for `.`."""
+        """A configuration of librdkafka, without those of the URL's properties that begin with one of `not_for`; in the
+        names of `settings`, `_` stands for `.`."""
         chosen = {name.replace("_", "."): value for name, value in settings.items()}
         quick = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 1000}
         given = {name: value for name, value in self.properties.items() if not name.startswith(not_for)}
@@ -72,7 +73,7 @@ class Address:
 
 
 def address_of(url: str) -> Address:
-    """Raises `SetupError` with a sentence for a URL that cannot be meant."""
+    """Raises `SetupError` with an explanation for an invalid URL."""
     parts = urlsplit(url)
     if "@" in f"{parts.netloc}{parts.path}{parts.fragment}":
         raise SetupError(CREDENTIALS)
@@ -84,7 +85,7 @@ def address_of(url: str) -> Address:
     ours: dict[str, str] = {}
     properties: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if "@" in name:  # no option has one: a user and a password stand before the hosts
+        if "@" in name:  # no option contains one: a user and a password stand before the hosts
             raise SetupError(CREDENTIALS)
         if name in OURS:
             raise SetupError(f"kafka: {name} cannot be set: what is promised stands on it")
@@ -117,10 +118,10 @@ def _number(value: str, name: str, least: int, most: int) -> int:
 
 
 def have_topic(address: Address, namespace: str, topic: str) -> int:
-    """Make the topic, unless it is there; answers the size of the largest message it takes, in bytes.
+    """Create the topic if it is missing; returns the size of the largest message that it takes, in bytes.
 
-    One that is there stays as it is, whatever the URL says of partitions: more of them would break the order of keys.
-    Raises `Unavailable`.
+    An existing topic stays as it is, whatever the URL says about partitions: more of them would break the order of
+    keys. Raises `Unavailable`.
     """
     name, seconds = f"{namespace}.{topic}", address.patience_seconds
     admin = AdminClient(address.client())
@@ -137,7 +138,7 @@ def _make(admin: AdminClient, topic: NewTopic, seconds: float) -> None:
     try:
         admin.create_topics([topic], operation_timeout=seconds, request_timeout=seconds)[topic.topic].result()
     except KafkaException as failure:
-        # Somebody else was quicker, or the broker makes topics by itself.
+        # Another program was faster, or the broker creates topics by itself.
         if code(failure) not in (KafkaError.TOPIC_ALREADY_EXISTS, KafkaError._UNSUPPORTED_FEATURE):
             raise
 
@@ -158,12 +159,12 @@ def _room(admin: AdminClient, name: str, seconds: float) -> int:
 
 
 def code(failure: KafkaException) -> int:
-    """The error code inside."""
+    """The error code in it."""
     found: int = failure.args[0].code()
     return found
 
 
 def unavailable(why: KafkaException | KafkaError | str) -> Unavailable:
-    """Kafka's trouble in our words."""
+    """Translates Kafka's errors."""
     error = why.args[0] if isinstance(why, KafkaException) else why
     return Unavailable(f"Kafka is not to be had: {error.str() if isinstance(error, KafkaError) else error}")

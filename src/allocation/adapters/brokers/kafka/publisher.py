@@ -1,4 +1,4 @@
-"""What goes out to Kafka. A message is published when its delivery report says so, and not before."""
+"""Publishes to Kafka. A message counts as published when its delivery report says so, and not before."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ Reporting = Callable[[KafkaError | None, Report], None]
 
 
 def settings_of(address: Address, room_bytes: int, **further: object) -> dict[str, Any]:
-    """A producer's configuration: what our promises stand on."""
+    """A producer's configuration: what our promises depend on."""
     return address.client(
         OF_CONSUMERS,
         acks="all",
         enable_idempotence=True,
-        partitioner="murmur2_random",  # puts a key where Java's producers put it
+        partitioner="murmur2_random",  # puts a key into the same partition as Java's producers
         message_max_bytes=room_bytes,
         batch_size=min(room_bytes, 1_000_000),
         **further,
@@ -46,8 +46,8 @@ def settings_of(address: Address, room_bytes: int, **further: object) -> dict[st
 
 
 class KafkaPublisher(Publisher):
-    """Each topic has a producer of its own, so that giving up on one takes nothing from another, and different topics
-    may be published to by different threads."""
+    """Each topic has a producer of its own, so that giving one up does not affect the others, and different threads may
+    publish to different topics."""
 
     capabilities = CAPABILITIES
 
@@ -64,7 +64,8 @@ class KafkaPublisher(Publisher):
             outlet.close()
 
     def _outlet(self, topic: str, first: Message) -> Outlet:
-        """In a compacted topic each partition of the log has a fence of its own; a page comes from one of them."""
+        """In a compacted topic each partition of the log has a fence of its own; all messages of a page come from one
+        partition."""
         name = f"{topic}-{first.extensions.get('partition', 0)}" if topic in COMPACTED else topic
         with self._making:
             if name not in self._outlets:
@@ -74,10 +75,10 @@ class KafkaPublisher(Publisher):
 
 
 class Outlet:
-    """A topic and its producer: idempotent, so that librdkafka's retries neither double nor reorder.
+    """A topic and its producer. The producer is idempotent, so that librdkafka's retries neither duplicate nor reorder.
 
-    librdkafka is told never to give a message up by itself: later ones of its key would go on. This gives up, for all
-    at once, and takes a new producer then.
+    librdkafka is configured never to give up a message by itself: later ones of its key would still be sent. This class
+    gives up instead, on all messages at once, and then takes a new producer.
     """
 
     def __init__(self, address: Address, namespace: str, topic: str, name: str) -> None:
@@ -86,11 +87,12 @@ class Outlet:
         self._producer: Producer | None = None
 
     def send(self, messages: Sequence[Message]) -> Outcomes:
-        """What became of each, in order. What is not known to be accepted in time is `Unavailable`."""
+        """What became of each message, in order. One that is not known to be accepted in time is `Unavailable`."""
         outcomes: Outcomes = [_NOT_YET] * len(messages)
         self._try(messages, outcomes)
         if suspects := [n for n, outcome in enumerate(outcomes) if isinstance(outcome, _BatchRejected)]:
-            # The broker rejects whole batches. The topic takes less than it did: a new producer knows, and sees who.
+            # The broker rejects whole batches. The topic takes less than before: a new producer knows the limit, and
+            # finds the message that is too large.
             self._producer = None
             again: Outcomes = [_NOT_YET] * len(suspects)
             self._try([messages[n] for n in suspects], again)
@@ -119,10 +121,10 @@ class Outlet:
         producer.flush(self._address.patience_seconds)  # proves nothing: the reports do, which it calls
         for outcome in outcomes:
             if isinstance(outcome, Unavailable):
-                raise Unavailable(str(outcome))  # anew: what is raised again and again keeps all it has passed through
+                raise Unavailable(str(outcome))  # a new one: an exception raised repeatedly collects tracebacks
 
     def _hand_over(self, producer: Producer, messages: Sequence[Message], outcomes: Outcomes) -> None:
-        """Queue all of them, but none of a key behind one that cannot be queued."""
+        """Queue all messages, but none after one of the same key that cannot be queued."""
         refused: dict[str, Exception] = {}
         for number, message in enumerate(messages):
             if message.key in refused:
@@ -145,7 +147,7 @@ class Outlet:
                 producer.poll(0.05)
 
     def _give_up(self, why: Unavailable, outcomes: Outcomes) -> None:
-        """Take back what is not confirmed, and be done with the producer."""
+        """Take back what is not confirmed, and drop the producer."""
         log.warning("%s: %s", self._full_name, why)
         if self._producer is not None:
             self._producer.purge()
@@ -157,8 +159,8 @@ class Outlet:
 
 
 class FencedOutlet(Outlet):
-    """Writes in transactions under a name that stands for one partition of the log. Who opens it shuts out the one who
-    had it before: a worker that lost its lease and does not know it cannot put an old word behind a newer one."""
+    """Writes in transactions under a name that stands for one partition of the log. A producer that opens it shuts out
+    the previous one: so a worker that lost its lease without noticing cannot write an old state after a newer one."""
 
     def _open(self, room_bytes: int) -> Producer:
         began, milliseconds = monotonic(), int(self._address.patience_seconds * 1000)
@@ -181,7 +183,7 @@ class FencedOutlet(Outlet):
 
 
 class _BatchRejected(Rejected):
-    """The broker said so of the batch that this message was in."""
+    """The broker rejected the batch that this message was in."""
 
 
 _NOT_YET = Unavailable("Kafka has not confirmed it in time")

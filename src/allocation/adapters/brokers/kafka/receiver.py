@@ -1,7 +1,7 @@
-"""What comes in from Kafka. Offsets are committed when a delivery is settled, which is after our own commit.
+"""Receives from Kafka. Offsets are committed when a delivery is settled, which is after our own commit.
 
-Kafka knows one offset a partition: everything before it is done. So a delivery that is settled out of turn is
-remembered here, and one that was released is kept here and comes again from here, before what is behind it of its key.
+Kafka knows one offset for each partition: everything before it is done. So a delivery that is settled out of order is
+remembered here, and one that was released is kept here and handed out again, before later ones of its key.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from allocation.service_layer.broker import COMMANDS, Delivery, Receiver
 from allocation.service_layer.errors import Unavailable
 
 MOST_KEPT = 1_000
-"""So many deliveries that wait to be handed out, for the first time or again, before nothing more is fetched."""
+"""When so many deliveries wait to be handed out, for the first time or again, nothing more is fetched."""
 ANSWERS_EVERY_SECONDS = 0.001
-"""So long between looks for an answer, each of which may bring a message that nobody has asked for."""
+"""The pause between checks for an answer, each of which may bring a message that nobody has asked for."""
 MOST_HEAPS = 100
-"""So often more is fetched, without waiting, behind fetches that brought errors only."""
+"""How often more is fetched, without waiting, after fetches that brought only errors."""
 
 NO_LONGER_OURS = frozenset(
     {
@@ -98,7 +98,7 @@ class KafkaReceiver(Receiver):
 
     def close(self) -> None:
         if self._consumer is not None:
-            closing = Thread(target=self._consumer.close, daemon=True)  # it waits for what a silent broker never says
+            closing = Thread(target=self._consumer.close, daemon=True)  # a silent broker would never let it end
             closing.start()
             closing.join(self._address.patience_seconds)
             if closing.is_alive():
@@ -131,8 +131,8 @@ class KafkaReceiver(Receiver):
     # What is handed out
 
     def _fetch(self, consumer: Consumer, most: int, wait_seconds: float) -> None:
-        """Keep what there is; where that is nothing but errors, also what waits behind them, for they come in heaps:
-        one for each partition and try."""
+        """Keep what there is; if that is only errors, keep also what waits behind them, because errors come in heaps:
+        one for each partition and attempt."""
         records = self._fetched(consumer, most, wait_seconds)
         self._keep(records)
         for _ in range(MOST_HEAPS):
@@ -142,7 +142,7 @@ class KafkaReceiver(Receiver):
             self._keep(records)
 
     def _fetched(self, consumer: Consumer, most: int, wait_seconds: float) -> list[Record]:
-        """Also serves the group: partitions come and go in here."""
+        """Also serves the group: partitions are assigned and revoked in this call."""
         full = sum(k.due is not None for share in self._shares.values() for k in share.kept.values()) >= MOST_KEPT
         assigned = consumer.assignment()
         (consumer.pause if full else consumer.resume)(assigned)
@@ -152,10 +152,10 @@ class KafkaReceiver(Receiver):
             raise unavailable(failure) from failure
 
     def _keep(self, records: Iterable[Record]) -> None:
-        """Due at once, behind what waits of its key."""
+        """Keep records as due at once, after those of the same key that wait already."""
         for record in records:
             if (error := record.error()) is not None:
-                self._untold.setdefault(error.str(), error)  # raised here, it would take the messages around it along
+                self._untold.setdefault(error.str(), error)  # raising it here would lose the messages around it
                 continue
             partition, offset = _place(record)
             share = self._shares.setdefault(partition, Share(partition))
@@ -168,7 +168,7 @@ class KafkaReceiver(Receiver):
             for kept in share.due(monotonic()):
                 if len(found) == most:
                     break
-                kept.due = None  # its attempts stay: Kafka counts no deliveries, and a release of ours is none
+                kept.due = None  # its attempts stay: Kafka does not count deliveries; our releases are not any
                 found.append(kept.delivery)
         return found
 
@@ -177,7 +177,8 @@ class KafkaReceiver(Receiver):
         return max(due - monotonic(), 0.001)
 
     def _delivery(self, record: Record, share: Share) -> Delivery:
-        # A topic that was deleted and made anew begins at 0 again: the time tells its messages from the old ones.
+        # A topic that was deleted and created again begins at 0 again: the time distinguishes its messages from the old
+        # ones.
         partition, offset = _place(record)
         name = f"{partition}-{offset}-{record.timestamp()[1]}"
         key = record.key()
@@ -193,7 +194,7 @@ class KafkaReceiver(Receiver):
     # What is settled
 
     def _ours(self, deliveries: Sequence[Delivery]) -> Iterator[tuple[Share, int]]:
-        """Where they stand; those of a partition that has passed to another are his now."""
+        """Where the deliveries stand; those of a partition that has passed to another receiver are left out."""
         for delivery in deliveries:
             token = delivery.token
             assert isinstance(token, Token)
@@ -201,8 +202,8 @@ class KafkaReceiver(Receiver):
                 yield token.share, token.offset
 
     def _commit(self, shares: Iterable[Share]) -> None:
-        """Returns when it is answered: a commit that waits by itself waits for ever for a broker that says nothing.
-        Answers come with what is fetched, which is kept. Raises `Unavailable`."""
+        """Returns when the broker has answered. A synchronous commit would wait for ever for a silent broker, so this
+        polls: answers come while messages are fetched, and those are kept. Raises `Unavailable`."""
         consumer, until = self._consumer, monotonic() + self._address.patience_seconds
         moved = {share: share.done_before for share in shares if share.done_before > share.committed}
         if not moved or consumer is None:
@@ -245,7 +246,7 @@ class KafkaReceiver(Receiver):
             self._trouble = error
 
     def _tell_errors(self) -> None:
-        """Of what stood among the messages, once those are handed out: all at once, each text once. Raises
+        """Log the errors that stood among the messages, once those are handed out: all together, each text once. Raises
         `Unavailable` for the first that is more than a warning."""
         told = list(self._untold.values())
         self._untold.clear()
@@ -256,7 +257,7 @@ class KafkaReceiver(Receiver):
                 raise unavailable(error)
 
     def _look_for_the_broker(self, consumer: Consumer) -> None:
-        """After trouble and when nothing came, silence may mean that nobody is there."""
+        """Called when nothing came: after trouble, silence may mean that the broker is unreachable."""
         if self._trouble is None:
             return
         try:
@@ -285,5 +286,5 @@ def _headers(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _text(value: bytes | str) -> str:
-    """What is no UTF-8 is shown as such to whoever reads why it was parked."""
+    """Bytes that are not UTF-8 are replaced by a mark that shows this to a reader of the dead letter."""
     return value if isinstance(value, str) else value.decode(errors="replace")

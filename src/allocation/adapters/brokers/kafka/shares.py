@@ -1,4 +1,5 @@
-"""What a receiver keeps of a partition while it is its own: deliveries that are not settled, and their order by key."""
+"""What a receiver keeps of a partition that is assigned to it: the deliveries that are not settled, and their order by
+key."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from allocation.service_layer.broker import Delivery
 
 @dataclass(slots=True)
 class Kept:
-    """A delivery that is not settled; `due` None: it is in the caller's hand."""
+    """A delivery that is not settled; `due` None: the caller has it."""
 
     delivery: Delivery
     due: float | None = None
@@ -19,8 +20,8 @@ class Kept:
 
 @dataclass(slots=True, eq=False)
 class Share:
-    """A partition while it is ours: what of it is not settled, by offset, in order. What was handed out from an earlier
-    time that it was ours belongs to whoever has it now."""
+    """A partition while it is ours: its unsettled deliveries, by offset, in order. Deliveries handed out during an
+    earlier assignment belong to the receiver that has the partition now."""
 
     partition: int
     next_offset: int = 0
@@ -32,7 +33,7 @@ class Share:
         return next(iter(self.kept), self.next_offset)
 
     def due(self, now: float) -> Iterator[Kept]:
-        """What may be handed out, past keys of which something earlier has to wait."""
+        """What may be handed out, skipping keys of which an earlier delivery has to wait."""
         blocked: set[str | int] = set()
         for line, due, kept in self._waiting():
             if due > now or line in blocked:
@@ -41,14 +42,14 @@ class Share:
                 yield kept
 
     def next_due(self) -> float:
-        """When `due` may have something again, `inf` for never: what stands behind another of its key waits for it."""
+        """When `due` may have something again, `inf` for never: a delivery waits for earlier ones of its key."""
         first: dict[str | int, float] = {}
         for line, due, _ in self._waiting():
             first.setdefault(line, due)
         return min(first.values(), default=inf)
 
     def _waiting(self) -> Iterator[tuple[str | int, float, Kept]]:
-        """What is not handed out, each with the line that it stands in: that of its key, or one of its own."""
+        """What is not handed out, each with the queue that it stands in: that of its key, or one of its own."""
         for offset, kept in self.kept.items():
             if kept.due is not None:
                 yield offset if kept.delivery.key is None else kept.delivery.key, kept.due, kept
@@ -56,7 +57,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Token:
-    """Where a delivery stands; it is in the hand of whoever got it."""
+    """Where a delivery stands; kept by the caller that was given the delivery."""
 
     share: Share
     offset: int

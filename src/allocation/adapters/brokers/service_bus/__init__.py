@@ -1,8 +1,8 @@
 """Azure Service Bus: `servicebus://?sessions=8&...` (see `address`), with the connection string beside it.
 
 The topics are `NAMESPACE.facts` and `NAMESPACE.stock_level`, the queue is `NAMESPACE.commands`; a product's sku is the
-session of all its messages, so that Service Bus keeps their order. Nothing is made on the way: `allocation topology
-provision` makes what is not there.
+session of all its messages, so that Service Bus keeps their order. Nothing is created in passing: `allocation topology
+provision` creates what is missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["CAPABILITIES", "provisioner", "publisher", "receiver"]
 
 
 def publisher(url: str, namespace: str, connection: str = "") -> Publisher:
-    """Connects at first use. Raises `SetupError` for a URL or a connection string that cannot be meant."""
+    """Connects at first use. Raises `SetupError` for an invalid URL or connection string."""
     return ServiceBusPublisher(address_of(url, connection), namespace)
 
 

@@ -1,9 +1,9 @@
-"""Where a Service Bus is and how it is talked to, from a URL and a connection string.
+"""Where a Service Bus is and how to talk to it, from a URL and a connection string.
 
 The connection string is that of Azure's portal, or of Microsoft's emulator (`UseDevelopmentEmulator=true`). It holds a
-key, so it stands in a setting of its own, and no message of ours repeats it. The URL's parameters are `sessions` (8),
-how many skus a receiver serves at a time, `patience_seconds` (10), `socket_seconds` (the SDK's), how long a socket
-waits for more, and `admin_port` (5300), where an emulator is told what to make.
+key, so it has a setting of its own, and none of our messages repeats it. The URL's parameters are `sessions` (8), how
+many skus a receiver serves at a time; `patience_seconds` (10); `socket_seconds` (the SDK's default), how long a socket
+waits for more data; and `admin_port` (5300), where an emulator accepts administration.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from allocation.service_layer.errors import SetupError
 
 CAPABILITIES = Capabilities(durable=True, ordered_by_key=True, acknowledged=True, scheduled=True, filtered=True)
 """scheduled: by the receiver, which holds a session back; a restart forgets the delay. Not replayable: a subscription
-begins when it is made. Not deduplicated: duplicate detection forgets after its window."""
+begins when it is created. Not deduplicated: duplicate detection forgets after its window."""
 
 SETTING = "ALLOCATION_SERVICE_BUS"
 EMULATOR_ADMIN_PORT = 5300
@@ -28,7 +28,7 @@ WHOLE = frozenset({"sessions", "admin_port"})
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """`patience_seconds`: how long a call waits for Service Bus before it is away."""
+    """`patience_seconds`: how long a call waits for Service Bus before it counts as unreachable."""
 
     connection: str = field(repr=False)
     sessions: int = 8
@@ -37,9 +37,10 @@ class Address:
     admin_port: int = EMULATOR_ADMIN_PORT
 
     def client(self, open_seconds: float) -> ServiceBusClient:
-        """One that does not try again by itself: what is not known to be accepted is published again, in order."""
+        """A client that does not retry by itself: what is not known to be accepted is published again by us, in
+        order."""
         chatter = logging.getLogger("azure")
-        if chatter.level == logging.NOTSET:  # at the level info it tells each step of each connection
+        if chatter.level == logging.NOTSET:  # at level INFO it logs each step of each connection
             chatter.setLevel(logging.WARNING)
         return ServiceBusClient.from_connection_string(self.connection, retry_total=0, try_timeout=open_seconds)
 
@@ -50,12 +51,12 @@ def entity_of(namespace: str, topic: str) -> str:
 
 
 def is_queue(topic: str) -> bool:
-    """Commands are taken by one; facts and stock levels are for everybody."""
+    """A command goes to one receiver; facts and stock levels go to all subscribers."""
     return topic == COMMANDS
 
 
 def address_of(url: str, connection: str) -> Address:
-    """Raises `SetupError` with a sentence, which never repeats the connection string."""
+    """Raises `SetupError` with an explanation, which never repeats the connection string."""
     parts = urlsplit(url)
     if parts.netloc or parts.path.strip("/"):
         raise SetupError(f"servicebus: write servicebus:// alone, and where it is into {SETTING}")

@@ -1,7 +1,8 @@
-"""The SDK's failures in our words. Service Bus names the cause by a condition of AMQP; the SDK has a class for some.
+"""Translates the SDK's failures. Service Bus names the cause by an AMQP condition; the SDK has classes for some of
+them.
 
-`Rejected` is what will never be taken; everything else may pass. A lock that was lost is neither: the message comes
-again by itself.
+`Rejected` means that the message will never be accepted; any other failure may be temporary. A lost lock is neither:
+the message comes again by itself.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from allocation.service_layer.errors import Rejected, Unavailable
 
 LOST = (SessionLockLostError, MessageLockLostError, MessageAlreadySettled)
 FAILURES = (AzureError, OSError, ValueError)
-"""What the SDK raises when something goes wrong: a shut down handler is a `ValueError` to it."""
+"""What the SDK raises when something goes wrong, including `ValueError` for a handler that was shut down."""
 
 _WILL_NOT_HAVE = (
     "amqp:decode-error",
@@ -40,7 +41,7 @@ log = logging.getLogger("allocation.adapters.brokers.service_bus")
 
 
 def translated(failure: BaseException, entity: str) -> Unavailable | Rejected:
-    """What `failure` means for what was asked of `entity`."""
+    """What `failure` means for the call on `entity`."""
     if isinstance(failure, MessageSizeExceededError) or condition_of(failure) in _WILL_NOT_HAVE:
         return Rejected(f"Service Bus will not have it: {_words(failure)}")
     if isinstance(failure, MessagingEntityNotFoundError):
@@ -51,12 +52,13 @@ def translated(failure: BaseException, entity: str) -> Unavailable | Rejected:
 
 
 def condition_of(failure: BaseException) -> str:
-    """What Service Bus itself said, as AMQP names it; empty or "None" if the SDK speaks."""
+    """The condition that Service Bus itself reported, as AMQP names it; empty or "None" if the failure is the SDK's
+    own."""
     condition = getattr(failure, "_condition", None) if isinstance(failure, ServiceBusError) else None
     value = getattr(condition, "value", condition)
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _words(failure: BaseException) -> str:
-    """In one line, as it stands in logs."""
+    """The failure in one line, as logs show it."""
     return " ".join(str(failure).split())[:300] or type(failure).__name__

@@ -1,7 +1,8 @@
-"""Queues, topics and subscriptions at Service Bus, made through its administration client.
+"""Creates queues, topics and subscriptions at Service Bus, through its administration client.
 
 The rules of subscriptions are ours word for word: a SQL filter, or a correlation filter, and a SQL action. New rules
-are there before old ones go, so that no message is missed; `$Default`, which lets everything through, goes last.
+are created before old ones are removed, so that no message is missed; `$Default`, which lets everything through, goes
+last.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from allocation.service_layer.rules.rule import DEFAULT
 
 LOCK, WINDOW = timedelta(minutes=1), timedelta(minutes=10)
 MOST_DELIVERIES = 1_000
-"""A session's lock that is lost counts against all that was prefetched with it; the consumer parks who is to blame."""
+"""A lost session lock counts as a delivery of every prefetched message; the consumer parks the one that is to blame."""
 PASSING = (401, 403, 408, 429)
 
 _CORRELATION = {
@@ -140,12 +141,12 @@ def _parts(wanted: WantedRule) -> dict[str, Any]:
 
 
 def _anew(there: RuleProperties, parts: dict[str, Any]) -> RuleProperties:
-    """The rule with these parts. The client, if it is given them beside the old rule, writes the old one's values."""
+    """The rule with these parts. If the client is given them beside the old rule, it writes the old rule's values."""
     return RuleProperties(there.name, created_at_utc=there.created_at_utc, **parts)
 
 
 def _said(rule: RuleProperties) -> tuple[object, ...]:
-    """What a rule says, to be compared. A number equals no truth, nor an integer a double."""
+    """What a rule says, for comparison. A number does not equal a boolean, nor an integer a double."""
     filter: Any = rule.filter
     action = getattr(rule.action, "sql_expression", None)
     if isinstance(filter, CorrelationRuleFilter):
@@ -156,7 +157,7 @@ def _said(rule: RuleProperties) -> tuple[object, ...]:
 
 
 def client_of(address: Address) -> ServiceBusAdministrationClient:
-    """The emulator speaks plain HTTP, on a port of its own, which its connection string leaves out."""
+    """The emulator speaks plain HTTP, on a port of its own, which is missing from its connection string."""
     quick: dict[str, Any] = {"retry_total": 2, "connection_timeout": address.patience_seconds}
     if not _EMULATOR.search(address.connection):
         return ServiceBusAdministrationClient.from_connection_string(address.connection, **quick)
@@ -164,8 +165,8 @@ def client_of(address: Address) -> ServiceBusAdministrationClient:
     return ServiceBusAdministrationClient.from_connection_string(connection, transport=PlainHttp(), **quick)
 
 
-class PlainHttp(RequestsTransport):  # type: ignore[misc]  # it has no types
-    """The administration client knows no URLs but `https://`."""
+class PlainHttp(RequestsTransport):  # type: ignore[misc]  # it is untyped
+    """For the emulator: the administration client knows only `https://` URLs."""
 
     def send(self, request: Any, **settings: Any) -> Any:
         request.url = request.url.replace("https://", "http://", 1)
@@ -174,7 +175,7 @@ class PlainHttp(RequestsTransport):  # type: ignore[misc]  # it has no types
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Failures of the administration client in our words."""
+    """Translates failures of the administration client."""
     try:
         yield
     except HttpResponseError as failure:

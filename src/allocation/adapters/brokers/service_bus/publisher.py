@@ -1,4 +1,4 @@
-"""What goes out to Service Bus. A batch is accepted as a whole, or not at all; batches go one after the other."""
+"""Publishes to Service Bus. A batch is accepted as a whole, or not at all; batches are sent one after the other."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from allocation.service_layer.errors import Rejected, Unavailable
 from allocation.service_layer.rules.values import RuleFailed
 
 MOST_IN_A_BATCH = 1_000
-"""Service Bus takes 4,500."""
+"""Service Bus accepts 4,500."""
 
 
 class ServiceBusPublisher(Publisher):
-    """Each topic has a sender of its own, which has its own connection: different topics may be published to by
-    different threads."""
+    """Each topic has a sender of its own, which has its own connection: different threads may publish to different
+    topics."""
 
     capabilities = CAPABILITIES
 
@@ -42,7 +42,7 @@ class ServiceBusPublisher(Publisher):
 
 
 class _Page:
-    """Messages to be sent, what became of each, and the keys that stopped."""
+    """Messages to be sent, what became of each, and the keys that are stopped."""
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self.messages = messages
@@ -50,7 +50,7 @@ class _Page:
         self._stopped: dict[str, Rejected] = {}
 
     def waiting(self) -> Iterator[tuple[int, ServiceBusMessage]]:
-        """Each in order, but for those behind one of their key that was rejected."""
+        """The messages in order, except those after a rejected one of the same key."""
         for number, message in enumerate(self.messages):
             if message.key in self._stopped:
                 self.outcomes[number] = self._stopped[message.key]
@@ -68,7 +68,7 @@ class _Page:
         self.outcomes[number] = self._stopped[self.messages[number].key] = why
 
     def is_stopped(self, number: int) -> bool:
-        """Also notes what that means for it."""
+        """Whether an earlier message of its key was rejected; if so, this message gets the same outcome."""
         why = self._stopped.get(self.messages[number].key)
         if why is not None:
             self.outcomes[number] = why
@@ -91,7 +91,7 @@ class Outlet:
         self._opening: Future[ServiceBusSender] | None = None
 
     def send(self, messages: Sequence[Message]) -> list[Exception | None]:
-        """What became of each, in order. What is not known to be accepted in time is `Unavailable`."""
+        """What became of each message, in order. One that is not known to be accepted in time is `Unavailable`."""
         page = _Page(messages)
         try:
             sender = self._opened()
@@ -113,8 +113,8 @@ class Outlet:
             log.info("closing: %s", translated(failure, self._entity))
 
     def _opened(self) -> ServiceBusSender:
-        """Raises `Unavailable`. The SDK waits without end for one that takes the connection and says nothing, so it is
-        left to do that apart; a next call waits for the same."""
+        """Raises `Unavailable`. The SDK waits without end for a server that accepts the connection and then says
+        nothing, so it opens in a thread of its own; the next call waits for the same attempt."""
         if self._sender is None:
             self._opening = opening = self._opening or apart(self._open)
             try:
@@ -134,7 +134,8 @@ class Outlet:
         return make(self._entity, socket_timeout=self._address.socket_seconds).__enter__()
 
     def _batches(self, sender: ServiceBusSender, page: _Page) -> Iterator[tuple[list[int], ServiceBusMessageBatch]]:
-        """As many as fit, in order; one that does not fit alone is rejected. Raises `Unavailable`."""
+        """Batches of as many messages as fit, in order; a message that does not fit alone is rejected. Raises
+        `Unavailable`."""
         numbers: list[int] = []
         batch = self._empty_batch(sender)
         for number, message in page.waiting():
@@ -161,7 +162,8 @@ class Outlet:
     def _deliver(
         self, sender: ServiceBusSender, batch: ServiceBusMessageBatch, numbers: Sequence[int], page: _Page
     ) -> None:
-        """Send a batch; if Service Bus will not have it, each of it alone, to see which one. Raises `Unavailable`."""
+        """Send a batch; if Service Bus rejects it, send each of its messages alone, to see which one it is. Raises
+        `Unavailable`."""
         why = self._sent(sender, batch)
         if why is None:
             page.accepted(numbers)
@@ -192,13 +194,13 @@ def _broken(failure: Exception, entity: str) -> Unavailable:
 
 
 def apart(step: Callable[[], ServiceBusSender]) -> Future[ServiceBusSender]:
-    """What `step` comes to, in a thread that nobody has to wait for."""
+    """The result of `step`, which runs in a thread that nobody has to wait for."""
     done: Future[ServiceBusSender] = Future()
 
     def run() -> None:
         try:
             done.set_result(step())
-        except BaseException as failure:  # noqa: BLE001  # it is raised to whoever asks
+        except BaseException as failure:  # noqa: BLE001  # it is raised to the caller of `result`
             done.set_exception(failure)
 
     Thread(target=run, daemon=True).start()

@@ -1,7 +1,7 @@
-"""What comes in by Service Bus: commands from the queue `NAMESPACE.commands`, several sessions at a time.
+"""Receives from Service Bus: commands from the queue `NAMESPACE.commands`, several sessions at a time.
 
-Nothing is given back to Service Bus but by letting a session go: what is released waits here, with its session locked,
-and comes again in order (decision 48 says why neither abandoning nor scheduling a copy would do).
+Messages are given back to Service Bus only by letting a session go: what is released waits here, with its session
+locked, and is handed out again in order (decision 48 says why neither abandoning it nor scheduling a copy would do).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from allocation.service_layer.errors import Unavailable
 
 WAIT_FOR_A_SESSION_SECONDS = 30.0
 LONGEST_HOLD_SECONDS = 300.0
-"""How long a handler may hang until its messages go to somebody else."""
+"""How long a handler may hang before its messages go to another receiver."""
 LONGEST_REASON = 4_096  # characters, of Service Bus
 
 
@@ -123,8 +123,8 @@ class ServiceBusReceiver(Receiver):
     # What is settled
 
     def _settle(self, deliveries: Sequence[Delivery], settle: Settle) -> None:
-        """Sessions side by side. What cannot be settled comes again, and the inbox knows it; that Service Bus is away
-        is told by the next `receive`."""
+        """Settles sessions side by side. What cannot be settled comes again, and the inbox recognises it; if Service
+        Bus is unreachable, the next `receive` says so."""
         by_session: dict[Session, list[int]] = defaultdict(list)
         for place in map(_place, deliveries):
             by_session[place.session].append(place.number)
@@ -172,7 +172,7 @@ class ServiceBusReceiver(Receiver):
             auto_lock_renewer=self._renewer,
             client_identifier=self._owner,
             socket_timeout=self._address.socket_seconds,
-            keep_alive=0,  # a seat reads all the time, and renewing keeps alive what it does not read
+            keep_alive=0,  # a seat reads all the time, and renewing keeps the others alive
         )
 
     def delivery(self, session: Session, message: ServiceBusReceivedMessage) -> Delivery:

@@ -1,8 +1,8 @@
 """Sessions of Service Bus: each is one sku's messages, in order, locked by one receiver at a time.
 
 A `Seat` is a thread that takes one session after another: it waits for one that has messages, reads, waits until they
-are settled, reads on, and lets the session go when it is empty or has had its turn. Its lock is renewed by threads of
-the SDK meanwhile, whatever the handler does.
+are settled, reads on, and lets the session go when it is empty or has had its time. Meanwhile the SDK's threads renew
+its lock, whatever the handler does.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from allocation.service_layer.broker import Delivery
 from allocation.service_layer.errors import Unavailable
 
 READ_AHEAD = 100
-"""Messages of a session that are read at once. The SDK asks for so many in advance: without that it gives back what
-comes between two calls, and Service Bus puts what is given back behind what came later (Azure/azure-sdk-for-net#35846).
+"""How many messages of a session are read at once. The SDK requests so many in advance: otherwise it gives back what
+arrives between two calls, and Service Bus puts that after what came later (Azure/azure-sdk-for-net#35846).
 """
 
 NO_SESSION = "com.microsoft:timeout"
@@ -36,7 +36,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 2.0
 
 @dataclass(slots=True)
 class Kept:
-    """A delivery that is not settled; `due` None: it is in the caller's hand."""
+    """A delivery that is not settled; `due` None: the caller has it."""
 
     delivery: Delivery
     message: ServiceBusReceivedMessage
@@ -45,8 +45,8 @@ class Kept:
 
 @dataclass(eq=False)
 class Session:
-    """One that is locked for us. `kept`, by sequence number and in order, is guarded by the receiver's condition;
-    `talking` has one thread at a time speak to Service Bus through it."""
+    """A session that is locked for us. `kept`, by sequence number and in order, is guarded by the receiver's condition;
+    `talking` lets one thread at a time talk to Service Bus through it."""
 
     receiver: ServiceBusReceiver
     since: float
@@ -55,12 +55,12 @@ class Session:
     talking: Lock = field(default_factory=Lock)
 
     def is_locked(self) -> bool:
-        """Whether it is ours by what Service Bus last told us."""
+        """Whether it is ours, as far as Service Bus last said."""
         until = self.receiver.session.locked_until_utc
         return not self.is_over and (until is None or until > datetime.now(UTC))
 
     def due(self, now: float) -> Iterator[Kept]:
-        """What may be handed out, up to what was released for later: all of it is one key."""
+        """What may be handed out, up to the first delivery that was released for later: a session is one key."""
         for kept in self.kept.values():
             if kept.due is None:
                 continue
@@ -73,10 +73,10 @@ class Session:
 
 
 def clear(seats: Sequence[Seat], seconds: float) -> bool:
-    """Have seats end whose hall closes; what they have in hand goes back to Service Bus. False: some are stuck, and are
-    left to themselves.
+    """Let the seats end, whose hall is closing; what they have in hand goes back to Service Bus. False: some are stuck,
+    and are left behind.
 
-    To the SDK it is an unexpected error, with a trace in the log, when somebody closes what is being opened.
+    Closing what is just being opened is an unexpected error to the SDK, which logs a traceback.
     """
     names = {seat.name for seat in seats}
 
@@ -98,7 +98,7 @@ def clear(seats: Sequence[Seat], seconds: float) -> bool:
 
 
 class Hall(Protocol):
-    """What a seat needs of the receiver that it works for."""
+    """What a seat needs from the receiver that it works for."""
 
     changed: Condition
     sessions: list[Session]
@@ -110,11 +110,11 @@ class Hall(Protocol):
     def delivery(self, session: Session, message: ServiceBusReceivedMessage) -> Delivery: ...
 
     def in_trouble(self, trouble: Unavailable | None) -> None:
-        """Service Bus is away; or None, it answered."""
+        """Service Bus is unreachable; None: it has answered."""
 
 
 class Seat(Thread):
-    """Takes sessions until its hall closes; it lives through whatever the SDK raises."""
+    """Takes sessions until its hall closes; it survives whatever the SDK raises."""
 
     def __init__(self, hall: Hall, entity: str, number: int) -> None:
         super().__init__(name=f"{entity} {id(hall):x}-{number}", daemon=True)
@@ -124,7 +124,8 @@ class Seat(Thread):
         self._opening_since: float | None = None
 
     def is_stuck(self, seconds: float) -> bool:
-        """Whether opening takes that long: the SDK waits for ever if somebody takes connections and says nothing."""
+        """Whether opening takes that long: the SDK waits for ever for a server that accepts connections and says
+        nothing."""
         since = self._opening_since
         return since is not None and monotonic() - since > seconds
 
@@ -133,7 +134,7 @@ class Seat(Thread):
             self._attempt(self._serve_one)
 
     def hurry(self) -> None:
-        """Do not wait for a session any more: the hall closes."""
+        """Stop waiting for a session: the hall is closing."""
         if self.receiver is not None:
             self._let_go(self.receiver)
 
@@ -178,7 +179,8 @@ class Seat(Thread):
                 self._hall.sessions.remove(session)
 
     def _read(self, session: Session, wait_seconds: float) -> bool:
-        """Read what is there, one by one, so that the first is handed out while the others come. False: nothing was."""
+        """Read what is there, one by one, so that the first is handed out while the others arrive. False: nothing was
+        there."""
         count = 0
         while count < READ_AHEAD and not self._hall.is_closing:
             with session.talking:
@@ -197,8 +199,8 @@ class Seat(Thread):
             self._hall.changed.notify_all()
 
     def _is_settled(self, session: Session) -> bool:
-        """Wait until it is; False if the session is lost, or is to be let go: a session that is closed is no failed
-        delivery to Service Bus, one whose lock runs out is."""
+        """Wait until all of it is settled; False if the session is lost, or is to be let go: closing a session is not a
+        failed delivery for Service Bus, but an expired lock is."""
         with self._hall.changed:
             while session.kept and session.is_locked() and not self._hall.is_closing:
                 self._hall.changed.wait(LOOK_SECONDS)
@@ -212,7 +214,7 @@ class Seat(Thread):
     def _let_go(self, receiver: ServiceBusReceiver) -> None:
         try:
             receiver.close()
-        except Exception as failure:  # noqa: BLE001  # as above; what is not given back runs out
+        except Exception as failure:  # noqa: BLE001  # as above; a lock that is not given back expires
             log.info("%s: a session runs out by itself: %s", self._entity, translated(failure, self._entity))
 
     def _answered(self) -> None:

@@ -1,5 +1,5 @@
-"""Messages as Service Bus carries them: CloudEvents in the binary mode of AMQP, and beside them, as application
-properties under their plain names, what filters look at (`properties_of`): the same that our own rules see.
+"""Messages as Service Bus carries them: CloudEvents in AMQP's binary mode and, beside them, as application properties
+under their plain names, what filters look at (`properties_of`): the same that our own rules see.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from allocation.service_layer.broker import Delivery, Message
 from allocation.service_layer.rules.of_messages import properties_of
 
 OUR_PREFIX = "cloudEvents:"
-PREFIXES = ("cloudevents:", "cloudevents_")  # CloudEvents, AMQP protocol binding, 3.1: either, of others
+PREFIXES = ("cloudevents:", "cloudevents_")  # CloudEvents, AMQP protocol binding, 3.1: others may send either
 
 
 def outgoing(message: Message) -> ServiceBusMessage:
-    """The event's id is that of duplicate detection, its sku the session. Raises `RuleFailed` for data with two fields
-    whose names differ in case only."""
+    """The event's id serves duplicate detection, its sku is the session. Raises `RuleFailed` for data with two fields
+    whose names differ only in case."""
     headers, body = binary(message, OUR_PREFIX)
     has_fields = isinstance(message.data, Mapping) or is_dataclass(message.data)
     seen = properties_of(message if has_fields else replace(message, data={}))
@@ -41,8 +41,8 @@ def outgoing(message: Message) -> ServiceBusMessage:
 
 
 def incoming(message: ServiceBusReceivedMessage, source: str, token: object) -> Delivery:
-    """What came in, whatever it is. A sequence number never comes again in a queue; in one that was deleted and made
-    anew it does, and there the time differs."""
+    """What came in, whatever it is. A sequence number never repeats in a queue; if the queue is deleted and created
+    again it does, but then the time differs."""
     enqueued = message.enqueued_time_utc
     moment = 0 if enqueued is None else int(enqueued.timestamp() * 1000)
     return Delivery(
@@ -66,8 +66,8 @@ def _headers(message: ServiceBusReceivedMessage) -> Iterator[tuple[str, str]]:
 
 
 def _body(message: ServiceBusReceivedMessage) -> bytes:
-    """Data as it is, and a text, which is what some libraries send; of anything else its form in Python, to be parked
-    as what it is: nothing that we read."""
+    """Binary data as it is; also text, which some libraries send; of anything else its Python representation, to be
+    kept among the dead letters, because we cannot read it."""
     body: Any = message.body
     if message.body_type == AmqpMessageBodyType.DATA:
         return b"".join(body)
