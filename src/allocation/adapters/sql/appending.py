@@ -1,6 +1,6 @@
-"""Appending to the log and the inbox: positions are taken last of all locks, and everything is written under them.
+"""Appending to the log and the inbox: positions are the last locks taken, and everything is written under them.
 
-Rows are made column by column, which is how they travel to PostgreSQL, and quicker than one by one.
+Rows are made column by column: they travel to PostgreSQL like this, and it is faster than row by row.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from allocation.adapters.sql.tables import event_log, inbox, moment_text
 from allocation.service_layer.envelope import Ids, LogPosition, partition_of
 from allocation.service_layer.unit_of_work import Handled
 
-# LIMIT has all heads (64 at most) read once, in place of one looked up for each row.
+# LIMIT causes all heads (64 at most) to be read once, instead of one lookup for each row.
 _HEADS = "(SELECT * FROM log_head LIMIT 64) h"
-# Both have the columns of their tables, in that order, but for the position: how far it is behind the new head.
+# Both have the columns of their tables, in that order, but instead of the position how far it is behind the new head.
 _EVENTS_BELOW_HEAD = (
     "INSERT INTO event_log (log_partition, position, sku, version, id, type, schema_version, at, correlation_id, "
     "causation_id, traceparent, data) "
@@ -55,14 +55,14 @@ class Appender:
         return Appending(self, handled, moment_text(now))
 
     def wait_for(self, partition: int) -> Step:
-        """Wait for whoever is committing to this partition."""
+        """Wait for a transaction that is committing to this partition."""
         return Step(self._wait, (partition,))
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An event of a transaction, by which one can tell later whether and where it was committed. `behind`: how far it
-    is behind the new head of its partition."""
+    """An event of a transaction, which shows later whether and where the transaction was committed. `behind`: how far
+    the event is behind the new head of its partition."""
 
     behind: int
     sku: str
@@ -71,8 +71,8 @@ class Sample:
 
 
 class Heads:
-    """The new heads of the partitions that a transaction took positions in, as far as they are known, and the moments
-    their events get. A room of its own: steps hold it, and must not hold the rows that are made behind them."""
+    """The new heads of the partitions that a transaction took positions in, as far as they are known, and the times
+    that their events get. An object of its own: steps hold it, and must not hold the rows that are made after them."""
 
     def __init__(self) -> None:
         self.seqs: dict[int, int] = {}
@@ -86,7 +86,7 @@ class Appending:
     """One transaction's share of the log.
 
     `takes` are the steps that take positions, by partition, in the order in which everybody locks partitions. As they
-    are answered `heads` fills: on SQLite before the next step is made, on PostgreSQL at the end of the trip.
+    are answered, `heads` is filled: on SQLite before the next step is made, on PostgreSQL at the end of the trip.
     """
 
     def __init__(self, appender: Appender, handled: Sequence[Handled], at: str) -> None:
@@ -99,7 +99,7 @@ class Appending:
         self._partitions = [partition_of(event.sku, appender.partitions) for event in self._events]
         ends = accumulate(len(done.events) for done in handled)
         self._last = [end - 1 if done.events else None for done, end in zip(handled, ends, strict=True)]
-        """Of each command, which of the events is its last."""
+        """For each command, which of the events is its last."""
         self._numbers, totals = _numbered(self._partitions)
         self._totals = totals
         self.heads = Heads()
@@ -109,7 +109,8 @@ class Appending:
         }
 
     def samples(self) -> dict[int, Sample]:
-        """The first event of each partition, in the order of `takes`: whoever waits for their locks waits in it too."""
+        """The first event of each partition, in the order of `takes`, which is also the order in which to wait for
+        their locks."""
         found: dict[int, Sample] = {}
         for partition, event, version, event_id in zip(
             self._partitions, self._events, self._versions, self._ids, strict=True
@@ -119,8 +120,8 @@ class Appending:
         return {partition: found[partition] for partition in self.takes}
 
     def steps(self) -> Iterator[Step]:
-        """Take positions, and write under them. Where that is one trip, all rows are made before: from the first
-        position taken nobody else can commit, and no timeout of the server's runs until the trip ends."""
+        """Take positions, and write under them. Where this is one trip, all rows are made before it: once the first
+        position is taken, nobody else can commit, and no timeout of the server runs until the trip ends."""
         written = self._written()
         rows: Iterable[Step] = list(written) if self._dialect.answers_at_the_end else written
         yield from self.takes.values()
@@ -132,7 +133,7 @@ class Appending:
         yield self._into_inbox()
 
     def tell(self) -> None:
-        """Tell each command the position of its last event, now that all heads are known."""
+        """Give each command the position of its last event, now that all heads are known."""
         partitions, positions = self._partitions, self._positions()
         for done, last in zip(self._handled, self._last, strict=True):
             if last is not None:
@@ -185,7 +186,8 @@ class Appending:
         return self._dialect.writing(below_head, types, columns)
 
     def _positions(self) -> list[int]:
-        """Where the events stand; as long as no head is known, how far behind the new head of their partition."""
+        """The positions of the events; as long as no head is known, how far they are behind the new head of their
+        partition."""
         totals, places = self._totals, zip(self._partitions, self._numbers, strict=True)
         if not self.heads.seqs:
             return [totals[partition] - number for partition, number in places]

@@ -1,4 +1,4 @@
-"""Reading in bulk, for those who go through everything: what they ask, and what rows become."""
+"""Reading in bulk, for code that goes through everything: how it asks, and what the rows become."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINE = "l.orderid, l.sku, l.qty, l.batchref, l.since"
 
 
 class Ask:
-    """Runs a SELECT, whose parameters are `?`, and answers its rows. `event` are the columns of `decoded`."""
+    """Runs a SELECT, whose parameters are `?`, and returns its rows. `event` are the columns of `decoded`."""
 
     def __init__(self, connection: Connection, dialect: Dialect) -> None:
         self._connection, self._dialect = connection, dialect
@@ -31,7 +31,7 @@ class Ask:
 
 
 def history_of(ask: Ask, sku: str, after: int, page: int) -> Iterator[Logged]:
-    """The events of one product, so many at a time."""
+    """The events of one product, `page` at a time."""
     while True:
         rows = ask(
             f"SELECT {ask.event} FROM event_log WHERE sku = ? AND version > ? ORDER BY version LIMIT ?",

@@ -1,4 +1,4 @@
-"""Where the self-audit stands, in the database."""
+"""The state of the self-audit, in the database."""
 
 from __future__ import annotations
 

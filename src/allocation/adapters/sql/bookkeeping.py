@@ -1,4 +1,4 @@
-"""What corrects the rows of one product, under its lock."""
+"""Corrects the rows of one product, under its lock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEYS_AT_ONCE = 500
 
 
 class LockedProduct(Locked):
-    """Locked from here on, and read."""
+    """A product that is locked and read when this is made."""
 
     def __init__(
         self, connection: Connection, ask: Ask, sku: str, after_version: int, orderids: Collection[str]
@@ -26,7 +26,7 @@ class LockedProduct(Locked):
         # A row that is absent cannot be locked.
         self._write(products, [{"sku": sku, "version_number": 0}], ())
         connection.execute(select(products.c.sku).where(products.c.sku == sku).with_for_update())
-        # Only a statement that begins after the lock was had sees what its last holder wrote.
+        # Only a statement that begins after the lock was obtained sees what its last holder wrote.
         ((version,),) = ask("SELECT version_number FROM products WHERE sku = ?", sku)
         kept = batches_from(ask(f"SELECT {BATCH} FROM batches WHERE sku = ?", sku))
         lines = {(row[0], row[1]): row for row in self._lines(ask, orderids)}
@@ -61,12 +61,12 @@ class LockedProduct(Locked):
         self._write(products, [{"sku": self._sku, "version_number": correction.version}], ("version_number",))
 
     def end(self) -> None:
-        """A row that was made to be locked, and then was not needed, goes."""
+        """Delete a row that was made only to be locked and was then not needed."""
         unused = and_(products.c.sku == self._sku, products.c.version_number == 0)
         self._connection.execute(delete(products).where(unused))
 
     def _write(self, table: Any, rows: Sequence[dict[str, Any]], changed: Sequence[str]) -> None:
-        """Insert rows, over those that are there."""
+        """Insert rows, or update those that exist."""
         if not rows:
             return
         make: Any = sqlite.insert if self._connection.dialect.name == "sqlite" else postgresql.insert

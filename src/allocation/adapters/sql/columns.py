@@ -1,7 +1,7 @@
-"""How rows travel to PostgreSQL: each column as one string, which the server cuts up itself.
+"""How rows travel to PostgreSQL: each column as one string, which the server splits.
 
-`unnest(string_to_array(...))` measured faster than COPY, JSON, lists and executemany. What a column says alike in each
-of many rows travels once.
+`unnest(string_to_array(...))` was measured to be faster than COPY, JSON, lists and executemany. If a column has the
+same value in each of many rows, it travels once.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ Columns = Sequence[Sequence[Any]]
 """Rows, column by column."""
 
 MANY = 100
-"""From so many rows on, a column that says the same in each travels once."""
+"""From this number of rows on, a column with the same value in each row travels once."""
 
 _SEPARATOR, _NULL = "\x1f", "\x1e"
 
 
 class ColumnsOfText:
-    """Rows to write, column by column. `alike`: the places of those that say the same in every row."""
+    """Rows to write, column by column. `alike`: the places of the columns with the same value in every row."""
 
     __slots__ = ("_columns", "alike")
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
-        # Few rows are rarely alike twice in the same places: each time would be a statement to plan anew.
+        # Few rows are rarely alike in the same columns twice: each time there would be a new statement to plan.
         self.alike = alike_in(columns) if len(columns[0]) >= MANY else ()
 
     def source(self, names: Sequence[str], types: Sequence[str]) -> str:
@@ -44,7 +44,8 @@ class ColumnsOfText:
 
 
 def alike_in(columns: Columns) -> tuple[int, ...]:
-    """The places of columns that say the same in every row; of all but one if they all do: one tells how many rows."""
+    """The places of columns with the same value in every row; if that is all columns, of all but one, which shows how
+    many rows there are."""
     alike = [
         n for n, column in enumerate(columns) if column[0] == column[-1] and column.count(column[0]) == len(column)
     ]
@@ -52,13 +53,13 @@ def alike_in(columns: Columns) -> tuple[int, ...]:
 
 
 def unnest(alias: str, columns: Iterable[str], types: Iterable[str], alike: Sequence[str] = ()) -> str:
-    """A FROM item that gives rows back, what is `alike` in each first.
+    """A FROM item that gives the rows back, with the columns that are `alike` first.
 
-    In the list of a SELECT the columns are taken apart side by side; as functions in FROM each would be kept whole
-    first. Nor does the planner look into such a list: of a column known to be one value it would look for that value in
-    the table first, through all of it, and then compare each row found with each of ours.
+    In a SELECT list the columns are split side by side; as functions in FROM, each would first be stored as a whole.
+    Besides, the planner does not look into such a list: if it knew that a column has only one value, it would first
+    search the whole table for that value, and then compare each row found with each of ours.
     """
-    # One row whose text is empty would be cut into no row at all.
+    # A single row whose text is empty would be split into no row at all.
     apart = (
         f"unnest(coalesce(nullif(string_to_array(?, E'\\x1f', E'\\x1e'), '{{}}'), array[''])::{kind}[]) AS {name}"
         for name, kind in zip(columns, types, strict=True)
@@ -67,7 +68,8 @@ def unnest(alias: str, columns: Iterable[str], types: Iterable[str], alike: Sequ
 
 
 def joined(column: Sequence[Any]) -> str:
-    """A column as one string. Raises `ValueError` if a field holds a mark of ours: it would say something else."""
+    """A column as one string. Raises `ValueError` if a field contains one of our marks, which would change the
+    meaning."""
     nulls = column.count(None)
     if nulls:
         column = [_NULL if x is None else str(x) for x in column]

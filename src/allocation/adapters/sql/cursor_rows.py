@@ -1,4 +1,4 @@
-"""The rows that say how far a subscription has come: made with it and gone with it, in the caller's transaction."""
+"""The rows that say how far a subscription has come: created and removed with it, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from allocation.adapters.sql.tables import lanes, log_head, moment_text, subscri
 from allocation.service_layer.subscriptions import first_epoch
 
 _BEGIN_ON_POSTGRES = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '3s'"
-"""Nothing here waits for anything outside. Who is silent in the middle of it is held up, and holds locks that the next
-owner of its leases needs: the server ends that."""
+"""Nothing here waits for anything outside. A worker that falls silent in the middle of it holds locks that the next
+owner of its leases needs, so the server ends its session."""
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 def make_cursors(connection: Connection, dialect: Dialect, name: str, from_the_beginning: bool, now: datetime) -> None:
-    """Those that it does not have."""
+    """Create the cursors that the subscription lacks."""
     heads = connection.execute(select(log_head.c.log_partition, log_head.c.seq)).all()
     known = set(connection.scalars(select(subscriptions.c.log_partition).where(subscriptions.c.name == name)))
     new = [
@@ -40,6 +40,6 @@ def make_cursors(connection: Connection, dialect: Dialect, name: str, from_the_b
 
 
 def forget(connection: Connection, name: str) -> None:
-    """Its cursors and lanes go."""
+    """Remove its cursors and lanes."""
     connection.execute(delete(subscriptions).where(subscriptions.c.name == name))
     connection.execute(delete(lanes).where(lanes.c.subscription == name))

@@ -72,7 +72,7 @@ def _insert(connection: Connection) -> Any:
 
 
 def _text(definition: Definition) -> str:
-    """The same text for the same definition: fields stand in their order."""
+    """The same definition always gives the same text: its fields are in a fixed order."""
     return msgspec.json.encode(replace(definition, stopped=None)).decode()
 
 

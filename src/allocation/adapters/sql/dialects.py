@@ -1,7 +1,7 @@
-"""How many rows travel in one statement: what SQLite and PostgreSQL do differently, and nothing else.
+"""How many rows travel in one statement, which is what SQLite and PostgreSQL do differently; nothing else is in here.
 
-PostgreSQL takes a column as one string (see `columns`). SQLite takes rows to read by as one JSON array, rows to insert
-as lists (see `values_lists`), and rows to update by executemany. Statements write parameters as `?`.
+PostgreSQL takes a column as one string (see `columns`). SQLite takes the rows of keys for a read as one JSON array,
+rows to insert as lists (see `values_lists`), and rows to update by executemany. Statements write parameters as `?`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _POSTGRES_TYPES = {"TEXT": "text", "BIGINT": "bigint", "INTEGER": "int", "SMALLI
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One statement with its parameters; on SQLite a list of tuples runs it once for each, after `lists`, another that
-    takes several rows at a time (and goes neither with `meets` nor with `told`).
+    """One statement with its parameters. On SQLite, if they are a list of tuples, it runs once for each, after `lists`,
+    another statement that takes several rows at a time (and cannot be combined with `meets` or `told`).
 
-    `meets`: how many rows it has to meet; if it does not, `run` raises `Conflict` and the transaction is at its end.
-    `told` is given the rows it answers: on SQLite before the next step is asked for, on PostgreSQL after the last.
+    `meets`: how many rows it has to affect; if it does not, `run` raises `Conflict` and the transaction is over. `told`
+    is called with the rows that it returns: on SQLite before the next step is requested, on PostgreSQL after the last.
     """
 
     sql: str
@@ -41,15 +41,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a step answered."""
+    """What a step returned."""
 
     rows: Sequence[Any]
 
 
 class Dialect(ABC):
-    """`begin` opens a transaction that may write; `one_of` joins at most one row by its key; `greatest` is the
-    scalar function; `for_update` locks the rows of the alias it is given. `answers_at_the_end`: of all steps of a run,
-    not of each before the next is asked for."""
+    """`begin` opens a transaction that may write; `one_of` joins at most one row by its key; `greatest` is the scalar
+    function; `for_update` locks the rows of the alias it is given. `answers_at_the_end`: the steps of a run are all
+    answered after the last one, not each before the next is requested."""
 
     begin: str
     greatest: str
@@ -60,7 +60,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def rows(self, alias: str, *columns: str) -> str:
-        """A FROM item with one row for each that `read` is given; columns are text."""
+        """A FROM item with one row for each of the rows to read by; its columns are text."""
 
     @abstractmethod
     def one_of(self, table: str, alias: str, condition: str, outer: bool = False) -> str:
@@ -80,7 +80,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def waiting_of_each_size(self, columns: str) -> str:
-        """Of each quantity in `sizes`, the oldest waiting lines of `:sku` after `:after`, `:page` of them."""
+        """For each quantity in `sizes`, the oldest waiting lines of `:sku` after `:after`, `:page` of them."""
 
     @abstractmethod
     def for_update(self, alias: str) -> str: ...
@@ -95,12 +95,12 @@ class Dialect(ABC):
 
     @abstractmethod
     def sql(self, statement: str) -> str:
-        """The statement with the driver's own marks for parameters."""
+        """The statement with the driver's own parameter marks."""
 
     @abstractmethod
     def run(self, connection: Connection, steps: Iterable[Step]) -> list[Outcome]:
-        """Run steps in order, each asked for when it is its turn; the first that fails ends it. Each sees what those
-        before it did and waited for."""
+        """Run steps in order, each requested when its turn comes; the first that fails ends the run. Each step sees
+        what the earlier ones wrote, and what they waited for."""
 
     @abstractmethod
     def reading(self, statement: str, rows: Sequence[Row], *parameters: Any) -> Step:
@@ -113,8 +113,8 @@ class Dialect(ABC):
 
     @abstractmethod
     def updating(self, statement: str, types: Sequence[str], rows: Sequence[Row], meets_all: bool = False) -> Step:
-        """An UPDATE (with `/*from*/` before WHERE) or DELETE (`/*using*/`) for each row, whose fields are `{0}`,
-        `{1}`, ...; with `meets_all` each has to meet one row of the table."""
+        """An UPDATE (with `/*from*/` before WHERE) or DELETE (`/*using*/`) for each row, whose fields are `{0}`, `{1}`,
+        ...; with `meets_all`, each has to affect one row of the table."""
 
     @abstractmethod
     def writing(self, statement: str, types: Sequence[str], columns: Columns) -> Step:
@@ -141,7 +141,7 @@ class SqliteDialect(Dialect):
         return f"(SELECT {picked} FROM json_each(?)) AS {alias}"
 
     def one_of(self, table: str, alias: str, condition: str, outer: bool = False) -> str:
-        # SQLite keeps the order of a CROSS JOIN: the rows first, then the table by its key, whatever ANALYZE told.
+        # SQLite keeps the order of a CROSS JOIN: the rows first, then the table by its key, whatever ANALYZE found.
         return f"{'LEFT' if outer else 'CROSS'} JOIN {table} {alias} ON {condition}"
 
     def first_open_batches(self, rows: str, columns: str) -> str:
@@ -230,7 +230,7 @@ class PostgresDialect(Dialect):
         return unnest(alias, columns, ["text"] * len(columns))
 
     def one_of(self, table: str, alias: str, condition: str, outer: bool = False) -> str:
-        # LATERAL with LIMIT keeps the key's index in the plan, even in one that was made while the table was empty.
+        # LATERAL with LIMIT keeps the key's index in the plan, even in a plan made while the table was empty.
         one = f"LATERAL (SELECT * FROM {table} {alias} WHERE {condition} LIMIT 1) {alias}"
         return f"LEFT JOIN {one} ON true" if outer else f"CROSS JOIN {one}"
 
@@ -268,15 +268,16 @@ class PostgresDialect(Dialect):
         return statement.replace("?", "%s")
 
     def run(self, connection: Connection, steps: Iterable[Step]) -> list[Outcome]:
-        """In the driver's pipeline mode: however many steps, one trip to the server and back, and the server works on
-        one while the next is made."""
+        """In the driver's pipeline mode: one trip to the server and back for any number of steps, and the server works
+        on one while the next is made."""
         driver: Any = connection.connection.driver_connection
         try:
             with driver.pipeline() as trip:
                 _without_a_last_flush(trip)
                 sent = [(step.told, driver.execute(step.sql, step.parameters or None)) for step in steps]
         except BaseException:
-            # The driver takes what the server skipped after the failure for prepared, and would fail on it ever after.
+            # The driver believes that statements which the server skipped after the failure are prepared, and would
+            # fail on them from now on.
             connection.invalidate()
             raise
         outcomes = []
@@ -312,7 +313,7 @@ class PostgresDialect(Dialect):
             filled = statement.format(*(f"v.{name}" for name in names))
             filled = filled.replace("/*from*/", f"FROM {source}").replace("/*using*/", f"USING {source}")
             if meets_all:
-                # Nobody looks at a count before COMMIT follows in the same trip: the server itself has to fail.
+                # COMMIT follows in the same trip, before anybody can check a count: so the server itself has to fail.
                 filled = f"WITH met AS ({filled} RETURNING 1) SELECT 1 / (count(*) = ?)::int FROM met"
             filled = self._filled[key] = self.sql(filled)
         parameters = columns.parameters()
@@ -330,8 +331,8 @@ class PostgresDialect(Dialect):
 
 
 def _without_a_last_flush(trip: Any) -> None:
-    """psycopg (3.3) sends a Flush behind its last Sync, if not all answers are there yet. That asks for nothing
-    that Sync has not asked for, but it ends the server's `idle_in_transaction_session_timeout`: who is stopped then
-    would hold its locks for as long as it is stopped."""
+    """psycopg (3.3) sends a Flush after its last Sync, if not all answers are there yet. The Flush requests nothing
+    that Sync has not requested, but it ends the server's `idle_in_transaction_session_timeout`: a process that is
+    stopped then would hold its locks for as long as it is stopped."""
     fetch = trip._fetch_gen
     trip._fetch_gen = lambda *, flush: fetch(flush=False)

@@ -1,4 +1,4 @@
-"""The words of databases and their drivers, translated in one place.
+"""The errors of databases and their drivers, translated in one place.
 
 sqlstate / message                                     becomes
 40001, 40P01, 55P03, 57014; "database is locked"       Conflict: roll back, try again
@@ -24,7 +24,7 @@ try:
     from psycopg import DatabaseError as PostgresDatabaseError
     from psycopg import Error as PostgresError
     from psycopg import OperationalError as PostgresOperationalError
-except ModuleNotFoundError:  # the extra `postgres` is not installed: none of these can come up
+except ModuleNotFoundError:  # the extra `postgres` is not installed: none of these can occur
 
     class PostgresError(Exception):  # type: ignore[no-redef]  # stands in for the driver's
         sqlstate: str | None = None
@@ -38,7 +38,7 @@ except ModuleNotFoundError:  # the extra `postgres` is not installed: none of th
 
 _TRY_AGAIN = ("40001", "40P01", "55P03", "57014", "23", "22012")
 READ_ONLY = "25006"
-"""A server that was demoted to a standby, or is just not to be written."""
+"""The server was demoted to a standby, or is read-only for another reason."""
 
 _LOST = ("08", READ_ONLY, "25P03", "57P0", "53")
 _SQLITE_LOCKED = ("database is locked", "database table is locked")
@@ -46,7 +46,7 @@ _SQLITE_AWAY = ("unable to open", "disk I/O", "database or disk is full", "attem
 
 
 def translate(error: BaseException) -> Exception | None:
-    """What the service layer calls it; None: a defect of ours."""
+    """The service layer's error for it; None: it is a defect of ours."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     if isinstance(error, PostgresError):
         sqlstate = error.sqlstate or ""
@@ -62,16 +62,16 @@ def translate(error: BaseException) -> Exception | None:
 
 
 def _is_of_the_client_library(error: PostgresError) -> bool:
-    """What has no sqlstate no server has said: the connection is lost, or cannot be made. psycopg calls it operational,
-    and where it comes as the result of a statement, in a pipeline, nothing but `DatabaseError`. A statement with more
-    parameters than the protocol can count is called so too, and is a defect of ours."""
+    """An error without sqlstate does not come from a server: the connection is lost, or cannot be made. psycopg raises
+    it as `OperationalError`, or, as the result of a statement in a pipeline, as plain `DatabaseError`. It also raises
+    `OperationalError` for a statement with more parameters than the protocol can count, which is a defect of ours."""
     is_operational = isinstance(error, PostgresOperationalError) or type(error) is PostgresDatabaseError
     return is_operational and "number of parameters" not in str(error)
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Whatever the database raises inside leaves in the words of the service layer."""
+    """Turns database errors that are raised inside into errors of the service layer."""
     try:
         yield
     except (DBAPIError, PostgresError, sqlite3.Error) as error:

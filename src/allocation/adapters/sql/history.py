@@ -1,4 +1,5 @@
-"""The log and the inbox asked about the past, on SQLite and PostgreSQL: each question has an index to go by."""
+"""Questions about the past, answered from the log and the inbox on SQLite and PostgreSQL. Each question has an index to
+use."""
 
 from __future__ import annotations
 
@@ -32,9 +33,9 @@ from allocation.service_layer.history.ports import Cut, Fact, History
 from allocation.service_layer.history.snapshots import Snapshot
 from allocation.service_layer.unit_of_work import Handled
 
-_STRETCH = 50_000  # events read by one statement: none of them runs for long
+_STRETCH = 50_000  # events read by one statement, so that none runs for long
 _PAGE = 1_000
-_NAMED = 1_000  # keys that one statement names: no database takes any number of parameters
+_NAMED = 1_000  # keys that one statement names: every database limits the number of parameters
 _LAST_VERSION = 2**63 - 1
 _FACTS = (
     "SELECT type, schema_version, data, version, position FROM event_log "
@@ -105,7 +106,8 @@ class SqlHistory(History):
                 yield from self._streamed(connection, self._facts, parameters)
 
     def facts_by_product(self, after: str, cut: Cut) -> Iterator[Fact]:
-        """Statement after statement, each of more events than the one before: who wants few need not read many."""
+        """Statement after statement, each for more events than the one before: a caller that wants few does not read
+        many."""
         place, page = (after, _LAST_VERSION), _PAGE
         with translated(), self._engine.connect() as connection, by_the_index(connection):
             while True:
@@ -118,8 +120,8 @@ class SqlHistory(History):
     def _streamed(
         self, connection: Connection, statement: str, parameters: Sequence[Any]
     ) -> Generator[Fact, None, tuple[int, Fact | None]]:
-        """Facts as they come; returns how many, and the last. Who goes before the end has the rest of them stopped, or
-        the connection could not be given back."""
+        """Facts as they come; returns how many, and the last. If the caller leaves before the end, the rest is
+        cancelled; otherwise the connection could not be given back."""
         count, fact = 0, None
         with closing(stream(connection, statement, parameters)) as rows:
             for fact in _facts_from(rows):
@@ -128,7 +130,7 @@ class SqlHistory(History):
         return count, fact
 
     def facts_of(self, sku: str, after_version: int, until: int) -> Iterator[Fact]:
-        """Until a page is empty: one that is short may be the last, or lack the end of what it should have."""
+        """Reads until a page is empty: a short page may be the last one, or its end may be missing."""
         expected = after_version + 1
         with translated(), self._engine.connect() as connection:
             while page := self._page_of(connection, sku, after_version, until):
@@ -159,7 +161,8 @@ class SqlHistory(History):
         return [handled_from(row) for row in self._named(select(*_INBOX), inbox.c.id, ids)]
 
     def commands_of(self, correlation_id: str, limit: int) -> list[Handled]:
-        """One half is found by its id, the other by an index that leaves out the first, which is nearly everything."""
+        """The command that began the correlation is found by its id, the others by an index that leaves such commands
+        out, which are nearly all."""
         same = (inbox.c.id == correlation_id) & (inbox.c.correlation_id == correlation_id)
         other = (inbox.c.correlation_id == correlation_id) & (inbox.c.correlation_id != inbox.c.id)
         found = self._handled(select(*_INBOX).where(same))
@@ -173,7 +176,7 @@ class SqlHistory(History):
         return {row.reference: row.sku for row in self._named(query, batches.c.reference, refs)}
 
     def skus_of_order(self, orderid: str) -> list[str]:
-        """Lines that are there, and those that were cancelled; a line ends in no other way."""
+        """From the lines that exist, and those that were cancelled; a line ends in no other way."""
         there = select(order_lines.c.sku).where(order_lines.c.orderid == orderid)
         cancelled = select(event_log.c.sku).where(
             orderid_of_event == orderid, literal_column("event_log.type = 'Cancelled'")
@@ -202,7 +205,7 @@ class SqlHistory(History):
             return list(connection.execute(query))
 
     def _named(self, query: Select[Any], column: ColumnElement[Any], keys: Collection[Any]) -> Iterator[Any]:
-        """The rows whose column is one of these keys, a part of the keys after the other."""
+        """The rows whose column is one of these keys, read for one part of the keys after the other."""
         listed = list(keys)
         for n in range(0, len(listed), _NAMED):
             yield from self._rows(query.where(column.in_(listed[n : n + _NAMED])))
@@ -213,8 +216,8 @@ class SqlHistory(History):
 
 @contextmanager
 def by_the_index(connection: Connection) -> Iterator[None]:
-    """Rows in the order of an index are read by it. For the end of a long log PostgreSQL would rather collect all that
-    is left and sort it, for each page anew."""
+    """Has rows in the order of an index read through that index. Near the end of a long log, PostgreSQL would otherwise
+    collect all that is left and sort it, again for each page."""
     if connection.dialect.name != "postgresql":
         yield
         return

@@ -1,8 +1,8 @@
-"""Hot products: of those sold last, the first page of open batches stays in this process's memory.
+"""Hot products: the first page of open batches of the products sold last stays in this process's memory.
 
-What is kept is what the database would answer, were it asked again. That holds for as long as the product's version
-does: whoever uses a page has the product locked, and compares. Nothing else of a product is kept: order lines are named
-by the commands and read with them, and a product that keeps its lines would grow with each that it is sold by.
+What is kept is what the database would answer if it were asked again. This is true as long as the product's version is
+the same: a unit of work that uses a page has the product locked, and compares. Nothing else of a product is kept: order
+lines are named by the commands and read with them, and a kept product with its lines would grow with each sale.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from allocation.service_layer.envelope import Clock
 Horizon = tuple[date, str]
 LONGEST = timedelta(seconds=5)
 """How long a page may be used after it was read. `rebuild` corrects rows and leaves the version as it is: a page that
-was read from damaged rows is gone this long after they were corrected."""
+was read from damaged rows is no longer used this long after they were corrected."""
 
 
 class Page(NamedTuple):
     """The open batches of a product at `version`: all of them up to `horizon`, in order of preference (None: to the
-    end). `read_at`: when the database last told of them."""
+    end). `read_at`: when they were last read from the database."""
 
     version: int
     batches: list[Batch]
@@ -34,21 +34,21 @@ class Page(NamedTuple):
 
     @classmethod
     def known(cls, version: int, batches: Iterable[Batch], horizon: Horizon | None, size: int, at: datetime) -> Page:
-        """No more than a page of this size, of all open batches up to a horizon and of others beyond it."""
+        """At most a page of this size, from all open batches up to a horizon and some beyond it."""
         found = [batch for batch in batches if horizon is None or preference(batch) <= horizon]
         return cls(version, found[:size], horizon if len(found) <= size else preference(found[size - 1]), at)
 
 
 def horizon_of(batches: Sequence[Batch], size: int) -> Horizon | None:
-    """How far the open batches are known once these came as the next page of this size; None: to the end."""
+    """How far the open batches are known after these came as the next page of this size; None: to the end."""
     return max(map(preference, batches)) if len(batches) == size else None
 
 
 class HotProducts:
     """The pages of at most `most` products, those sold last; with 0 it keeps nothing. Shared by all threads.
 
-    A page belongs to one unit of work at a time: it takes it out, and puts it back once it has committed. After
-    anything else the page is not here any more, and is read again.
+    A page belongs to one unit of work at a time: the unit of work takes it out, and puts it back after its commit.
+    After anything else, the page is no longer here, and is read again.
     """
 
     def __init__(self, most: int, clock: Clock) -> None:
@@ -60,7 +60,7 @@ class HotProducts:
         return len(self._pages)
 
     def take(self, skus: Collection[str]) -> dict[str, Page]:
-        """Those that are here and young enough; they are not here afterwards."""
+        """Remove and return the pages that are here and young enough."""
         if not self._pages:
             return {}
         now = self.now()
@@ -69,7 +69,7 @@ class HotProducts:
         return {sku: page for sku, page in taken.items() if timedelta() <= now - page.read_at <= LONGEST}
 
     def put(self, pages: Mapping[str, Page]) -> None:
-        """Keep these, at the cost of those that were put in longest ago."""
+        """Keep these, and drop those that were put in longest ago."""
         with self._lock:
             for sku, page in pages.items():
                 self._pages[sku] = page

@@ -1,4 +1,4 @@
-"""Rows of lanes and discards: read and written by those who deliver and by those who are pulled from."""
+"""Rows of lanes and discards: read and written for deliveries and for pulls."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def row_of(lane: Lane) -> dict[str, Any]:
         "next_position": lane.next_seq,
         "attempts": lane.attempts,
         "due_at": lane.due_at,
-        "reason": lane.reason.replace("\0", " "),  # a destination's words; PostgreSQL keeps no NUL
+        "reason": lane.reason.replace("\0", " "),  # a destination's text; PostgreSQL cannot store NUL
         "discarded_by": who,
         "discarded_why": why,
         "lock_token": lane.lock_token,
@@ -48,9 +48,9 @@ def row_of(lane: Lane) -> dict[str, Any]:
 
 
 def record(connection: Connection, discarded: Iterable[tuple[Lane, int, str, str]], now: datetime) -> None:
-    """Keep for good which events are skipped, by whom and why."""
+    """Record for good which events are skipped, by whom and why."""
     for lane, seq, who, why in discarded:
-        # Who went back in the log may discard the same event again.
+        # After a subscription went back in the log, the same event may be discarded again.
         connection.execute(
             delete(discards).where(
                 discards.c.subscription == lane.subscription,
@@ -75,8 +75,8 @@ def record(connection: Connection, discarded: Iterable[tuple[Lane, int, str, str
 def behind(lane: Lane) -> Any:
     """The events of the lane's key from `next_seq` on, for a WHERE.
 
-    The event at that place, or the one before it, is mostly of this key: its version is where the key's own index is
-    entered, so that a long history is not walked over each time.
+    The event at that place, or the one before it, usually has this key: the key's own index is then entered at its
+    version, so that a long history is not read each time.
     """
     at, before = (_version_at(lane, seq) for seq in (lane.next_seq, lane.next_seq - 1))
     return and_(
@@ -106,7 +106,8 @@ def seen_alone(connection: Connection, name: str, partition: int) -> tuple[int, 
 
 
 def write_turn(connection: Connection, turn: Turn, settlement: Settlement, now: datetime) -> None:
-    """What a turn comes to. Lanes that stay are changed in place: somebody may wait to say something of one."""
+    """Write the result of a turn. Lanes that stay are updated in place, because another call may be waiting to settle
+    one."""
     s = subscriptions.c
     if settlement.seq != turn.seq:
         cursor = and_(s.name == turn.subscription, s.log_partition == turn.partition)

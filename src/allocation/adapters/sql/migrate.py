@@ -17,7 +17,7 @@ _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def migrate(engine: Engine, partitions: int) -> tuple[str | None, str]:
-    """Run the missing steps. Answers the revision before (None: an empty database) and after.
+    """Run the missing steps. Returns the revision before (None: an empty database) and after.
 
     Raises `SetupError` if the database was made by a newer version, or with another number of log partitions.
     """
@@ -43,7 +43,7 @@ def migrate(engine: Engine, partitions: int) -> tuple[str | None, str]:
 
 
 def _is_current(engine: Engine, partitions: int) -> bool:
-    """Whether there is nothing to do: nearly always, and not worth waiting for Alembic to load."""
+    """Whether there is nothing to do. This is nearly always so, and then Alembic need not be loaded."""
     with engine.connect() as connection:
         if not inspect(connection).has_table("alembic_version"):
             return False

@@ -1,4 +1,4 @@
-"""What the read models hold, beside the cursors of their projections; corrections while those hold still."""
+"""What the read models hold, with the cursors of their projections; corrections while these cursors cannot move."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _COUNTED = ("received", "allocated", "deallocated", "backordered", "cancelled")
 
 
 class Projections:
-    """The read models of the skus that meet a condition on `{0}`, the column with the sku."""
+    """The read models of the skus that satisfy a condition on `{0}`, the column with the sku."""
 
     def __init__(self, ask: Ask, partitions: int, condition: str, *bounds: str) -> None:
         chosen = condition.format("sku")
         self._partitions = partitions
         cursors = "SELECT name, log_partition, position FROM subscriptions WHERE name IN (?, ?)"
         self._cursors: dict[tuple[str, int], int] = {(name, n): seq for name, n, seq in ask(cursors, LEVELS, MOVEMENTS)}
-        # Behind what was refused, a projection has seen nothing of its key.
+        # After a refused event, a projection has seen nothing more of its key.
         lagging = "SELECT subscription, key, next_position FROM lanes WHERE subscription IN (?, ?) AND "
         lanes = ask(lagging + condition.format("key"), LEVELS, MOVEMENTS, *bounds)
         self._lanes: dict[tuple[str, str], int] = {(name, key): seq - 1 for name, key, seq in lanes}
@@ -66,7 +66,7 @@ class Projections:
         return level
 
     def _snapshots(self, sku: str) -> Iterator[KeptSnapshot]:
-        """A few at a time: a product may have many, and long ones."""
+        """A few at a time: a product may have many, and large ones."""
         after, partition = 0, partition_of(sku, self._partitions)
         few = f"SELECT position, version, state FROM snapshots WHERE sku = ? AND position > ? ORDER BY 1 LIMIT {_FEW}"
         while rows := self._ask(few, sku, after):
@@ -83,7 +83,8 @@ class Projections:
 
 
 class HeldProjections(Projecting):
-    """Their cursors are locked: who writes read models moves one in the same transaction, first thing."""
+    """Their cursors are locked: a projection moves its cursor first, in the transaction in which it writes a read
+    model."""
 
     def __init__(self, connection: Connection, ask: Ask, partitions: int, sku: str) -> None:
         self._connection, self._sku = connection, sku

@@ -1,7 +1,7 @@
 """State from events: folds a group's events into the final rows of the state tables.
 
-One row a key, the last word wins: writing event by event, or type by type, would break a CHECK half-way or lose a line
-that came, went and came back.
+One row for each key, and the last state wins: writing event by event, or type by type, would violate a CHECK half-way
+or lose a line that came, went and came back.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from allocation.domain.events import (
 
 @dataclass(slots=True)
 class BatchRow:
-    """What changed of a batch: pieces more or fewer allocated, another quantity, another day (if `moved`)."""
+    """What changed in a batch: more or fewer pieces allocated, another quantity, another day (if `moved`)."""
 
     allocated: int = 0
     qty: int | None = None
@@ -43,7 +43,7 @@ LineRow = tuple[int, str | None, int]
 
 @dataclass(slots=True)
 class Rows:
-    """`lines` are to be written over what is there (but `since` stays), after the `gone` ones were deleted."""
+    """`lines` are to be written over existing rows (but `since` stays), after the `gone` ones were deleted."""
 
     batches: defaultdict[str, BatchRow] = field(default_factory=partial(defaultdict, BatchRow))
     lines: dict[tuple[str, str], LineRow] = field(default_factory=dict)

@@ -53,7 +53,7 @@ class SqlStock(Stock):
 
 
 def write(read_models: ReadModels, dialect: Dialect, connection: Connection) -> None:
-    """Write what projections recorded, in the transaction that is open on `connection`."""
+    """Write what projections recorded, in the open transaction of `connection`."""
     steps: list[Step] = []
     if read_models.stock_levels:
         levels = [

@@ -1,4 +1,4 @@
-"""Every statement that reads, once, for both databases (`dialects` tells them apart)."""
+"""Every reading statement, written once for both databases (`dialects` has what differs)."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Statements:
         )
 
     def skus_of(self, refs: Collection[str]) -> Step:
-        """(reference, sku) of each batch that is there."""
+        """(reference, sku) of each batch that exists."""
         return self.dialect.reading(self._skus_of, _column(sorted(refs)))
 
     def insert_products(self, skus: Collection[str]) -> Step:
@@ -81,11 +81,11 @@ class Statements:
         return self.dialect.inserting(products, [(sku, 0) for sku in sorted(skus)], "ON CONFLICT DO NOTHING")
 
     def lock(self, skus: Collection[str]) -> Step:
-        """Lock the products that are there, in sku order: (sku, version)."""
+        """Lock the products that exist, in sku order: (sku, version)."""
         return self.dialect.reading(self._lock, _column(sorted(skus)))
 
     def first_open_batches(self, skus: Collection[str], page: int) -> Step:
-        """Of each sku the first page of open batches, in order of preference."""
+        """For each sku, the first page of open batches, in order of preference."""
         return self.dialect.reading(self._first_open, _column(sorted(skus)), page)
 
     def changed_open_batches(self, versions: Mapping[str, int], page: int) -> Step:
@@ -100,7 +100,7 @@ class Statements:
         return self.dialect.reading(self._named, _column(sorted(refs)))
 
     def lines(self, keys: Collection[tuple[str, str]]) -> Step:
-        """The lines that are there of (orderid, sku), each with the batch it is on."""
+        """The lines that exist for these (orderid, sku), each with the batch it is on."""
         return self.dialect.reading(self._lines, sorted(keys))
 
     def newest_on(self, ref: str, before: int, page: int) -> Step:
@@ -109,14 +109,14 @@ class Statements:
     def oldest_waiting(self, sku: str, at_most: int, after: int, page: int) -> Step:
         """The first page, by age, of the lines that wait for at most so many pieces.
 
-        Hops from one quantity to the next in the index and takes the oldest of each: what it costs depends on how many
+        Hops from one quantity to the next in the index and takes the oldest of each: its cost depends on how many
         different quantities wait, not on how many lines.
         """
         values = {"sku": sku, "most": at_most, "after": after, "page": page}
         return Step(self._oldest_waiting, tuple(values[name] for name in self._waiting_order))
 
     def first_waiting(self, skus: Collection[str], page: int) -> Step:
-        """Of each sku the first page of waiting lines, the smallest first."""
+        """For each sku, the first page of waiting lines, the smallest first."""
         return self.dialect.reading(self._first_waiting, _column(sorted(skus)), page)
 
     def logged(self, sku: str, version: int, event_id: str) -> Step:
@@ -124,7 +124,8 @@ class Statements:
         return Step(self._logged, (sku, version, event_id))
 
     def levels(self, skus: Collection[str]) -> Step:
-        """(sku, version, an open batch or NULLs) of each product that is there: one statement, so of one moment."""
+        """(sku, version, an open batch or NULLs) of each product that exists: in one statement, so all as of one
+        moment."""
         return self.dialect.reading(self._levels, _column(skus))
 
     def inbox(self, keys: Collection[tuple[str, str]]) -> Step:
@@ -151,7 +152,7 @@ def _column(values: Iterable[str]) -> list[tuple[str]]:
 
 
 def _numbered(statement: str, sql: Any) -> tuple[str, list[str]]:
-    """Turn `:name` into marks, and tell in which order the names come."""
+    """Turn `:name` into marks; also returns the names in their order."""
     names: list[str] = []
     words = statement.split(":")
     marked = words[0]

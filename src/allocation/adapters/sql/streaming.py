@@ -11,10 +11,11 @@ _ROWS_AT_ONCE = 1000
 
 
 def stream(connection: Connection, statement: str, parameters: Sequence[Any]) -> Generator[Sequence[Any], None, None]:
-    """Has to be closed before the connection, at the end or before: while it is open, nobody else can use that.
+    """Has to be closed before the connection, whether it was read to its end or not: while it is open, nothing else can
+    use the connection.
 
     On PostgreSQL the driver streams, so that the server makes the next rows while these are worked on; in chunks, if
-    the client library can (libpq from 17 on).
+    the client library can do so (libpq from 17 on).
     """
     if connection.dialect.name == "sqlite":
         cursor: Any = connection.exec_driver_sql(statement, tuple(parameters)).cursor

@@ -58,11 +58,11 @@ _AS_NEW = {
     "lock_token": None,
     "locked_until": None,
 }
-"""A lane at an event of which nothing has been said yet."""
+"""A lane at an event with which nothing has happened yet."""
 
 PAGES_KEPT = 8
-"""Of those that were full, so that subscriptions which catch up side by side read and decode the log once: what stands
-in it does not change, and nothing comes in between."""
+"""How many full pages are kept, so that subscriptions which catch up side by side read and decode the log once: what a
+full page holds does not change, and nothing is inserted in between."""
 
 
 class SqlSubscriptionStore(SubscriptionStore):
@@ -91,13 +91,13 @@ class SqlSubscriptionStore(SubscriptionStore):
             for partition in connection.scalars(select(log_head.c.log_partition).order_by(log_head.c.log_partition)):
                 seq, c = start.get(partition, 0), subscriptions.c
                 here = and_(c.name == name, c.log_partition == partition)
-                # In any case: its owner may be further than its cursor says.
+                # Done in any case: the owner may have come further than the cursor says.
                 lost = {"owner": "", "epoch": c.epoch + 1, "leased_until": now}
                 connection.execute(update(subscriptions).where(here).values(lost))
                 back = connection.execute(
                     update(subscriptions).where(here, c.position > seq).values(position=seq)
                 ).rowcount
-                # Also where the cursor stays: who pulls one key takes its lane further than the cursor has come.
+                # Also where the cursor stays: a puller of one key can take its lane beyond the cursor.
                 ahead = and_(lanes.c.subscription == name, lanes.c.log_partition == partition)
                 again = {"next_position": seq + 1, "due_at": now, **_AS_NEW}
                 back += connection.execute(
@@ -108,7 +108,7 @@ class SqlSubscriptionStore(SubscriptionStore):
 
     def live(self, owner: str, seconds: float) -> int:
         now = self._clock.now()
-        # Not the rows of those who have just died: one that was stopped in the middle of this holds its row's lock.
+        # Not the rows of workers that have just died: one that was stopped in the middle of this holds its row's lock.
         gone = workers.c.lives_until <= now - FORGOTTEN_AFTER
         with writing(self._engine) as connection:
             connection.execute(delete(workers).where(or_(workers.c.owner == owner, gone)))
@@ -183,7 +183,7 @@ class SqlSubscriptionStore(SubscriptionStore):
     def discarded(self, partition: int, first: int, last: int) -> list[Discarded]:
         d = discards.c
         query = select(d.subscription, d.log_partition, d.position, d.discarded_by, d.why).where(
-            d.subscription.in_(select(subscriptions.c.name)),  # by name and place, as the key has it
+            d.subscription.in_(select(subscriptions.c.name)),  # by name and place, in the key's order
             d.log_partition == partition,
             d.position.between(first, last),
         )

@@ -1,8 +1,9 @@
-"""How rows to insert travel to SQLite: fifty in one VALUES list, and what a column says alike in each row once a list.
+"""How rows to insert travel to SQLite: fifty in one VALUES list, and a value that is the same in each row once for each
+list.
 
-Half of what an insert by `executemany` costs is to start the statement and to bind its values, row by row. A list has
-to be an INSERT OR FAIL, which leaves the rows before a bad one where they are (the transaction is at its end then): for
-an INSERT that takes them back SQLite keeps a copy of each page it changes, which costs more than lists spare.
+Half of the cost of an insert by `executemany` is starting the statement and binding its values, row by row. A list has
+to be an INSERT OR FAIL, which leaves the rows before a bad one where they are (the transaction is over then): for an
+INSERT that undoes them, SQLite keeps a copy of each page it changes, which costs more than lists save.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from sqlalchemy import Column, Table
 from allocation.adapters.sql.columns import alike_in
 
 ROWS = 50
-"""In a list. More measured no faster."""
+"""Rows in a list. More were measured to be no faster."""
 
 
 def rows_in_lists(table: Table, conflict: str, rows: int) -> int:
-    """How many of so many rows go in lists; the others go one by one. None does if an index of the table holds an
-    expression, or if a conflict leads to an update: either may fail, so SQLite keeps those copies all the same."""
+    """How many of these rows go in lists; the others go one by one. None go in lists if an index of the table contains
+    an expression, or if a conflict leads to an update: either may fail, so SQLite keeps those copies all the same."""
     plain = all(isinstance(part, Column) for index in table.indexes for part in index.expressions)
     return rows - rows % ROWS if plain and "UPDATE" not in conflict else 0
 
 
 class ValuesLists:
-    """`alike` are the places of those columns that say the same in every row. `parameters`, a tuple for each list, has
-    those first, then row after row what the others say."""
+    """`alike` are the places of the columns with the same value in every row. `parameters`, a tuple for each list, has
+    those values first, then row after row the values of the other columns."""
 
     __slots__ = ("_width", "alike", "parameters")
 
@@ -41,7 +42,7 @@ class ValuesLists:
         self.parameters = [(*once, *chain.from_iterable(apart[at : at + ROWS])) for at in range(0, len(apart), ROWS)]
 
     def marks(self) -> str:
-        """What stands behind VALUES."""
+        """What follows VALUES."""
         apart = count(len(self.alike) + 1)
         return ", ".join(f"({', '.join(self._row(apart))})" for _ in range(ROWS))
 

@@ -38,7 +38,7 @@ _SKUS_ELSEWHERE = (
 
 
 class SqlBooks(Books):
-    """On SQLite a snapshot is that of its WAL, on PostgreSQL a transaction that reads repeatably."""
+    """On SQLite a snapshot is that of its WAL, on PostgreSQL a REPEATABLE READ transaction."""
 
     def __init__(self, engine: Engine, partitions: int) -> None:
         self._engine, self._dialect, self._partitions = engine, dialect_of(engine), partitions
@@ -104,7 +104,7 @@ class SqlBooks(Books):
             ]
 
     def _next_skus(self, ask: Ask, after: str, most: int, most_events: int) -> list[str]:
-        """The next skus that anything names."""
+        """The next skus that any of the tables names."""
         counting = "SELECT sku, count(*) FROM event_log WHERE sku > ? GROUP BY sku ORDER BY sku LIMIT ?"
         events: dict[str, int] = dict(ask(counting, after, most))
         named = set(events)
@@ -173,13 +173,13 @@ class SqlBooks(Books):
 
     @contextmanager
     def _snapshot(self) -> Iterator[Ask]:
-        """All that is asked inside is answered from one moment, and holds up nobody."""
+        """All reads inside see one moment, and block nobody."""
         postgres = self._engine.dialect.name == "postgresql"
         with translated(), self._engine.connect() as connection:
             connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if postgres else "BEGIN")
             try:
                 if postgres:
-                    # A step is small, but for the search for doubled ids, which looks at the whole log.
+                    # Steps are small, except the search for duplicate ids, which reads the whole log.
                     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 yield self._asking(connection)
             finally:
@@ -208,7 +208,7 @@ def _by_sku(*answers: Sequence[Any]) -> dict[str, list[Any]]:
 
 
 def _bound(ask: Ask, table: str, key: str, after: str, limit: int) -> tuple[str | None, int]:
-    """The key so many rows on, and how many rows lie up to it; None: to the end."""
+    """The key `limit` rows further on, and the number of rows up to it; None: to the end."""
     found = ask(f"SELECT {key} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT 1 OFFSET ?", after, limit - 1)
     if found:
         return found[0][0], limit

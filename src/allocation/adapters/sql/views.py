@@ -165,7 +165,7 @@ class SqlViews(Views):
         if sku is None:
             return query.where(event_log.c.position > seq).order_by(event_log.c.position)
         query = query.where(event_log.c.sku == sku).order_by(event_log.c.version)
-        # A cursor of this sku's feed is one of its events: go on by its version, which the index knows.
+        # A cursor of this sku's feed is one of its events: continue by its version, which is in the index.
         here = (event_log.c.log_partition == partition) & (event_log.c.position == seq) & (event_log.c.sku == sku)
         version = connection.scalar(select(event_log.c.version).where(here))
         return query.where(event_log.c.position > seq if version is None else event_log.c.version > version)
@@ -176,7 +176,7 @@ class SqlViews(Views):
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        """One snapshot for all that is read inside."""
+        """One snapshot for everything that is read inside."""
         postgres = self._engine.dialect.name == "postgresql"
         with translated(), self._engine.connect() as connection:
             connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if postgres else "BEGIN")
@@ -185,7 +185,7 @@ class SqlViews(Views):
 
 
 class _Inside(SqlViews):
-    """The same questions, asked inside a snapshot that is open."""
+    """The same questions, asked inside an open snapshot."""
 
     def __init__(self, engine: Engine, partitions: int, connection: Connection) -> None:
         super().__init__(engine, partitions)
@@ -201,14 +201,14 @@ def _heads(connection: Connection) -> Cut:
 
 
 def _require_there(connection: Connection, after: Sequence[LogPosition]) -> None:
-    """Raises `UnknownPosition`. The heads are of the snapshot that the answer is of: who has seen a commit is never
-    taken for one who has not."""
+    """Raises `UnknownPosition`. The heads are read in the same snapshot as the answer, so a position that a caller has
+    seen committed is never unknown."""
     if after:
         _heads(connection).require(after)
 
 
 def _known_to_stock(connection: Connection, partition: int) -> int:
-    """Up to which position the levels know everything: the projection's cursor, or what is before its first lane."""
+    """Up to which position the levels are complete: the projection's cursor, or what is before its first lane."""
     cursor = select(subscriptions.c.position).where(
         subscriptions.c.name == STOCK_LEVELS, subscriptions.c.log_partition == partition
     )
@@ -235,7 +235,8 @@ def _state(row: Row[Any], version: int) -> BatchState:
 
 
 def logged_from(row: Any) -> EventEnvelope:
-    """A row of `event_log`, all of its columns in order; many rows come this way, and names cost more than places."""
+    """A row of `event_log`, all of its columns in order; it reads many rows, and access by name costs more than by
+    index."""
     partition, seq, _, version, event_id, name, schema_version, at, correlation_id, causation_id, traceparent, data = (
         row
     )

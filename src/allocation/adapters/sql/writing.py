@@ -1,6 +1,6 @@
-"""Everything that writes state: the final rows of what a group changed, one statement a table.
+"""Everything that writes state: the final rows of what a group changed, one statement for each table.
 
-Steps are made when they are asked for: the server writes one table while the rows of the next are made.
+Steps are made when they are requested: the server writes one table while the rows of the next are made.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Writer:
         self._dialect = dialect
 
     def versions(self, loaded: Mapping[str, int], reached: Mapping[str, int]) -> Iterator[Step]:
-        """Raise the products' versions, if each is as it was loaded."""
+        """Raise the products' versions, if each is still as it was loaded."""
         if reached:
             rows = [(sku, loaded[sku], version) for sku, version in sorted(reached.items())]
             yield self._dialect.updating(_RAISE_VERSION, ("text", "bigint", "bigint"), rows, meets_all=True)
@@ -77,7 +77,7 @@ class Writer:
             yield self._dialect.updating(_MOVE_LINE, ("text", "text", "text"), moved, meets_all=True)
 
     def delete_unused(self, skus: Collection[str]) -> Iterator[Step]:
-        """Products that were made to be locked, and then got no event."""
+        """Delete products that were made only to be locked and then got no event."""
         if skus:
             yield self._dialect.updating(_DELETE_UNUSED, ("text",), [(sku,) for sku in sorted(skus)])
 

@@ -1,4 +1,4 @@
-"""Read models that projections write: stock levels by position, movements by day; and who delivers now."""
+"""Read models that projections write: stock levels by position, movements by day; and the workers that deliver now."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Where the self-audit stands, and what it found last."""
+"""The state of the self-audit, and what it found last."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Subscriptions that users define; locks of those who pull, on lanes."""
+"""Subscriptions that users define; pullers' locks on lanes."""
 
 import sqlalchemy as sa
 from alembic import op
