@@ -1,1 +1,1 @@
-"""Answers to the ports of the service layer and of the views. The words of vendors stay in here."""
+"""Implementations of the ports of the service layer and of the views. Vendors' terms do not leave this package."""

@@ -1,8 +1,8 @@
 """Which addresses this service connects to when others name the host: those of the public internet.
 
-A subscriber names where to push, and must not reach by us what only we can reach: loopback, the private networks around
-us, the metadata services of clouds. The name alone tells nothing, so the question is asked of the address that is
-connected to (see `guarded`).
+A subscriber names where to push, and must not reach through us what only we can reach: loopback, the private networks
+around us, the metadata services of clouds. The name alone does not show this, so the address that is connected to is
+checked (see `guarded`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Reachable:
     @classmethod
     def of(cls, setting: str) -> Reachable:
         """From `false` (or nothing), `true` (everything), or networks separated by spaces or commas. Raises
-        `ValueError`, which names the part that is no network."""
+        `ValueError`, which names the part that is not a network."""
         match setting.strip().lower():
             case "" | "false":
                 return cls()
@@ -56,7 +56,8 @@ class Reachable:
 
 
 def _meant(address: str) -> Address | None:
-    """The address; for an IPv6 form of an IPv4 address (mapped, NAT64) that one. None if it is none, or has a scope."""
+    """The address; for an IPv6 form of an IPv4 address (mapped, NAT64), the IPv4 address. None if it is not an address,
+    or has a scope."""
     try:
         found = ip_address(address)
     except ValueError:
@@ -71,7 +72,7 @@ def _meant(address: str) -> Address | None:
 
 
 def _is_public(address: Address) -> bool:
-    """Loopback, private, link-local (metadata services), unique local, shared, multicast, reserved: none of them is."""
+    """Not public are: loopback, private, link-local (metadata services), unique local, shared, multicast, reserved."""
     if isinstance(address, IPv6Address) and address not in GLOBAL_UNICAST:
         return False
     listed = any(address in network for network in NOT_PUBLIC if network.version == address.version)

@@ -1,4 +1,4 @@
-"""Messages in batches, to a destination that takes or refuses a batch as a whole."""
+"""Messages in batches, for a destination that accepts or refuses a batch as a whole."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ Numbered = Sequence[tuple[int, Message]]
 
 
 class OneOfThem(Exception):
-    """A batch was refused, of which one message may be to blame, or the sum of all."""
+    """A batch was refused; the cause may be one of its messages, or their total size."""
 
 
 def in_batches(
     messages: Sequence[Message], send: Send, most: int, most_bytes: int, more_bytes: int = 1
 ) -> Sequence[Exception | None]:
-    """What became of each message, in order, as `Publisher.publish` has it.
+    """What became of each message, in order, in the form of `Publisher.publish`.
 
-    `send` answers what became of a batch of up to `most` messages and `most_bytes` (a larger one goes alone;
-    `more_bytes` is what each costs beside its CloudEvent). On `OneOfThem` the batch is halved, until the one to blame
-    stands alone; on `Unavailable` nothing more is sent; behind another failure nothing more of its keys is.
+    `send` returns what became of a batch of up to `most` messages and `most_bytes` (a larger one goes alone;
+    `more_bytes` is what each costs beside its CloudEvent). On `OneOfThem` the batch is halved, until the message to
+    blame is alone; on `Unavailable` nothing more is sent; after any other failure, nothing more of the same keys is
+    sent.
     """
     outcomes: list[Exception | None] = [None] * len(messages)
     refused: dict[str, Exception] = {}

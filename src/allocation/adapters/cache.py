@@ -14,15 +14,16 @@ from allocation.service_layer.envelope import LogPosition
 from allocation.service_layer.waiting import Timer
 
 KEEPER_SECONDS = 30.0
-"""For so long the cache believes in its place without a word from its keeper. Longer than a lease: when a worker dies,
-another one goes on in time."""
+"""How long the cache trusts its place without a report from its keeper. Longer than a lease: if a worker dies, another
+one continues in time."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class _Marks:
-    """A log partition as the cache knows it. Answers from before `base` do not count, nor those of another life."""
+    """A log partition as the cache knows it. Answers from before `base` are not valid, nor are those of another
+    life."""
 
     life: str
     position: int
@@ -32,8 +33,8 @@ class _Marks:
 
 
 class MemoryCache(Cache):
-    """At most `most_entries` answers, the ones not asked for longest go first; at most `most_marks` marks a partition:
-    with the oldest marks go the answers from before."""
+    """At most `most_entries` answers, of which those not requested for longest are dropped first; at most `most_marks`
+    marks for each partition: with the oldest marks, the answers from before them are dropped."""
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class MemoryCache(Cache):
                 marks = self._begin_anew(LogPosition(partition, until))
             else:
                 for thing, seq in touched.items():
-                    # The latest stand last: the oldest are found at the front.
+                    # The latest are kept last, so the oldest are found at the front.
                     marks.touched[thing] = max(seq, marks.touched.pop(thing, 0))
                 marks.position = max(marks.position, until)
                 while len(marks.touched) > self._most_marks:
@@ -100,7 +101,7 @@ class MemoryCache(Cache):
                 self._marks.pop(partition, None)
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """There is nothing to close."""
 
     def _begin_anew(self, position: LogPosition) -> _Marks:
         _log.info("the cache begins anew at %s", position)
@@ -125,7 +126,7 @@ class MemoryCache(Cache):
         return {partition: marks for partition, marks in known.items() if marks is not None}
 
     def _counts(self, entry: Entry) -> bool:
-        """Whether nothing that the answer rests on was touched since, and nothing was lost."""
+        """Whether nothing that the answer depends on was touched since, and nothing was lost."""
         for partition, seq in entry.as_of.items():
             marks = self._known(partition)
             if marks is None or seq < marks.base or entry.lives.get(partition) != marks.life:

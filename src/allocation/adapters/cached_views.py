@@ -1,4 +1,4 @@
-"""Orders and products out of a cache, everything else from the views behind it."""
+"""Orders and products from a cache, everything else from the views behind it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from allocation.service_layer.read_models import Movements
 from allocation.views import Answer, EventPage, ProductView, StockPage, Views
 
 WAITING_LIMIT = 100
-"""Products are cached with as many waiting lines as are asked for if nothing is said."""
+"""Products are cached with as many waiting lines as a caller gets by default."""
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.encode
@@ -33,25 +33,27 @@ _product = msgspec.json.Decoder(ProductView).decode
 
 @once
 def form_of(answer: Any) -> str:
-    """Stands for the fields of a class of answers: programs with others, at work side by side, keep theirs apart."""
+    """Stands for the fields of a class of answers, so that programs with other fields, running side by side, keep
+    separate entries."""
     schema = msgspec.json.schema(answer)
     return blake2b(_encode(schema, order="deterministic"), digest_size=4).hexdigest()
 
 
 def order_key(orderid: str) -> str:
-    """Under which an order is cached."""
+    """The key under which an order is cached."""
     return f"{form_of(list[Promise])}:{order_thing(orderid)}"
 
 
 def product_key(sku: str) -> str:
-    """Under which a product is cached."""
+    """The key under which a product is cached."""
     return f"{form_of(ProductView)}:{product_thing(sku)}"
 
 
 @dataclass(slots=True)
 class CacheCounters:
-    """What became of the questions to a cache in this process: answered from it, read from the database for want of an
-    answer that counts, read from the database because the cache was lost or away; and fills it would not have."""
+    """What became of the questions to a cache in this process: answered from it, read from the database because there
+    was no valid answer, read from the database because the cache was lost or unreachable; and the writes that it
+    rejected."""
 
     hits: int = 0
     misses: int = 0
@@ -61,7 +63,7 @@ class CacheCounters:
 
 @dataclass(frozen=True, slots=True)
 class _Question(Generic[Answer]):
-    """What is asked, under which key it is cached, and what the answer rests on."""
+    """What is asked, under which key it is cached, and what the answer depends on."""
 
     key: str
     partitions: Collection[int]
@@ -71,10 +73,10 @@ class _Question(Generic[Answer]):
 
 
 class CachedViews(Views):
-    """An answer from the cache may be older than the log's head, by what its keeper is behind.
+    """An answer from the cache may be older than the log's head, by as much as its keeper lags behind.
 
-    Once this process has said that a position is reached, no answer is older than that: a cache that comes back as it
-    was some time ago is left aside until it has caught up. A cache that is lost or away costs time, no answers.
+    Once this process has said that a position is reached, no answer is older than that: a cache that returns in an
+    earlier state is not used until it has caught up. A cache that is lost or unreachable costs time, but no answers.
     """
 
     def __init__(self, views: Views, cache: Cache, partitions: int, meter: Meter | None = None) -> None:
@@ -138,7 +140,7 @@ class CachedViews(Views):
         return answer
 
     def _look(self, question: _Question[Any]) -> Found | None:
-        """None if there is no cache to be relied on now."""
+        """None if the cache cannot be relied on now."""
         least = {partition: self._least[partition] for partition in question.partitions}
         try:
             found = self._cache.look(question.key, question.partitions)
@@ -162,7 +164,7 @@ class CachedViews(Views):
             return False
 
     def _order_rests_on(self, orderid: str, promises: Sequence[Promise]) -> Mapping[int, Collection[str]]:
-        """The order, wherever a sku may live; and the batches that its lines are on, for the day they arrive."""
+        """The order, wherever a sku may live; and the batches that its lines are on, because of the day they arrive."""
         rests_on: dict[int, list[str]] = {p: [order_thing(orderid)] for p in range(self._partitions)}
         for line in promises:
             if line.batchref is not None:
@@ -183,7 +185,7 @@ class CachedViews(Views):
         self._meter.cache(hits, misses, bypassed, refused_fills)
 
     def _tell(self, is_used: bool, why: str) -> None:
-        """Into the log, once for each change."""
+        """Log it, once for each change."""
         if is_used != self._is_used:
             self._is_used = is_used
             _log.log(logging.INFO if is_used else logging.WARNING, "%s", why if is_used else f"{why}; reads go past it")
@@ -219,7 +221,7 @@ class CachedViews(Views):
 
 
 def _read(question: _Question[Answer], found: Found) -> Answer | None:
-    """The answer that was kept; None: there is none, or none that this program can read. No answer is None itself."""
+    """The cached answer; None: there is none, or none that this program can read. An answer is never None itself."""
     try:
         return None if found.data is None else question.decode(found.data)
     except UNREADABLE:

@@ -1,6 +1,6 @@
 """Messages on the wire: CloudEvents 1.0, JSON event format, structured mode (all in the body) and binary mode (the
-attributes in headers). Written by hand because each event passes here on its way out; the tests have the SDK of
-CloudEvents read ours, and read what it writes.
+attributes in headers). Written by hand because each event passes here on its way out; the tests let the CloudEvents SDK
+read what we write, and read what it writes.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def binary(message: Message, prefix: str = "ce_") -> tuple[dict[str, str], bytes
 
 
 def _text(value: object) -> str:
-    """As JSON writes it, without the quotes: a moment becomes RFC 3339."""
+    """The value as JSON writes it, without the quotes: a moment becomes RFC 3339."""
     return _encode(value).decode().strip('"')
 
 
 def in_one(body: bytes, headers: Mapping[str, str]) -> bytes:
-    """A message of which the body alone is kept: one in binary mode as the object that it is in structured mode, any
-    other as it came."""
+    """A message as one body, to be kept: one in binary mode becomes the object that it is in structured mode, any other
+    stays as it came."""
     if f"{PREFIX}specversion" not in headers:
         return body
     said = {name: value.encode("utf-8", "backslashreplace").decode() for name, value in headers.items()}
@@ -93,7 +93,7 @@ class Received:
 
 
 def read(body: bytes, headers: Mapping[str, str] | None = None) -> Received | None:
-    """What came in, in either mode; None if it is no CloudEvent at all. Raises `BadMessage` for a wrong one.
+    """What came in, in either mode; None if it is not a CloudEvent at all. Raises `BadMessage` for an invalid one.
 
     `headers` are lower case, those of binary mode begin with `ce-`.
     """
@@ -127,7 +127,7 @@ def _plain(name: str, value: msgspec.Raw) -> str:
     """An attribute as text. JSON may have it as text, a whole number or a truth value (CloudEvents JSON, 2.2)."""
     try:
         read: Any = msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:  # what is raw was skipped, not read
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:  # raw values were skipped, not read
         raise BadMessage(f"the attribute {name[:40]!r} cannot be read: {error}") from error
     if isinstance(read, bool):
         return str(read).lower()

@@ -1,7 +1,7 @@
-"""HTTP requests to addresses that others name: checked, bounded, and never led astray.
+"""HTTP requests to addresses that others name: checked, limited, and never led to another place.
 
-Built on httpcore, which does one request and nothing more: it follows no redirect, knows no proxy and no cookie. What
-it is given here is the network: a name is looked up once, its addresses are checked, and the connection goes to one
+Built on httpcore, which does one request and nothing more: it follows no redirects, and knows no proxies or cookies.
+This module gives it the network: a name is looked up once, its addresses are checked, and the connection goes to one
 that was checked, so that a name which leads elsewhere a moment later (DNS rebinding) leads nowhere. A deadline holds
 for a whole request, however slowly its parts come.
 """
@@ -22,21 +22,21 @@ from allocation.service_layer.waiting import Timer
 
 MOST_ANSWER_BYTES = 65_536
 WRITTEN_AT_ONCE_BYTES = 65_536
-IDLE_SECONDS = 1.0  # servers close what is idle; a connection that is about to be closed would fail the next request
+IDLE_SECONDS = 1.0  # servers close idle connections; the next request would fail on one that is about to be closed
 
 Lookup = Callable[[str, int], list[str]]
 
 
 class NotReached(Exception):
-    """There is no connection: the name, the address, TLS or the network would not have it. Nothing was sent."""
+    """There is no connection: the name, the address, TLS or the network prevented it. Nothing was sent."""
 
 
 class NotAllowed(NotReached):
-    """The host leads to an address that is not to be connected to."""
+    """The host leads to an address that is not allowed."""
 
 
 class NoAnswer(Exception):
-    """It was sent, or some of it, and no answer came back in time or whole."""
+    """The request was sent, at least in part, and no complete answer came back in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,10 @@ def look_up(host: str, port: int) -> list[str]:
 
 
 class Guarded:
-    """Sends requests with TLS to addresses that `securely` likes, without it to those that `plainly` does.
+    """Sends requests with TLS to addresses that `securely` allows, without it to those that `plainly` allows.
 
-    Several threads may use it. No proxy of the environment is asked: it would connect to what was not checked.
+    Several threads may use it. Proxies named in the environment are not used: they would connect to addresses that were
+    not checked.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Guarded:
 
 
 def _beginning(parts: Iterable[bytes]) -> bytes:
-    """What is left unread ends the connection; nobody can make us read on."""
+    """The first bytes of the body. Leaving the rest unread ends the connection; nobody can make us read on."""
     body = b""
     for part in parts:
         body += part
@@ -124,7 +125,7 @@ class _Deadline(local):
         self._end = self._timer.seconds() + seconds
 
     def left(self) -> float:
-        """In seconds; 0 is none."""
+        """The time left in seconds; 0: none."""
         return max(0.0, self._end - self._timer.seconds())
 
 
@@ -154,13 +155,13 @@ class _CheckedNetwork(httpcore.NetworkBackend):
         raise httpcore.ConnectError(_words(failure)) from failure
 
     def _addresses(self, host: str, port: int) -> list[str]:
-        """In a thread of its own: the system lets nobody say how long it may take."""
+        """Looks up in a thread of its own, because the system's look-up takes no time limit."""
         found: Future[list[str]] = Future()
 
         def ask() -> None:
             try:
                 found.set_result(self._lookup(host, port))
-            except Exception as failed:  # noqa: BLE001  # told to the one who waits for it
+            except Exception as failed:  # noqa: BLE001  # passed to the thread that waits for it
                 found.set_exception(failed)
 
         Thread(target=ask, name=f"lookup {host}", daemon=True).start()
@@ -182,7 +183,7 @@ class _TimedStream(httpcore.NetworkStream):
         return self._stream.read(max_bytes, _some(self._deadline.left(), httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for begin in range(0, len(buffer), WRITTEN_AT_ONCE_BYTES):  # each step begins a time of its own
+        for begin in range(0, len(buffer), WRITTEN_AT_ONCE_BYTES):  # each step has its own time limit
             part = buffer[begin : begin + WRITTEN_AT_ONCE_BYTES]
             self._stream.write(part, _some(self._deadline.left(), httpcore.WriteTimeout))
 
@@ -200,7 +201,7 @@ class _TimedStream(httpcore.NetworkStream):
 
 
 def _some(left_seconds: float, too_late: type[Exception]) -> float:
-    """What is left; a socket would take 0 for: do not wait at all, and fail in other words."""
+    """The time left. For a socket, 0 would mean not to wait at all, and it would fail with another error."""
     if left_seconds <= 0:
         raise too_late("no time is left")
     return left_seconds

@@ -45,21 +45,21 @@ class SmtpNotifications(Notifications):
     @contextmanager
     def _connected(self) -> Iterator[smtplib.SMTP]:
         if self._secure:
-            # smtplib's own context takes any certificate, and so anybody between.
+            # smtplib's own context accepts any certificate, and so any man in the middle.
             context = create_default_context()
             server: smtplib.SMTP = smtplib.SMTP_SSL(self._host, self._port, timeout=TIMEOUT_SECONDS, context=context)
         else:
             server = smtplib.SMTP(self._host, self._port, timeout=TIMEOUT_SECONDS)
         try:
             yield server
-            with suppress(OSError, smtplib.SMTPException):  # the mail is taken: what follows must not send it again
+            with suppress(OSError, smtplib.SMTPException):  # the mail is accepted: what follows must not send it again
                 server.quit()
         finally:
             server.close()
 
 
 def _for_now(refused: smtplib.SMTPException) -> bool:
-    """Whether a refusal passes: codes 400 to 499 (RFC 5321, section 4.2.1)."""
+    """Whether a refusal is temporary: codes 400 to 499 (RFC 5321, section 4.2.1)."""
     if isinstance(refused, smtplib.SMTPRecipientsRefused):
         return all(400 <= code < 500 for code, _ in refused.recipients.values())
     return isinstance(refused, smtplib.SMTPResponseException) and 400 <= refused.smtp_code < 500

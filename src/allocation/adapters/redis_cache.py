@@ -1,5 +1,5 @@
 """The cache in Redis (6.2 or newer), shared by all processes: each question and each change is one script, so that
-nobody sees half of it."""
+nobody sees half of a change."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from allocation.service_layer.errors import Unavailable
 from allocation.service_layer.waiting import Timer
 
 TIMEOUT_SECONDS = 0.5
-"""The database is there too: nobody waits long for a cache."""
+"""Short, because the database can answer, too: nobody should wait long for a cache."""
 PAUSE_SECONDS = 1.0
-"""So long Redis is left alone when it did not answer."""
+"""How long Redis is left alone after it did not answer."""
 ENTRY_SECONDS = 3600
 
 _log = logging.getLogger(__name__)
 
 
 def connect(url: str) -> redis.Redis:
-    """A client that gives up soon. Connects at first use; a connection that broke since is replaced once. Raises
-    `SetupError`."""
+    """A client that gives up soon. Connects at first use; a connection that broke in the meantime is replaced once.
+    Raises `SetupError`."""
     return client_of(
         url,
         socket_timeout=TIMEOUT_SECONDS,
@@ -46,7 +46,8 @@ def connect(url: str) -> redis.Redis:
 
 class RedisCache(Cache):
     """Its keys begin with `{<namespace>:cache}:`, the braces keeping them together in a cluster. Answers stay for
-    `entry_seconds` at most; with the oldest of more than `most_marks` marks a partition go the answers from before."""
+    `entry_seconds` at most; if a partition has more than `most_marks` marks, the oldest are dropped, and with them the
+    answers from before."""
 
     def __init__(
         self,
@@ -119,9 +120,9 @@ class RedisCache(Cache):
 
 
 class _Breaker:
-    """Leaves Redis alone for a moment when it did not answer, so that one caller waits for it and not each.
+    """Leaves Redis alone for a moment after it did not answer, so that only one caller waits for it, not every caller.
 
-    What Redis answers with an error (no memory left, no rights) is told, and the next one asks again.
+    If Redis answers with an error (no memory left, no rights), the error is reported, and the next caller asks again.
     """
 
     def __init__(self, timer: Timer, pause_seconds: float = PAUSE_SECONDS) -> None:

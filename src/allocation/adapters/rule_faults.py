@@ -1,4 +1,4 @@
-"""What is wrong with a text that is no rule: where, what could stand there, and what was probably meant."""
+"""What is wrong with a text that is not a rule: where, what could stand there, and what was probably meant."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _UNSAID = {"BRACKETED", "QUOTED", "TRUE", "FALSE"}  # further ways to write a pr
 _NAMES = {"NAME", "BRACKETED"}
 _END_OF_A_CONDITION = {"_AND", "_OR", "_RPAR", "$END"}
 
-_SLIPS = (  # by what stands where no word of the language begins
+_SLIPS = (  # by the text at a place where no word of the language begins
     (r"'", "The text has no closing '; one within a text is written ''"),
     (r"\"", 'The name has no closing "'),
     (r"\[", "The name has no closing ]"),
@@ -42,7 +42,7 @@ _SLIPS = (  # by what stands where no word of the language begins
 
 
 def bad_rule(text: str, unexpected: UnexpectedInput) -> BadRule:
-    """The parser's complaint, for the one who wrote the text."""
+    """The parser's complaint, for the author of the text."""
     token = unexpected.token if isinstance(unexpected, UnexpectedToken) else None
     if token is not None and token.type == "$END":
         position, found = len(text), "the text ends"

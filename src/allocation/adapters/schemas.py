@@ -1,8 +1,8 @@
 """Versions of messages: what is written today, and how what was written earlier becomes that.
 
-A message is kept for good in the form it was written in. A later version of its class reads it through *upcasters*,
-one for each step from a version to the next, so that the rest of the program knows today's form only. Fields that
-nobody knows are left aside; a version that is newer than this program is refused, never guessed at.
+A message is kept for good in the form it was written in. A later version of its class reads it through *upcasters*, one
+for each step from a version to the next, so that the rest of the program knows today's form only. Unknown fields are
+ignored; a version that is newer than this program is refused, never guessed at.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 Fields = dict[str, Any]
 Upcaster = Callable[[Fields], Fields]
-"""Takes the fields of a version, as JSON has them, and answers those of the next."""
+"""Takes the fields of a version, as in JSON, and returns those of the next."""
 
 
 class BadMessage(ValueError):
@@ -29,8 +29,8 @@ class UnknownMessage(BadMessage):
 class Schemas:
     """The classes of messages, by name, and their versions.
 
-    `upcasters` of a message lead from version 1 to 2, from 2 to 3, and so on; so its version today is one more than
-    there are upcasters, and there is no new version without a way to read the old one.
+    `upcasters` of a message lead from version 1 to 2, from 2 to 3, and so on; so its present version is one more than
+    the number of upcasters, and there is no new version without a way to read the old one.
     """
 
     def __init__(self, messages: Iterable[type], upcasters: Mapping[str, Sequence[Upcaster]] | None = None) -> None:
@@ -40,9 +40,9 @@ class Schemas:
             raise ValueError(f"there is no message {', '.join(sorted(strangers))} to upcast")
         self._versions = {name: 1 + len(self._upcasters.get(name, ())) for name in self.types}
         self.names_and_versions = {kind: (name, self._versions[name]) for name, kind in self.types.items()}
-        """Of each class, as they are written today."""
+        """The name and version of each class, as they are written today."""
         self.readers: dict[tuple[str, int], Callable[[str | bytes], Any]] = {}
-        """By name and version, for those who read millions. What they raise, `decode` translates."""
+        """By name and version, for callers that read millions. `decode` translates what they raise."""
         for name, message in self.types.items():
             today = self._versions[name]
             self.readers[name, today] = msgspec.json.Decoder(message).decode

@@ -21,7 +21,8 @@ from allocation.service_layer.history.snapshots import BatchThen, Snapshot, Wait
 
 EVENTS = Schemas(get_args(Event))
 COMMANDS = Schemas(get_args(Command))
-"""A command is kept in the inbox without a version: it may gain fields that can be left out, and never change else."""
+"""A command is kept in the inbox without a version: it may gain fields that can be left out, but must not change in any
+other way."""
 
 _encoder = msgspec.json.Encoder()
 _outcome = msgspec.json.Decoder(dict[str, Any])
@@ -44,12 +45,12 @@ def encode_all(messages: Sequence[Any]) -> list[str]:
 
 
 def event_version(event: Event) -> int:
-    """The schema version that `encode` writes of it."""
+    """The schema version that `encode` writes for it."""
     return EVENTS.version_of(type(event))
 
 
 def written_as(event: Event) -> tuple[str, int]:
-    """The name of it, and that version."""
+    """The event's name, and that version."""
     return EVENTS.names_and_versions[type(event)]
 
 
@@ -97,7 +98,7 @@ _state: msgspec.json.Decoder[_State] = msgspec.json.Decoder(_State)
 
 
 def encode_snapshot(snapshot: Snapshot) -> str:
-    """What a snapshot holds of the product; whose it is and of when is kept beside it."""
+    """What a snapshot holds of the product; its sku, version and position are kept beside it."""
     return _encoder.encode((snapshot.batches, snapshot.waiting)).decode()
 
 
@@ -107,7 +108,7 @@ def decode_snapshot(sku: str, version: int, position: LogPosition, data: str | b
 
 
 def to_date(text: str | date | None) -> date | None:
-    """A calendar day as a database gave it (SQLite: text, ISO 8601)."""
+    """A calendar day from a database's value (SQLite: text, ISO 8601)."""
     return date.fromisoformat(text) if isinstance(text, str) else text
 
 

@@ -1,4 +1,4 @@
-"""All the ports that one database answers, put together: in plain memory, or in SQL."""
+"""All the ports that one database implements, put together: in plain memory, or in SQL."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from allocation.views import Views
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """They see each other's rows. `close` lets go of connections. One process does best to have `at_once` writing
-    transactions at work."""
+    """The ports see each other's rows. `close` closes connections. One process should best run `at_once` writing
+    transactions at a time."""
 
     unit_of_work: Callable[[], UnitOfWork]
     views: Views
@@ -72,8 +72,8 @@ def memory_store(ids: Ids, clock: Clock, partitions: int) -> Store:
 def sql_store(
     engine: Engine, ids: Ids, clock: Clock, partitions: int, patience_seconds: float, hot_products: int
 ) -> Store:
-    """A database whose tables are there. `patience_seconds`: how long it is looked for if it goes away at a commit;
-    `hot_products`: how many are kept in memory between transactions."""
+    """A database whose tables are there. `patience_seconds`: how long to retry a database that becomes unreachable
+    during a commit; `hot_products`: how many products are kept in memory between transactions."""
     database = Database.of(engine, ids, clock, partitions, patience_seconds=patience_seconds, hot_products=hot_products)
     return Store(
         lambda: SqlUnitOfWork(database),

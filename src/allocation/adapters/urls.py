@@ -1,4 +1,4 @@
-"""URLs out of settings. They hold passwords, so what is said about them never repeats any of their text."""
+"""URLs from settings. They hold passwords, so messages about them never repeat any of their text."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ ESCAPED = "in a password write %2F for /, %3F for ?, %23 for # and %40 for @"
 
 def parts_of(url: str, schemes: Collection[str], like: str, path: str = ".*") -> SplitResult:
     """The parts of a URL of one of these schemes, with a host, a port that is a number if it has any, and a path that
-    matches; `like` is what it has to look like, in words. Raises `ValueError` that tells them.
+    matches; `like` describes in words what it has to look like. Raises `ValueError` with these words.
 
-    Read by the parser that those read it with who connect: where two parsers differ, one of them repeats a password.
+    It is read by the same parser that the connecting clients use: where two parsers differ, one of them may repeat a
+    password.
     """
     try:
         parts = urlsplit(url)
@@ -37,5 +38,5 @@ def broker_parts(url: str, like: str, path: str = ".*") -> SplitResult:
 
 
 def _is_cut(parts: SplitResult) -> bool:
-    """Whether the host ended within a password, at a character that nobody escaped."""
+    """Whether the host ended within a password, at a character that was not escaped."""
     return bool(parts.fragment) or "@" in f"{parts.path}?{parts.query}"

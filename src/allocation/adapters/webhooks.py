@@ -1,7 +1,7 @@
-"""Webhooks: CloudEvents pushed to an address that a subscriber names, signed as Standard Webhooks has it.
+"""Webhooks: CloudEvents pushed to an address that a subscriber names, signed according to Standard Webhooks.
 
-One event goes in structured mode, several as a batch (CloudEvents HTTP binding, 3.2 and 3.3). Before the first one the
-address has to consent (CloudEvents Webhook, section 4): an answer alone is no consent, else anybody could have us
+One event goes in structured mode, several as a batch (CloudEvents HTTP binding, 3.2 and 3.3). Before the first one, the
+address has to consent (CloudEvents Webhook, section 4). An answer alone is not consent; otherwise anybody could make us
 flood anybody.
 """
 
@@ -28,7 +28,7 @@ from allocation.service_layer.pushing import BadSink, Push, Sink, outcome_of
 from allocation.service_layer.waiting import Timer
 
 SECRET_PREFIX, SECRET_BYTES = "whsec_", range(24, 65)  # Standard Webhooks, "Signature scheme"
-ASKED_RATE = 60_000  # requests a minute; what is allowed is the receiver's to say
+ASKED_RATE = 60_000  # requests a minute; the receiver decides how many it allows
 RATE_WINDOW_SECONDS = 60.0
 LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 SAID_LENGTH = 200
@@ -87,8 +87,8 @@ class Webhooks(Push):
         except Unavailable as away:
             return [away] * len(messages)
 
-        # The search for the one to blame goes on where a call had no more time for it: begun anew each time, it would
-        # take as long each time, and find nobody.
+        # The search for the message to blame continues where the last call ran out of time: if it began anew each time,
+        # it would take as long each time, and never find it.
         smaller = self._smaller.setdefault(sink.url, {})
         most = min([sink.most, *(smaller.pop(m.id) for m in messages if m.id in smaller)])
         half = most if most < sink.most else 0
@@ -114,7 +114,7 @@ class Webhooks(Push):
         self._http.close()
 
     def _no_time(self, sink: Sink, consent: _Consent, begin: float) -> Exception | None:
-        """Whether the call has taken its time, or the address its share of this minute."""
+        """Whether the call has used up its time, or the address its share of this minute."""
         now = self._timer.seconds()
         if self._is_finishing or now - begin >= sink.answer_seconds:
             return Busy("the rest comes in the next round", 0.0)
@@ -137,7 +137,8 @@ class Webhooks(Push):
         return failure if is_about_all else OneOfThem(str(failure))
 
     def _request(self, sink: Sink, messages: Sequence[Message]) -> tuple[httpcore.URL, Mapping[str, str], bytes]:
-        """Each alone as it is; several in a batch, whose id follows from theirs: told again, it has it again."""
+        """A single message is sent as it is; several as a batch, whose id follows from theirs, so a repeated batch has
+        the same id."""
         events = [structured(message) for message in messages]
         if sink.most == 1:
             [body], media_type, delivery_id = events, STRUCTURED, messages[0].id
@@ -149,7 +150,7 @@ class Webhooks(Push):
         return url, {"host": _host(sink.url), "content-type": media_type, **signed}, body
 
     def _consent(self, sink: Sink) -> _Consent:
-        """What was agreed to, or is now. Raises `Gone`, and `Unavailable` where there is no consent."""
+        """The consent given earlier, or obtained now. Raises `Gone`, and `Unavailable` if there is no consent."""
         if not sink.asks_consent:
             return self._consents.setdefault(sink.url, _Consent(None))
         if (found := self._consents.get(sink.url)) is None:
@@ -181,7 +182,7 @@ class Webhooks(Push):
         return outcome_of(answer.status, words, self._retry_after(answer.headers.get("retry-after", "").strip()))
 
     def _retry_after(self, said: str) -> float | None:
-        """Seconds, from seconds or a date (RFC 9110, section 10.2.3); None: it says nothing of the kind."""
+        """Seconds, from seconds or a date (RFC 9110, section 10.2.3); None: the header has neither."""
         if said.isascii() and said.isdigit():
             seconds = float(said[:10])
         else:

@@ -7,8 +7,8 @@
     # and every second or so:
     replica.check()
 
-Standard library only, and nothing of the rest of this package: who does not want all that belongs to the service copies
-this folder. docs/decisions/0015 tells how it heals a transport that loses messages.
+Uses only the standard library, and nothing from the rest of this package: a program that does not want the whole
+service can copy this folder. docs/decisions/0015 explains how it recovers what a transport loses.
 """
 
 from .facts import AnotherLog, Fact, FeedUnavailable, NotAFact, OutOfTurn, ReplicaError, fact_from, message_from

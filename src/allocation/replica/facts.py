@@ -1,4 +1,4 @@
-"""A fact: one event of one product, read out of a message.
+"""A fact: one event of one product, read from a message.
 
 ReplicaError
 ├── NotAFact           a message that no fact can be read out of
@@ -15,39 +15,39 @@ from dataclasses import dataclass
 
 TYPE_PREFIX = "allocation."
 BEYOND = 10**18 - 1
-"""A position behind which no partition has anything, a version that no product comes to."""
+"""A position after which no partition has anything, and a version that no product reaches."""
 MOST_PARTITION = 9999
 NO_FACTS = frozenset({"StockLevel"})
-"""Types of messages that tell of a version without being what made it."""
+"""Types of messages that state a version, but are not the event that led to it."""
 
 _OF_THE_ENVELOPE = frozenset({"id", "type", "time", "position", "version", "correlation_id", "causation_id"})
 
 
 class ReplicaError(Exception):
-    """Root of what goes wrong here."""
+    """Base class of this package's errors."""
 
 
 class NotAFact(ReplicaError):
-    """Says what is wrong with the message. Nothing was done; another try will not mend it."""
+    """Says what is wrong with the message. Nothing was done; trying again will not help."""
 
 
 class FeedUnavailable(ReplicaError):
-    """Ask again later. What was missing is still missing, and still known to be."""
+    """Ask again later. What was missing is still missing, and still known to be missing."""
 
 
 class AnotherLog(ReplicaError):
-    """The log was made anew, or restored from a backup: what this replica has seen of it is gone, and its versions and
-    numbers come again. No other try will mend it; the replica has to be made anew, its store emptied."""
+    """The log was created anew, or restored from a backup: what this replica has seen of it is gone, and its versions
+    and numbers are used again. Trying again will not help: empty the store and make a new replica."""
 
 
 class OutOfTurn(ReplicaError):
-    """A store belongs to one replica at a time. Nothing of the write that raised it was kept."""
+    """A store belongs to one replica at a time. Nothing from the write that raised this was kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
     """What happened to one product. `version` numbers the events of a sku, `seq` those of a log `partition`: both are
-    1, 2, 3, ... without a gap. `type` is the event's name, as in `Allocated`; `data` are its fields."""
+    1, 2, 3, ... without a gap. `type` is the event's name, such as `Allocated`; `data` are its fields."""
 
     sku: str
     version: int
@@ -60,7 +60,7 @@ class Fact:
 
 
 def message_from(body: bytes) -> Mapping[str, object]:
-    """A message as it came over a wire. Raises `NotAFact` if it is no JSON object."""
+    """A message as it came over a wire. Raises `NotAFact` if it is not a JSON object."""
     try:
         message = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -71,8 +71,8 @@ def message_from(body: bytes) -> Mapping[str, object]:
 
 
 def fact_from(message: Mapping[str, object]) -> Fact:
-    """The fact in a message: a CloudEvent as the feed and the brokers have it, its attributes as JSON or as text, or
-    the plain object that goes out on a Redis channel such as `line_allocated`. Raises `NotAFact`."""
+    """The fact in a message: a CloudEvent as the feed and the brokers send it, with its attributes as JSON or as text,
+    or the plain object that goes out on a Redis channel such as `line_allocated`. Raises `NotAFact`."""
     return _of_cloud_event(message) if "specversion" in message else _of_plain_object(message)
 
 
@@ -119,7 +119,7 @@ def _text(message: Mapping[str, object], name: str) -> str:
 
 
 def _whole(message: Mapping[str, object], name: str, least: int, most: int = BEYOND) -> int:
-    """A whole number, as JSON has it or as digits. The feed takes none that is larger."""
+    """A whole number, as a JSON number or as digits. The feed accepts none larger than `most`."""
     value = message.get(name)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
         value = int(value)

@@ -14,32 +14,34 @@ from urllib.parse import urlencode
 from .facts import AnotherLog, FeedUnavailable
 
 MOST_AT_ONCE = 1000
-"""Events that the feed gives at most for one question."""
+"""The most events that the feed returns for one request."""
 
 ANOTHER_LOG = "#problem-unknown-position"
-"""Stands in what the service answers to a cursor that its log does not reach."""
+"""Part of the service's answer to a cursor that is beyond its log."""
 
 Message = Mapping[str, object]
 
 
 class Feed(ABC):
-    """Answers from the log. Callers may not assume that it knows what a message has told already (it may be a copy that
-    follows), nor that it is there. Both methods raise `FeedUnavailable`, and `AnotherLog` if they are sure of it."""
+    """Answers from the log. Callers must not assume that it already knows what a message has said (it may be a copy
+    that follows), or that it is reachable. Both methods raise `FeedUnavailable`, and `AnotherLog` if they are sure of
+    it."""
 
     @abstractmethod
     def behind_version(self, sku: str, version: int, limit: int) -> Sequence[Message]:
-        """The first events of a product behind a version, in order, at most `limit` (which is up to 1,000)."""
+        """The first events of a product after a version, in order, at most `limit` (which is up to 1,000)."""
 
     @abstractmethod
     def behind(self, positions: Mapping[int, int], limit: int) -> Sequence[Message]:
-        """The first events behind a position in each partition (one that is not named: from its start), partition by
+        """The first events after a position in each partition (in one that is not named: from its start), partition by
         partition, each in order and without a gap."""
 
 
 class HttpFeed(Feed):
-    """`GET /v1/events` of an allocation service at `url`, as in `http://127.0.0.1:5005`.
+    """`GET /v1/events` of an allocation service at `url`, such as `http://127.0.0.1:5005`.
 
-    An answer has to be complete within `timeout_seconds` and may have `most_bytes`. `headers` go with each question.
+    An answer has to be complete within `timeout_seconds` and may have `most_bytes`. `headers` are sent with each
+    request.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class HttpFeed(Feed):
         return events
 
     def _body(self, response: HTTPResponse) -> bytes:
-        """All of it. A timeout of sockets begins anew with each piece, so a drop at a time would have no end."""
+        """The whole body. A socket's timeout begins anew with each piece, so a slow trickle would never end."""
         deadline, pieces, size = time.monotonic() + self._timeout_seconds, [], 0
         while piece := response.read1(65_536):
             pieces.append(piece)

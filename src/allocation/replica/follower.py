@@ -1,4 +1,4 @@
-"""Follows facts over a transport that may lose them, double them and change their order."""
+"""Follows facts over a transport that may lose, duplicate and reorder them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .rounds import Counts, Round
 from .stores import ReplicaStore
 
 MOST_HELD = 10_000
-"""Facts that wait in memory for one before them; what comes beyond is let go, and found missing by `check`."""
+"""How many facts wait in memory for an earlier one; any more are dropped, and `check` finds them missing."""
 
 _log = logging.getLogger(__name__)
 
@@ -25,13 +25,13 @@ _log = logging.getLogger(__name__)
 class Replica:
     """Applies every fact of every product once, in order of its version, whatever the transport does.
 
-    A version that was missed shows with the next message of its sku: exactly the missing ones are fetched at once. What
-    nothing follows (a lost tail) shows in the numbers of the log: `check` asks for it, `grace_seconds` after it should
-    have come. If the feed is away, facts wait for those before them.
+    A missed version shows with the next message of its sku: exactly the missing ones are fetched at once. A lost tail,
+    which nothing follows, shows in the numbers of the log: `check` asks for it, `grace_seconds` after it should have
+    come. If the feed is unreachable, facts wait for those before them.
 
-    All methods may be called from any thread; one at a time gets in, also while the feed is asked. A log that was made
-    anew, or restored from a backup, needs a replica made anew: versions that were passed are taken for duplicates. The
-    feed says so (`AnotherLog`) as long as that log is shorter than what was seen.
+    All methods may be called from any thread; one call runs at a time, and this includes its requests to the feed. A
+    log that was created anew, or restored from a backup, needs a new replica, because versions already passed would be
+    taken for duplicates. The feed reports this (`AnotherLog`) as long as that log is shorter than what was seen.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Replica:
         self._trouble: FeedUnavailable | None = None
 
     def take(self, message: Message) -> int:
-        """One message, as the transport gave it. Answers how many facts were applied: none, if it was a duplicate or
-        has to wait; several, if some before it had to be fetched.
+        """Take one message, as the transport gave it. Returns how many facts were applied: none, if it was a duplicate
+        or has to wait; several, if some before it had to be fetched.
 
-        Raises `NotAFact`, and what the store raises; hand it the message again then, or let `check` find it missing. A
-        feed that is away raises nothing here.
+        Raises `NotAFact`, and what the store raises; pass the message again then, or let `check` find it missing. An
+        unreachable feed raises nothing here.
         """
         fact = fact_from(message)
         with self._lock:
@@ -67,17 +67,17 @@ class Replica:
             return applied + self._write(round_)
 
     def check(self) -> int:
-        """Ask the feed for what should have come and did not. To be called about once a second; costs one question, and
-        one more for each run of missing ones. Answers how many facts were applied.
+        """Ask the feed for what should have come and did not. To be called about once a second; costs one request, and
+        one more for each run of missing facts. Returns how many facts were applied.
 
-        Raises `FeedUnavailable` when it was asked in vain, and what the store raises: call it again later; and
-        `AnotherLog`: that will not help.
+        Raises `FeedUnavailable` if the feed did not answer, and what the store raises: call it again later. Also raises
+        `AnotherLog`: calling it again will not help.
         """
         return self._heal(everything=False)
 
     def catch_up(self) -> int:
-        """Fetch all that is missing, without grace: at the start, so that a first copy comes in pages and not product
-        by product. Answers and raises as `check` does."""
+        """Fetch everything that is missing, without grace: for the start, so that a first copy comes in pages and not
+        product by product. Returns and raises as `check` does."""
         return self._heal(everything=True)
 
     def counts(self) -> Counts:
@@ -94,9 +94,9 @@ class Replica:
         """Catch up, take what `receive(wait_seconds)` gives, and check, until `stopping` is set.
 
         `receive` gives the messages that arrive, one by one, and ends after `wait_seconds` without one; what it has not
-        given when it is left, it gives when it is called again. It is called before the feed is asked, so that the
-        transport is listened to by then. A message without a fact, a feed that is away and errors of the transport are
-        told to the log, and it goes on. Raises what the store raises, and `AnotherLog`.
+        given when its caller leaves it, it gives at the next call. It is called before the feed is asked, so that the
+        transport is listened to by then. A message without a fact, an unreachable feed and errors of the transport are
+        logged, and it continues. Raises what the store raises, and `AnotherLog`.
         """
         check_at, heal = self._now(), self.catch_up
         while not stopping.is_set():
@@ -113,11 +113,11 @@ class Replica:
                 check_at = self._now() + check_seconds
 
     def _healed(self, heal: Callable[[], int]) -> Callable[[], int]:
-        """Answers how to heal the next time: once it has caught up, with grace."""
+        """Call `heal`; returns what to call next time: `heal` again, or `check`, with grace, once it has caught up."""
         try:
             heal()
         except FeedUnavailable:
-            return heal  # it is in the log by now
+            return heal  # already logged
         return self.check
 
     def _take_any(self, message: bytes | Message) -> None:
@@ -131,7 +131,7 @@ class Replica:
     # One fact
 
     def _take(self, fact: Fact, round_: Round, by_feed: bool) -> int:
-        """Answers how many facts had to be written at once, so that memory stays bounded."""
+        """Returns how many facts had to be written at once to keep memory bounded."""
         applied = 0
         if fact.version > round_.version(fact.sku) + 1:
             self._counts.gaps += 1
@@ -142,14 +142,14 @@ class Replica:
             self._let_go(fact.sku, round_)
         elif ahead <= 0:
             self._counts.duplicates += not by_feed
-            if by_feed or fact.partition in round_.marks:  # else it tells of a partition that its product is not in
+            if by_feed or fact.partition in round_.marks:  # otherwise it names a partition that its product is not in
                 round_.see(fact)
-        elif not by_feed:  # what the feed gave it gives again
+        elif not by_feed:  # what the feed gave, it gives again
             self._hold(fact)
         return applied
 
     def _fill(self, sku: str, until: int, round_: Round) -> int:
-        """Fetch what is missing of a product up to a version, and nothing else."""
+        """Fetch a product's missing facts up to a version, and nothing else."""
         applied = 0
         while (known := round_.version(sku)) < until:
             next_held = min((v for v in self._held.get(sku, ()) if v > known), default=until + 1)
@@ -161,7 +161,7 @@ class Replica:
                         round_.put(fact, by_feed=True)
             self._let_go(sku, round_)
             if round_.version(sku) == known:
-                return applied  # the feed is away, or has not come so far itself
+                return applied  # the feed is unreachable, or has not come so far itself
             applied += self._write(round_, MOST_AT_ONCE)
         return applied
 
@@ -170,7 +170,7 @@ class Replica:
             self._held.setdefault(fact.sku, {})[fact.version] = fact
 
     def _let_go(self, sku: str, round_: Round) -> None:
-        """What has waited for the version that is there now; and what that has passed."""
+        """Apply the facts that waited for the present version, and drop those that it has passed."""
         waiting = self._held.get(sku)
         while waiting:
             first = min(waiting)
@@ -181,7 +181,7 @@ class Replica:
                 round_.put(fact, by_feed=False)
         self._held.pop(sku, None)
 
-    # What nobody told of
+    # What no message reported
 
     def _heal(self, everything: bool) -> int:
         with self._lock:
@@ -201,7 +201,7 @@ class Replica:
             return applied
 
     def _overdue(self, now: float, everything: bool) -> Mapping[int, int]:
-        """By partition, up to where everything should have come: what was the highest one a grace ago."""
+        """By partition, up to which number everything should have come: the highest one seen `grace_seconds` ago."""
         if everything:
             self._heights.clear()
             return {partition: marks.highest for partition, marks in self._marks.items()}
@@ -225,7 +225,8 @@ class Replica:
         return applied
 
     def _fetch_tail(self, now: float, everything: bool, round_: Round) -> int:
-        """What stands behind the highest one, in partitions that have been quiet: else it is probably on its way."""
+        """Fetch what follows the highest number, in partitions that have been quiet; in others it is probably on its
+        way."""
 
         def is_quiet(partition: int) -> bool:
             return everything or now - self._heard_at.get(partition, self._began) >= self._grace_seconds
@@ -246,7 +247,7 @@ class Replica:
     # Feed and store
 
     def _ask(self, question: Callable[..., Sequence[Message]], *what: object) -> Sequence[Fact]:
-        """What the feed answers; nothing, if it is away, and for a while thereafter."""
+        """What the feed answers; nothing if it is unreachable, and for a while afterwards."""
         if self._now() < self._ask_again_at:
             return []
         self._counts.questions += 1
@@ -264,7 +265,7 @@ class Replica:
         return Round(self._store, dict(self._marks))
 
     def _write(self, round_: Round, if_as_many_as: int = 0) -> int:
-        """Write what has gathered, if it is so much. Answers how many facts that were."""
+        """Write what has gathered, if it is at least so many facts. Returns how many were written."""
         if len(round_.facts) < if_as_many_as or not (round_.facts or round_.touched):
             return 0
         self._store.write(round_.facts, {p: round_.marks[p].text() for p in sorted(round_.touched)})

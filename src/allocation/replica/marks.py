@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 MOST_RANGES = 256
-"""What is seen beyond so many ranges is not remembered: it will be asked for again, and dropped as known."""
+"""What is seen beyond so many ranges is not remembered: it will be requested again, and dropped as known."""
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class Marks:
         return seq <= self.low or (at > 0 and seq <= self.above[at - 1][1])
 
     def add(self, seq: int) -> None:
-        """This one was seen."""
+        """Note that this number was seen."""
         if self.has(seq):
             return
         at = bisect_right(self.above, (seq, inf))
@@ -44,7 +44,7 @@ class Marks:
             del self.above[MOST_RANGES:]
 
     def hole(self, behind: int, until: int) -> tuple[int, int] | None:
-        """The first run of numbers that were not seen, behind one number and up to another; None if there is none."""
+        """The first run of numbers that were not seen, after one number and up to another; None if there is none."""
         first = max(behind, self.low) + 1
         for begin, end in self.above:
             if first < begin:
@@ -57,7 +57,7 @@ class Marks:
         return Marks(self.low, self.above.copy())
 
     def text(self) -> str:
-        """To keep; `from_text` reads it."""
+        """The text to keep; `from_text` reads it."""
         return json.dumps([self.low, self.above], separators=(",", ":"))
 
     @classmethod

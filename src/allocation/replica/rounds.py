@@ -1,4 +1,4 @@
-"""What one call of a replica comes to, and what all of them came to."""
+"""The results of one call of a replica, and of all its calls."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .stores import ReplicaStore
 
 @dataclass(slots=True)
 class Counts:
-    """What came by which way, since this replica was made.
+    """How facts and messages came, since this replica was made.
 
-    `by_transport` and `by_feed`: facts applied. `duplicates`: messages dropped, because their version was passed.
-    `fetched`: events that the feed gave, `questions` how often it was asked, `unanswered` how often in vain. `gaps`:
-    how often a version was missing. `refused`: messages that no fact could be read out of (counted by `run`).
+    `by_transport` and `by_feed`: facts applied. `duplicates`: messages dropped because their version was already
+    passed. `fetched`: events that the feed gave; `questions`: how often it was asked; `unanswered`: how often in vain.
+    `gaps`: how often a version was missing. `refused`: messages from which no fact could be read (counted by `run`).
     """
 
     by_transport: int = 0
@@ -30,7 +30,7 @@ class Counts:
 
 @dataclass(slots=True)
 class Round:
-    """What is going to be written: facts and how they came, versions behind them, marks."""
+    """What is going to be written: facts and how they came, the versions after them, marks."""
 
     store: ReplicaStore
     marks: dict[int, Marks]

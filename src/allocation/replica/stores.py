@@ -1,4 +1,4 @@
-"""Where a consumer keeps its own data and, beside it, how far it has come: both change in one transaction."""
+"""Where a consumer keeps its own data and, beside it, how far it has come. Both change in one transaction."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ class ReplicaStore(ABC):
     """A consumer implements this over its own database. A replica calls it from one thread at a time (not always the
     same one), and a store belongs to one replica at a time.
 
-    What any method raises comes out of the replica's method that was called, which then has done nothing.
+    What any of its methods raises is passed on by the replica's method that was called, which then has done nothing.
     """
 
     @abstractmethod
     def version(self, sku: str) -> int:
-        """The version of the last fact applied of this sku; 0: none was."""
+        """The version of the last applied fact of this sku; 0: there was none."""
 
     @abstractmethod
     def marks(self) -> Mapping[int, str]:
-        """The marks that were kept last, by log partition; their text means nothing to the store."""
+        """The marks that were kept last, by log partition; their text has no meaning for the store."""
 
     @abstractmethod
     def write(self, facts: Sequence[Fact], marks: Mapping[int, str]) -> None:
-        """In one transaction: apply the facts to the consumer's data, in order, each being from then on its sku's
-        version; keep these marks. Raises `OutOfTurn` if a fact is not the next one of its sku, and whatever applying
-        raises; either way nothing of it is kept."""
+        """In one transaction: apply the facts to the consumer's data, in order, so that each fact's version becomes
+        that of its sku; keep these marks. Raises `OutOfTurn` if a fact is not the next one of its sku, and whatever
+        applying raises; in both cases nothing is kept."""
 
 
 class SqliteReplicaStore(ReplicaStore):
-    """In the consumer's own SQLite database: `apply` writes a fact's effect over the connection that it is handed, and
-    neither commits nor rolls back.
+    """In the consumer's own SQLite database: `apply` writes a fact's effect through the connection that it is given,
+    and neither commits nor rolls back.
 
-    The connection is this store's from now on, and not one opened with `autocommit=False`. If several threads use the
-    replica, open it with `check_same_thread=False`.
+    The connection belongs to this store from now on, and must not have been opened with `autocommit=False`. If several
+    threads use the replica, open it with `check_same_thread=False`.
     """
 
     def __init__(self, connection: sqlite3.Connection, apply: Callable[[sqlite3.Connection, Fact], None]) -> None:
@@ -73,9 +73,9 @@ class SqliteReplicaStore(ReplicaStore):
 
 
 class MemoryReplicaStore(ReplicaStore):
-    """In plain memory, gone with the process. `apply` takes a fact's effect on, all or nothing of it.
+    """In plain memory, gone with the process. `apply` has to make a fact's whole effect, or none of it.
 
-    Memory has no transaction: if `apply` fails, the facts before that one stay applied, and count as such.
+    Memory has no transaction: if `apply` fails, the facts before that one stay applied, and count as applied.
     """
 
     def __init__(self, apply: Callable[[Fact], None]) -> None:

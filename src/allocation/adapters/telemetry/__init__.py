@@ -1,1 +1,1 @@
-"""What watches over a process: log lines with their correlation, Prometheus metrics, OpenTelemetry traces."""
+"""Watching a process: log lines with their correlation, Prometheus metrics, OpenTelemetry traces."""

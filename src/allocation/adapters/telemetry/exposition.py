@@ -1,4 +1,4 @@
-"""Metrics in the text format of Prometheus: what was counted, and what the store says when it is asked."""
+"""Metrics in the text format of Prometheus: what was counted, and what the store answers when it is asked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class Watched(Protocol):
-    """The application, as far as metrics are made of it: what is counted, and where the rest is asked for."""
+    """The parts of the application that metrics are made from: what is counted, and where the rest is read."""
 
     @property
     def telemetry(self) -> Telemetry: ...
@@ -51,7 +51,7 @@ def told(watched: Watched) -> bytes:
 
 
 def tell_on_port(host: str, port: int, watched: Watched) -> None:
-    """Tell it to whoever asks there, from a thread of its own. Raises `SetupError` if the port is taken."""
+    """Serve the metrics on this port, from a thread of its own. Raises `SetupError` if the port is taken."""
     try:
         start_http_server(port, host, registry=_registry(watched))
     except OSError as taken:
@@ -89,8 +89,9 @@ def _of_subscriptions(lags: Sequence[_Lag]) -> Iterable[Metric]:
 
 
 def _of_read_models(lags: Sequence[_Lag], kept_by: Collection[str]) -> Iterable[Metric]:
-    """Each has the lag of the subscription that keeps it; none, where it is written with the log. A keeper is one of
-    `kept_by`, what these settings run: one that they run no more has left its cursor, and reads go past it."""
+    """The lag of each read model is that of the subscription that keeps it; it has none if it is written with the log.
+    Only subscriptions in `kept_by`, which these settings run, count: one that is no longer run has left its cursor
+    behind, and reads do not depend on it."""
     events, seconds = _lag_families("read_model", ["read_model"])
     for name, keeper in READ_MODELS.items():
         its = [lag for lag in lags if lag.cursor.subscription == keeper and keeper in kept_by]
@@ -106,12 +107,12 @@ def _state_of(lane: Lane, now: datetime) -> str:
 
 
 def _as_far_as_it_goes(part: Callable[[], Iterable[Metric]]) -> Iterator[Metric]:
-    """Where something is wrong, the others are needed most. Raises `Unavailable`."""
+    """When one metric fails, the others are needed most, so they are still given. Raises `Unavailable`."""
     try:
         yield from part()
     except Unavailable:
         raise
-    except Exception:  # noqa: BLE001  # said aloud; one figure that cannot be told must not take all others with it
+    except Exception:  # noqa: BLE001  # logged; one figure that cannot be read must not take all others with it
         _log.exception("metrics: something is left out, for it cannot be told")
 
 
@@ -124,7 +125,7 @@ class _Counted(Collector):
 
 
 class _State(Collector):
-    """Read anew each time, so that it costs nothing while nobody asks, and needs no adding up."""
+    """Read again for each request, so it costs nothing while nobody asks, and needs no adding up."""
 
     def __init__(self, watched: Watched) -> None:
         self._watched = watched

@@ -1,4 +1,4 @@
-"""Log lines by structlog: whatever logs, by whichever logger, says under which correlation."""
+"""Log lines by structlog: each line, from any logger, shows its correlation."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Style = Literal["text", "json"]
 
 
 def configure_logging(level: str, style: Style, run_id: str, stream: TextIO | None = None) -> None:
-    """For the whole process, in place of what was there. `run_id` stands in lines that no message led to, so that every
-    line has a correlation. `stream`: stderr if absent."""
+    """For the whole process, replacing any earlier configuration. `run_id` is the correlation of lines that no message
+    led to, so that every line has a correlation. `stream`: stderr if absent."""
     stream = stream or sys.stderr
 
     def add_correlation(_logger: Any, _method: str, line: EventDict) -> EventDict:
@@ -44,7 +44,7 @@ def configure_logging(level: str, style: Style, run_id: str, stream: TextIO | No
         root.removeHandler(former)
     root.addHandler(handler)
     root.setLevel(level.upper())
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # tells at length that there is nothing to do
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # logs at length that there is nothing to do
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

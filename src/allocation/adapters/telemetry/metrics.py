@@ -1,7 +1,7 @@
 """Prometheus metrics that are counted as it happens, group by group.
 
-Where several processes serve, each counts in files of its own below `PROMETHEUS_MULTIPROC_DIR`, and whichever is asked
-adds them up. That variable has to be set before this module is loaded: `prometheus_client` looks at import.
+If several processes serve, each counts in files of its own below `PROMETHEUS_MULTIPROC_DIR`, and the one that is asked
+adds them up. That variable has to be set before this module is loaded: `prometheus_client` reads it at import.
 """
 
 from __future__ import annotations

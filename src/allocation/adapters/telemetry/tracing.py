@@ -1,4 +1,4 @@
-"""OpenTelemetry traces: an extra. Only who wants traces loads this module."""
+"""OpenTelemetry traces, an extra: this module is loaded only if traces are wanted."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _log = logging.getLogger(__name__)
 
 
 class OtelTracer(Tracer):
-    """Makes spans with a provider. Who brought the provider ends it; `close` only asks it to hand over what it has, and
-    waits `goodbye_seconds` for it at most."""
+    """Makes spans with a provider. The code that brought the provider shuts it down; `close` only asks it to export
+    what it has, and waits at most `goodbye_seconds` for this."""
 
     is_on = True
 
@@ -56,7 +56,8 @@ class OtelTracer(Tracer):
             self._while_patient(self._provider.force_flush)
 
     def _while_patient(self, hand_over: Callable[[], object]) -> None:
-        """Neither of the provider's two ways to hand over heeds a limit: each waits for the answer to every batch."""
+        """Neither of the provider's two ways to export keeps to a time limit: each waits for the answer to every
+        batch."""
         handing_over = Thread(target=hand_over, name="traces-goodbye", daemon=True)
         handing_over.start()
         handing_over.join(self._goodbye_seconds)
@@ -66,13 +67,13 @@ class OtelTracer(Tracer):
 
 class ExportingTracer(OtelTracer):
     """Exports to a collector at an URL (OTLP over HTTP), from a thread of its own, many spans at a time. What the
-    collector does not take in time is lost; nobody waits for it, but for `goodbye_seconds` at the end."""
+    collector does not accept in time is lost; nobody waits for it, except for `goodbye_seconds` at the end."""
 
     def __init__(self, endpoint: str, service: str, goodbye_seconds: float = GOODBYE_SECONDS) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         _keep_quiet_about_keys()
-        # Not at the exit of the process: nothing would limit that.
+        # No shutdown at the exit of the process: nothing would limit its duration.
         self._own = TracerProvider(resource=Resource.create({"service.name": service}), shutdown_on_exit=False)
         self._own.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
         super().__init__(self._own, goodbye_seconds)
@@ -96,7 +97,7 @@ class _OtelSpan(Span):
 
 
 def _keep_quiet_about_keys() -> None:
-    """Those who export log the address when it does not answer; behind the ? of it a key may stand."""
+    """Exporters log the address when it does not answer; a key may follow the ? in it."""
     for name in WHO_LOGS_ADDRESSES:
         logging.getLogger(name).addFilter(_without_query)  # once, however often it is said
 
@@ -107,7 +108,7 @@ def _without_query(record: logging.LogRecord) -> bool:
 
 
 def tracer_of_the_process() -> Tracer:
-    """One for the provider that somebody has set for the process, as `opentelemetry-instrument` does; else one that is
-    not on."""
+    """A tracer for the provider that is set for the process, as `opentelemetry-instrument` does; otherwise one that is
+    off."""
     provider = trace.get_tracer_provider()
     return Tracer() if isinstance(provider, ProxyTracerProvider) else OtelTracer(provider)
