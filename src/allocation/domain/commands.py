@@ -1,4 +1,4 @@
-"""Commands: what somebody asks for. Imperative, may be refused (see `errors.Refused`)."""
+"""Commands: what somebody asks for. Named in the imperative; may be refused (see `errors.Refused`)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from allocation.domain.errors import InvalidReference
 from allocation.domain.values import value
 
 ID_PATTERN = r"^[!-.0-~]{1,255}\Z"
-"""An id (order, sku, batch reference): printable ASCII without space and slash, so that it fits a URL, a log line and
-a terminal as it is."""
+"""An id (order, sku, batch reference): printable ASCII without spaces and slashes, so that it can stand in a URL, a log
+line and a terminal unchanged."""
 
 
 class IfShort(StrEnum):
@@ -23,7 +23,7 @@ class IfShort(StrEnum):
 
 @value
 class CreateBatch:
-    """`qty` pieces of `sku` are bought: on hand now (`eta` None) or arriving on the day `eta`."""
+    """`qty` pieces of `sku` were bought: they are on hand now (`eta` None) or arrive on the day `eta`."""
 
     ref: str
     sku: str
@@ -33,7 +33,7 @@ class CreateBatch:
 
 @value
 class ChangeBatchQuantity:
-    """The batch turned out to hold `qty` pieces. `if_version`: only if the product still has that version."""
+    """The batch turned out to hold `qty` pieces. `if_version`: refused unless the product still has that version."""
 
     ref: str
     qty: int
@@ -42,7 +42,7 @@ class ChangeBatchQuantity:
 
 @value
 class ChangeBatchEta:
-    """The batch arrives on another day; None: it has arrived. `if_version` as above."""
+    """The batch arrives on another day; `eta` None: it has arrived. `if_version` as above."""
 
     ref: str
     eta: date | None
@@ -51,7 +51,7 @@ class ChangeBatchEta:
 
 @value
 class ChangeBatch:
-    """Quantity and arrival of one batch, both or neither: the two commands above under one lock."""
+    """Change the quantity and the arrival of one batch, both or neither: the two commands above under one lock."""
 
     ref: str
     qty: int
@@ -61,7 +61,8 @@ class ChangeBatch:
 
 @value
 class Allocate:
-    """Promise `qty` pieces of `sku` to an order; `if_short` says whether to wait or refuse when nothing fits."""
+    """Promise `qty` pieces of `sku` to an order; `if_short` says whether the line waits or is refused if no batch has
+    enough."""
 
     orderid: str
     sku: str
@@ -71,7 +72,7 @@ class Allocate:
 
 @value
 class Deallocate:
-    """The order no longer wants this sku: its line gives back what it holds and is owed no more."""
+    """The order no longer wants this sku: its line gives back what it holds, and nothing is owed to it any more."""
 
     orderid: str
     sku: str
@@ -83,7 +84,7 @@ is_id = re.compile(ID_PATTERN).match
 
 
 def require_ids(*ids: str) -> None:
-    """Raises `InvalidReference` for the first that is no id."""
+    """Raises `InvalidReference` for the first one that is not a valid id."""
     for reference in ids:
         if not is_id(reference):
             raise InvalidReference(reference)

@@ -1,20 +1,20 @@
-"""Why the domain says no.
+"""Why the domain refuses a command.
 
     DomainError
     ├── Refused                 an answer to the caller; nothing was recorded
     │   ├── InvalidSku            no batch of this sku was ever bought
-    │   ├── InvalidQuantity       a quantity that no stock can have
+    │   ├── InvalidQuantity       a quantity that is out of range
     │   ├── InvalidReference      an id that is empty, too long, or not plain printable ASCII
     │   ├── UnknownBatch
     │   ├── UnknownOrderLine
-    │   ├── BatchExists           the reference stands for another batch
-    │   ├── OrderLineExists       the line is there with another quantity
-    │   ├── NotEnoughStock        nothing fits, and the caller would not wait
-    │   └── StaleVersion          the product changed since the caller looked
+    │   ├── BatchExists           another batch has this reference
+    │   ├── OrderLineExists       the line exists, with another quantity
+    │   ├── NotEnoughStock        no batch has enough, and the caller did not want to wait
+    │   └── StaleVersion          the product has changed since the caller read it
     └── CorruptLog              an event that cannot have happened: never hidden, never skipped
 
-Each refusal carries its facts as fields, so that an edge can tell them in its own format and an answer can be
-stored and given again.
+Each refusal carries its details as fields, so that an entry point can report them in its own format and an answer can
+be stored and given again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_QUANTITY = 2**31 - 1
 
 
 class DomainError(Exception):
-    """Root of everything the domain raises."""
+    """Base class of everything the domain raises."""
 
 
 class CorruptLog(DomainError):
@@ -99,7 +99,7 @@ class OrderLineExists(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Available:
-    """`qty` pieces are free from the day `eta` on (None: now), the most that one batch can give being `largest`."""
+    """`qty` pieces are free from the day `eta` on (None: now); a single batch can give at most `largest` of them."""
 
     eta: date | None
     qty: int

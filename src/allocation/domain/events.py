@@ -1,4 +1,4 @@
-"""Events: what has happened to one product. Past tense, never refused, applied in order of version."""
+"""Events: what has happened to one product. Named in the past tense, never refused, applied in order of version."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Allocated:
 
 @value
 class Deallocated:
-    """Off its batch, still owed."""
+    """The line was taken off its batch; it is still owed."""
 
     orderid: str
     sku: str
@@ -51,7 +51,7 @@ class Deallocated:
 
 @value
 class Backordered:
-    """Accepted, but nothing fits: the line waits."""
+    """The line was accepted, but no batch has enough: it waits."""
 
     orderid: str
     sku: str
@@ -60,7 +60,7 @@ class Backordered:
 
 @value
 class Cancelled:
-    """No longer owed."""
+    """The line is no longer owed."""
 
     orderid: str
     sku: str

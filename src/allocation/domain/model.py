@@ -1,8 +1,8 @@
 """The stock of one product, and the promises made from it.
 
-A root method *decides*: it may refuse (having recorded nothing), else it records events. `apply` is the only code that
-changes state, and every event raises `version_number` by one. Hence: no change without an event, no event without a
-version, and folding a product's events gives exactly the product.
+A public method of `Product` *decides*: either it refuses and records nothing, or it records events. `apply` is the only
+code that changes state, and every event raises `version_number` by one. So there is no change without an event and no
+event without a version, and folding a product's events gives exactly the product.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Product:
     # --- decide -----------------------------------------------------------------------------------------------------
 
     def create_batch(self, ref: str, qty: int, eta: date | None = None) -> Batch:
-        """Take in stock. The same batch again is no news; another one under its reference is refused."""
+        """Add stock. The same batch again changes nothing; a different one under its reference is refused."""
         if known := self.batches.get(ref):
             if known.created_as != (qty, eta):
                 raise BatchExists(ref)
@@ -73,10 +73,10 @@ class Product:
         return self._batch(ref)
 
     def allocate(self, line: OrderLine, wait: bool = True) -> str | None:
-        """Promise the line from the best batch. Answers the batch's reference, or None: the line waits.
+        """Promise the line from the best batch. Returns the batch's reference, or None if the line waits.
 
-        Raises `NotEnoughStock` if nothing fits and it must not wait, `OrderLineExists` if the order has this sku with
-        another quantity. The same line again keeps what it has.
+        Raises `NotEnoughStock` if no batch has enough and the line must not wait, `OrderLineExists` if the order has a
+        line of this sku with another quantity. The same line again keeps what it has.
         """
         if line.sku != self.sku:
             raise InvalidSku(line.sku)
@@ -96,7 +96,7 @@ class Product:
         return None
 
     def deallocate(self, orderid: str) -> None:
-        """The order no longer wants this sku; what it held serves those who wait."""
+        """The order no longer wants this sku; what its line held goes to waiting lines."""
         line = self.lines.get(orderid)
         if line is None:
             raise UnknownOrderLine(orderid, self.sku)
@@ -106,7 +106,7 @@ class Product:
         self._serve_waiting()
 
     def change_batch_quantity(self, ref: str, qty: int) -> None:
-        """The batch turned out to hold `qty` pieces. The newest lines give way; they find another batch, or wait."""
+        """The batch turned out to hold `qty` pieces. Its newest lines give way: they move to another batch, or wait."""
         batch = self._batch(ref)
         _require_quantity(qty, least=0)
         if qty == batch.purchased_quantity:
@@ -124,18 +124,18 @@ class Product:
                 self._record(OutOfStock(self.sku))
 
     def change_batch_eta(self, ref: str, eta: date | None) -> None:
-        """The batch arrives on another day (None: it is here). Its lines stay on it; their promised date moves."""
+        """The batch arrives on another day (None: it is here). Its lines stay on it, so their promised date changes."""
         if eta != self._batch(ref).eta:
             self._record(BatchEtaChanged(ref, self.sku, eta))
 
     def change_batch(self, ref: str, qty: int, eta: date | None) -> None:
-        """Both of the above, or neither. The date comes first: whoever gives way is placed by the new one."""
+        """Both of the above, or neither. The date comes first: lines that give way are placed by the new date."""
         _require_quantity(qty, least=0)
         self.change_batch_eta(ref, eta)
         self.change_batch_quantity(ref, qty)
 
     def require_version(self, expected: int) -> None:
-        """Raises `StaleVersion` unless the product still has the version the caller has seen."""
+        """Raises `StaleVersion` unless the product still has the version that the caller has seen."""
         if expected != self.version_number:
             raise StaleVersion(self.sku, expected, self.version_number)
 
@@ -144,7 +144,7 @@ class Product:
         return line.sku == self.sku and self.batches.best_for(line) is not None
 
     def availability(self) -> tuple[Available, ...]:
-        """What is free, by the day it is there, stock on hand first."""
+        """What is free, by the day on which it is available, stock on hand first."""
         days: dict[date | None, list[int]] = {}
         for batch in self.batches.open():
             days.setdefault(batch.eta, []).append(batch.available_quantity)
@@ -168,7 +168,7 @@ class Product:
     # --- apply ------------------------------------------------------------------------------------------------------
 
     def apply(self, event: Event) -> None:
-        """Change the state as the event says. Raises `CorruptLog`, changing nothing, where it cannot have happened."""
+        """Change the state as the event says. Raises `CorruptLog`, changing nothing, if it cannot have happened."""
         if event.sku != self.sku:
             raise self._corrupt(event)
         _APPLY[type(event)](self, event)

@@ -1,4 +1,4 @@
-"""Which batch an order line is promised from, as named rules."""
+"""The rules by which the batch for an order line is chosen; each has a name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ON_HAND = date.min
 
 
 class Arriving(Protocol):
-    """Anything with a reference that arrives some day, or has arrived (`eta` None)."""
+    """Anything with a reference that arrives on some day, or has arrived (`eta` None)."""
 
     @property
     def reference(self) -> str: ...
@@ -21,7 +21,7 @@ Preference = tuple[date, str]
 
 
 def stock_on_hand_then_earliest_eta_then_reference(batch: Arriving) -> Preference:
-    """The rule of the house: what can leave today leaves first; the reference makes the choice repeatable."""
+    """The rule in use: what can leave today leaves first; the reference makes the choice repeatable."""
     return (batch.eta or ON_HAND, batch.reference)
 
 

@@ -1,7 +1,7 @@
-"""The parts a product is made of: batches, order lines, and the two collections that know how to be asked.
+"""The parts a product is made of: batches, order lines, and the two collections that answer questions about them.
 
-The collections are whole and in memory here. An adapter may answer the same questions from what it has read so far
-and read on when asked for more; every decision comes out the same.
+The collections here are complete and in memory. An adapter may answer the same questions from what it has read so far,
+and read on when more is needed; every decision comes out the same.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from allocation.domain.preferences import preference
 class OrderLine:
     """What one order wants of one sku: on one batch (`batchref`), or waiting (None). Never on two.
 
-    `since` is the product version that first accepted the line, kept for life: older lines are served first and give
-    way last.
+    `since` is the product version that first accepted the line, and never changes: older lines are served first and
+    give way last.
     """
 
     orderid: str
@@ -78,7 +78,7 @@ class Batch:
         return self.sku == line.sku and self.purchased_quantity - self.allocated_quantity >= line.qty
 
     def allocate(self, line: OrderLine) -> bool:
-        """Take the line on, unless it is on a batch already, wants nothing, or does not fit. Answers whether it did."""
+        """Take the line, unless it is on a batch already, wants nothing, or does not fit. Returns whether it did."""
         taken = self.allocated_quantity + line.qty
         fits = self.allocated_quantity < taken <= self.purchased_quantity
         if line.batchref is not None or not fits or line.sku != self.sku:
@@ -88,7 +88,7 @@ class Batch:
         return True
 
     def deallocate(self, line: OrderLine) -> None:
-        """Let the line go, if it is on this batch."""
+        """Release the line, if it is on this batch."""
         if line.batchref == self.reference:
             line.batchref = None
             self.allocated_quantity -= line.qty
@@ -116,7 +116,7 @@ class Batches(list[Batch]):
         self.sort()
 
     def best_for(self, line: OrderLine) -> Batch | None:
-        """The most preferred batch that has room for the line, which is of the same sku."""
+        """The most preferred batch that has room for the line, which must be of the same sku."""
         qty = line.qty
         for batch in self:
             if batch.purchased_quantity - batch.allocated_quantity >= qty:
@@ -124,12 +124,12 @@ class Batches(list[Batch]):
         return None
 
     def largest_free(self) -> int:
-        """The most that one batch can still give. An adapter may leave out a batch that gained nothing since it was
-        read: no waiting line fits such a batch."""
+        """The most that a single batch can still give. An adapter may leave out a batch that has gained nothing since
+        it was read: no waiting line fits such a batch."""
         return max((batch.available_quantity for batch in self), default=0)
 
     def open(self) -> Iterable[Batch]:
-        """Every batch with something left, in order of preference."""
+        """Every batch that has something left, in order of preference."""
         return (batch for batch in self if batch.available_quantity > 0)
 
 
@@ -145,7 +145,7 @@ class Lines(dict[str, OrderLine]):
     def oldest_waiting(self, at_most: Callable[[], int]) -> Iterator[OrderLine]:
         """The waiting lines whose quantity is at most what `at_most` says *when their turn comes*, oldest first.
 
-        What it says may only fall, and only by what becomes of a line that was given.
+        What `at_most` returns may only fall, and only because of what happens to a line that was yielded.
         """
         most = at_most()
         for line in sorted((x for x in self.values() if x.batchref is None and x.qty <= most), key=_since):
