@@ -1,9 +1,10 @@
 """What surrounds a message: identity, cause, and its place in the log.
 
-`correlation_id` is the same for everything that follows from one request; `causation_id` is the id of the message
-that directly led to this one (for an event: of its command). `traceparent` is W3C Trace Context, section 3.2.
+`correlation_id` is the same for everything that follows from one request; `causation_id` is the id of the message that
+directly led to this one (for an event, its command). `traceparent` is W3C Trace Context, section 3.2.
 
-Envelopes are named tuples: a frozen dataclass of as many fields takes far longer to make, and an import makes millions.
+Envelopes are named tuples: a frozen dataclass with as many fields takes far longer to make, and an import makes
+millions.
 """
 
 from __future__ import annotations
@@ -27,20 +28,20 @@ class Clock(Protocol):
 
 
 class Ids(Protocol):
-    """Mints ids that nobody else mints, in any process. Callers may not read anything out of them."""
+    """Mints ids that are unique across all processes. Callers may not read anything out of them."""
 
     def new(self) -> str:
         """One id, as 32 lower-case hexadecimal digits."""
 
     def several(self, count: int) -> list[str]:
-        """`count` ids, cheaper than one by one."""
+        """`count` ids, cheaper than calling `new` as often."""
 
 
 class CommandEnvelope(NamedTuple):
     """A command on its way in.
 
-    `source` names the way (a route, `import`, a queue), `client` who is behind it. With `brought_id` the id is the
-    sender's own: the same id from the same source is answered as before, and never done twice.
+    `source` names the way it came in (a route, `import`, a queue), `client` who sent it. With `brought_id`, the id is
+    the sender's own: a command with the same id from the same source gets the same answer, and is never done twice.
     """
 
     command: Command
@@ -55,7 +56,7 @@ class CommandEnvelope(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str]:
-        """Under which the inbox knows it."""
+        """The key under which the inbox keeps it."""
         return (self.source, self.id)
 
 
@@ -70,7 +71,7 @@ class LogPosition(NamedTuple):
 
 
 BEYOND = 10**18 - 1
-"""A number behind which no partition has anything, for a cursor that leaves a partition out."""
+"""A number after which no partition has any event, for a cursor that leaves a partition out."""
 
 
 class EventEnvelope(NamedTuple):
@@ -88,12 +89,12 @@ class EventEnvelope(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What is ordered: events of one key are seen in order, those of different keys need not be."""
+        """What order is kept by: events of one key are seen in order, those of different keys need not be."""
         return self.event.sku
 
 
 def valid_traceparent(given: str | None) -> str | None:
-    """W3C Trace Context, section 3.2: of a later version, the part that this one knows; None if it is no such thing."""
+    """W3C Trace Context, section 3.2. Of a later version, the part that this version knows; None if it is not valid."""
     found = _TRACEPARENT.match(given) if given is not None else None
     if given is None or found is None or (given.startswith("00") and found[2]):
         return None
@@ -101,7 +102,7 @@ def valid_traceparent(given: str | None) -> str | None:
 
 
 def partition_of(key: str, partitions: int) -> int:
-    """The log partition a key lives in, the same in every process and forever."""
+    """The log partition that a key lives in: the same in every process, for good."""
     return crc32(key.encode(errors="surrogatepass")) % partitions if partitions > 1 else 0
 
 

@@ -1,11 +1,12 @@
 """Many callers, one transaction.
 
-Leader and followers: a caller that finds no commit running leads. It takes along everyone who came while the last
-group committed, and commits for all. Nobody waits for a group to fill up: a lone caller commits at once.
+Leader and followers: a caller that finds no commit running leads. It takes along all callers that came while the last
+group committed, and commits for all of them. Nobody waits for a group to fill up: a lone caller commits at once.
 
-Then the callers leave one by one: each wakes the next, and the last has the next in line lead. Threads of one
-interpreter cannot leave together anyway; woken all at once they would only fight for their turn, against the next
-leader too, which measured slower and later (docs/profile.md). What comes in meanwhile makes the next group larger.
+Then the callers leave one by one: each wakes the next, and the last one makes the next caller in the queue the leader.
+Threads of one interpreter cannot leave together anyway; woken all at once, they would only compete for their turn, also
+with the next leader, which measured slower and later (docs/profile.md). Callers that come meanwhile make the next group
+larger.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ Answered = TypeVar("Answered")
 
 
 class _Caller(Generic[Asked, Answered]):
-    """One waiting caller; `wake` is released when it is answered or when it is its turn to lead. `behind` are those of
-    its group that have yet to be woken."""
+    """One waiting caller; `wake` is released when it is answered or when it is its turn to lead. `behind` holds the
+    callers of its group that have yet to be woken."""
 
     __slots__ = ("answer", "asked", "behind", "failure", "leads", "wake")
 
@@ -40,8 +41,8 @@ class _Caller(Generic[Asked, Answered]):
 class GroupCommit(Generic[Asked, Answered]):
     """Gathers calls of `ask` from any thread into calls of `commit`, one at a time, in order of arrival.
 
-    `commit` gets 1 to `group_limit` things and returns as many answers; what it raises is raised to every caller of
-    the group. With more than `queue_limit` callers waiting, `ask` raises `Overloaded` at once.
+    `commit` gets 1 to `group_limit` items and returns as many answers; what it raises is raised to every caller of the
+    group. With more than `queue_limit` callers waiting, `ask` raises `Overloaded` at once.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class GroupCommit(Generic[Asked, Answered]):
         self._led = False
 
     def ask(self, asked: Asked) -> Answered:
-        """Blocks until the group that holds `asked` is committed, and answers what `commit` answered for it."""
+        """Blocks until the group that holds `asked` is committed, and returns what `commit` returned for it."""
         caller: _Caller[Asked, Answered] = _Caller(asked)
         with self._mutex:
             if len(self._waiting) >= self._queue_limit:
@@ -73,7 +74,7 @@ class GroupCommit(Generic[Asked, Answered]):
         return caller.answer  # type: ignore[return-value]  # answered: `_lead` set it, or set `failure`
 
     def _lead(self) -> None:
-        """Commit for everyone who waits, the leader (first in line) included."""
+        """Commit for every caller that waits, the leader (first in the queue) included."""
         with self._mutex:
             group = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._group_limit))]
         try:
@@ -88,7 +89,7 @@ class GroupCommit(Generic[Asked, Answered]):
             caller.behind = behind
 
     def _wake_one(self, behind: Iterator[_Caller[Asked, Answered]]) -> None:
-        """The next of the group that was answered; behind the last of them, the one who leads the next group."""
+        """Wake the next caller of the group that was answered; after the last of them, the leader of the next group."""
         if (caller := next(behind, None)) is not None:
             caller.wake.release()
             return

@@ -1,7 +1,7 @@
-"""One small function a command, one a reaction.
+"""One small function for each command, and one for each reaction.
 
-A command's handler gets the unit of work open and never commits it: the bus does. A reaction gets the event as the log
-holds it (`logged`), or a page of them in order (`page`), after the commit, at least once. One that records in
+A command's handler gets an open unit of work and never commits it: the bus does that. A reaction gets the event as the
+log holds it (`logged`), or a page of them in order (`page`), after the commit, at least once. One that records in
 `read_models` is a projection: its effect happens once.
 """
 
@@ -35,7 +35,7 @@ def create_batch(cmd: commands.CreateBatch, uow: UnitOfWork) -> BatchState:
     known = uow.products.get(cmd.sku)
     product = known or Product(cmd.sku)
     batch = product.create_batch(cmd.ref, cmd.qty, cmd.eta)
-    if known is None:  # only now: after a refusal the others of the group find no product without any stock
+    if known is None:  # only now: after a refusal, the rest of the group must not find a product without stock
         uow.products.add(product)
     return state_of(product, batch)
 
@@ -128,7 +128,8 @@ def publish_facts(page: Sequence[EventEnvelope], publisher: Publisher) -> Sequen
 def publish_stock_levels(
     page: Sequence[EventEnvelope], stock: Stock, publisher: Publisher
 ) -> Sequence[Exception | None]:
-    """Tell other programs what is free of each sku that changed: event-carried state transfer, the last word only."""
+    """Tell other programs what is free of each sku that changed: event-carried state transfer, only the latest
+    level."""
     last = {logged.key: logged for logged in page}
     messages = [
         level_message(level, last[level.sku])
@@ -145,7 +146,7 @@ def project_stock_levels(page: Sequence[EventEnvelope], stock: Stock, read_model
 
 
 def count_movements(page: Sequence[EventEnvelope], read_models: ReadModels) -> None:
-    """Count what moved on a day. Counting is no way to do a thing twice: this needs the cursor's transaction."""
+    """Count what moved on each day: an event must not be counted twice, so this needs the cursor's transaction."""
     for logged in page:
         moved = movements_of(logged.event)
         if moved is not None:
@@ -153,7 +154,7 @@ def count_movements(page: Sequence[EventEnvelope], read_models: ReadModels) -> N
 
 
 def keep_cache(page: Sequence[EventEnvelope], cache: Cache) -> None:
-    """Tell the cache what was touched, and how far that goes: both at once."""
+    """Tell the cache what was touched, and how far that goes: both in one call."""
     for events_in_turn in unbroken(page):
         touched = {thing: e.position.seq for e in events_in_turn for thing in touched_by(e.event)}
         first, last = events_in_turn[0].position, events_in_turn[-1].position
@@ -161,12 +162,12 @@ def keep_cache(page: Sequence[EventEnvelope], cache: Cache) -> None:
 
 
 def confirm_cache(position: LogPosition, cache: Cache) -> None:
-    """Tell a cache that has nothing to hear where the log is, so that it notices if it has lost something."""
+    """Tell an idle cache where the head of the log is, so that it notices if it has lost something."""
     cache.confirm(position)
 
 
 def keep_snapshots(page: Sequence[EventEnvelope], history: History, read_models: ReadModels) -> None:
-    """Every thousand versions of a product, keep how it stood: its past is told from there."""
+    """Every thousand versions of a product, keep how it stood: later questions about its past start from there."""
     for logged in page:
         if logged.version % EVERY == 0:
             read_models.keep_snapshot(snapshot_at(history, logged.key, logged.position))
@@ -189,7 +190,7 @@ OF_ONE_EVENT: dict[type[Event], list[Callable[..., Any]]] = {
 EVENT_HANDLERS: dict[type[Event], list[Callable[..., Any]]] = {
     event: [*OF_ONE_EVENT.get(event, []), *OF_EVERY_EVENT] for event in get_args(Event)
 }
-"""Each handler is one subscription, named like it (see `subscriptions`)."""
+"""Each handler is one subscription with the handler's name (see `subscriptions`)."""
 
 WHEN_IDLE: dict[Callable[..., Any], Callable[..., Any]] = {keep_cache: confirm_cache}
-"""What a subscription does whenever it finds itself at the head of the log, by its handler."""
+"""For some handlers: what their subscription does whenever it is at the head of the log."""

@@ -1,5 +1,5 @@
-"""Message in, answer out: every command is handled inside a unit of work that the bus owns, every event by those who
-react to it.
+"""Message in, answer out: every command is handled inside a unit of work that the bus owns, every event by the
+reactions to it.
 
 The bus is one object for the whole process and keeps nothing between messages; threads share it freely.
 """
@@ -29,16 +29,16 @@ from allocation.service_layer.unit_of_work import Handled, UnitOfWork
 Handler = Callable[[Any, UnitOfWork], Any]
 
 USER_DEFINED = "user-defined"
-"""Stands for the subscriptions of users where each name would be kept for good."""
+"""Takes the place of the names of users' subscriptions wherever each name would be kept for good."""
 
 
 class MessageBus:
     """Dispatches commands to their handlers, and events to their reactions.
 
-    `handlers` have their dependencies bound, but for the unit of work; so have `reactions`, by name. `partitions` is
-    the number of log partitions; callers of one partition share transactions. A transaction that conflicts with others
-    is tried `attempts` times. `committed` is called after each commit that added to the log: a hint to those who read
-    it. `telemetry` is told of every group and every page.
+    `handlers` have all their dependencies bound except the unit of work; so have `reactions`, which are keyed by name.
+    `partitions` is the number of log partitions; callers of one partition share transactions. A transaction that
+    conflicts with others is tried `attempts` times. `committed` is called after each commit that added to the log, as a
+    hint to the readers of the log. Every group and every page is reported to `telemetry`.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class MessageBus:
         ]
 
     def envelope(self, command: Command, message_id: str | None = None, **context: Any) -> CommandEnvelope:
-        """Wrap a command. `message_id` is the sender's own id, if it has one; `context` are further fields of the
+        """Wrap a command. `message_id` is the sender's own id, if it has one; `context` holds further fields of the
         envelope (`source`, `client`, `correlation_id`, ...)."""
         context.setdefault("correlation_id", minted := self._ids.new())
         return CommandEnvelope(
@@ -87,14 +87,14 @@ class MessageBus:
         return self.ask(self.envelope(command)).unwrap()
 
     def ask(self, envelope: CommandEnvelope) -> Answer:
-        """Handle one command, in one transaction with those that other threads ask at the same time."""
+        """Handle one command, in one transaction with those that other threads bring at the same time."""
         return self._doors[partition_of(key_of(envelope.command), self._partitions)].ask(envelope)
 
     def handle_many(self, envelopes: Sequence[CommandEnvelope]) -> list[Answer]:
-        """Handle a group in one transaction, in order; answers as many answers, refusals and failures among them.
+        """Handle a group in one transaction, in order. Returns one answer each, which may be a refusal or a failure.
 
-        If one fails in a way that could have left a trace, the group is rolled back and handled one by one. Raises
-        `Unavailable` if nothing could be done for any of them.
+        If one fails in a way that could have left a trace, the group is rolled back and its commands handled one by
+        one. Raises `Unavailable` if nothing could be done for any of them.
         """
         begin = perf_counter()
         try:
@@ -103,7 +103,7 @@ class MessageBus:
         except Unavailable as failure:
             self._meter.group_failed(envelopes, failure)
             raise
-        except Exception as failure:  # noqa: BLE001  # told to the caller whose command failed, and to no other
+        except Exception as failure:  # noqa: BLE001  # goes to the caller whose command failed, and to no other
             if len(envelopes) == 1:
                 self._meter.group_failed(envelopes, failure)
                 return [Answer(error=failure)]
@@ -117,8 +117,8 @@ class MessageBus:
             self._meter.tried_again(failure)
 
     def through(self, name: str, deliver: Deliver) -> Deliver:
-        """A reaction that users defined: what comes back hands over through the bus, which keeps nothing of it. Names
-        are their choice, and there is no end to them: all are counted under `USER_DEFINED`."""
+        """Wraps the delivery of a subscription that a user defined, so that it goes through the bus, which keeps
+        nothing of it. Users may choose any number of names: all are counted under `USER_DEFINED`."""
         return partial(self._hand_over, name, USER_DEFINED, deliver)
 
     def react(self, name: str, events: Sequence[EventEnvelope], read_models: ReadModels) -> Outcomes:
@@ -144,8 +144,8 @@ class MessageBus:
     def _hand_over_traced(
         self, name: str, deliver: Deliver, events: Sequence[EventEnvelope], read_models: ReadModels
     ) -> Outcomes:
-        """Each event is handed over in a span below the one that led to it, which goes on to whoever is told. One that
-        no trace led to begins none: an import would begin a million."""
+        """Hands each event over in a span below the one that led to it; receivers get this new span as their parent. An
+        event that belongs to no trace does not begin one: an import would begin a million."""
         with ExitStack() as stack:
             spans: list[Span | None] = []
             traced = list(events)
@@ -166,8 +166,8 @@ class MessageBus:
         return self._tracer.span("producer", f"deliver {name}", logged.traceparent, about)
 
     def _one_by_one(self, envelopes: Sequence[CommandEnvelope]) -> list[Answer]:
-        """Up to the first for which nothing could be done now: who sends it again must not find what came behind it,
-        of the same product, done before it."""
+        """Stops at the first command for which nothing could be done now: when it is sent again, later commands on the
+        same product must not have been done before it."""
         answers: list[Answer] = []
         for envelope in envelopes:
             try:
@@ -197,13 +197,13 @@ class MessageBus:
         return [done.answer_to(envelope) for envelope, done in zip(envelopes, handled, strict=True)]
 
     def _decide(self, envelope: CommandEnvelope, uow: UnitOfWork) -> Handled:
-        """Let the handler decide. What it raises leaves here only if it may have left a trace."""
+        """Let the handler decide. What it raises is raised from here only if it may have left a trace."""
         try:
             result = self._handlers[type(envelope.command)](envelope.command, uow)
         except Refused as refusal:
             if uow.collect_new_events():
                 raise
-            # An answer that is kept must not keep the frames that gave it.
+            # An answer that is kept must not keep alive the frames it was raised in.
             return Handled(envelope, error=refusal.with_traceback(None))
         events = uow.collect_new_events()
         return Handled(envelope, result, events=events, changed=bool(events))

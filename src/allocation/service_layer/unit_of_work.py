@@ -17,38 +17,38 @@ from allocation.service_layer.errors import IdReused
 
 
 class Repository(ABC):
-    """The products of one unit of work, each locked from the moment it is asked for until the end.
+    """The products of one unit of work, each locked from the moment it is asked for until the unit of work ends.
 
     Callers may not assume that a product's batches and lines are all in memory (ask its collections, do not walk
-    them), nor use a product after its unit of work has ended.
+    through them), nor use a product after its unit of work has ended.
     """
 
     def __init__(self) -> None:
         self._touched: list[Product] = []
 
     def get(self, sku: str) -> Product | None:
-        """The product, the same object each time. None if no batch of this sku was ever bought."""
+        """The product, the same object each time; None if no batch of this sku was ever bought."""
         product = self._get(sku)
         if product is not None:
             self._touched.append(product)
         return product
 
     def get_by_batchref(self, batchref: str) -> Product | None:
-        """The product that a batch belongs to, one added in this unit of work included."""
+        """The product that a batch belongs to, including a batch that was added in this unit of work."""
         sku = self.sku_of(batchref)
         return None if sku is None else self.get(sku)
 
     @abstractmethod
     def sku_of(self, batchref: str) -> str | None:
-        """Whose batch it is. Locks no product: a batch never goes to another."""
+        """The sku that a batch belongs to. Locks no product: a batch never moves to another product."""
 
     def add(self, product: Product) -> None:
-        """Take in a new product (one that `get` did not find)."""
+        """Add a new product (one that `get` did not find)."""
         self._add(product)
         self._touched.append(product)
 
     def collect_new_events(self) -> list[tuple[Event, int]]:
-        """What the products recorded since they were last asked, with the versions the events made."""
+        """The events that the products recorded since the last call, with the versions that the events made."""
         found: list[tuple[Event, int]] = []
         for product in self._touched:
             if events := product.events:
@@ -66,9 +66,9 @@ class Repository(ABC):
 
 @dataclass(slots=True)
 class Handled:
-    """One command that was handled: its result or why not, and the events it led to with the versions they made.
+    """One command that was handled: its result or its error, and the events it led to, with the versions they made.
 
-    `position` is the log position of the last of its events, once committed.
+    `position` is the log position of its last event, once committed.
     """
 
     envelope: CommandEnvelope
@@ -80,11 +80,11 @@ class Handled:
 
     @property
     def is_kept(self) -> bool:
-        """Whether the inbox keeps it: it changed something, or its sender may ask again under its id."""
+        """Whether the inbox keeps it: it changed something, or its sender may send the same id again."""
         return self.changed or self.envelope.brought_id
 
     def answer_to(self, envelope: CommandEnvelope) -> Answer:
-        """The answer to the command itself, or to one that came under the same id."""
+        """The answer to the command itself, or to another one that came under the same id."""
         if envelope is self.envelope:
             return Answer(self.result, self.error, self.changed, self.position)
         if envelope.command != self.envelope.command:
@@ -113,8 +113,7 @@ class UnitOfWork(ABC):
 
     @abstractmethod
     def begin(self, envelopes: Sequence[CommandEnvelope]) -> dict[tuple[str, str], Handled]:
-        """Lock and read what the commands name. Answers what the inbox knows of the ids they brought, by
-        (source, id)."""
+        """Lock and read what the commands name. Returns what the inbox knows of the ids brought, by (source, id)."""
 
     def collect_new_events(self) -> list[tuple[Event, int]]:
         """The events recorded since the last call, with the versions they made, in order."""
@@ -122,8 +121,8 @@ class UnitOfWork(ABC):
 
     @abstractmethod
     def commit(self, handled: Sequence[Handled]) -> None:
-        """Write what was handled, durably, and set the position of each that led to events.
+        """Write what was handled, durably, and set the position of each command that led to events.
 
-        When this returns, it is done; when it raises `Conflict` or `Unavailable`, nothing is; `OutcomeUnknown` says
-        that nobody knows. A lost connection at COMMIT is looked up, not guessed.
+        When this returns, everything is written; when it raises `Conflict` or `Unavailable`, nothing is;
+        `OutcomeUnknown`: that cannot be known. After a connection lost at COMMIT, the outcome is looked up.
         """
