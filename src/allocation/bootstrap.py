@@ -1,4 +1,4 @@
-"""The one room that knows everyone: builds the application from its settings."""
+"""The one room that knows all others: builds the application from its settings."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ from allocation.views import Views
 class Application:
     """What an entry point needs: commands go to `bus`, questions to `views`, what cannot be handled to `dead_letters`.
 
-    `books` are what `verify` and `rebuild` walk over; `audits` tells what the self-audit found. `history` is
-    asked about the past, `what_if` about what is only imagined. `worker` runs the
-    subscriptions and `self_audit` walks, once they are started. `close` stops them and lets go of connections.
-    `cache_counters` stay at zero where there is no cache; `forget_cache` has what is cached read anew: the tables were
-    changed without an event. It raises `Unavailable`. `subscribers` defines subscriptions, `pulling` is what consumers
-    receive from; `pushers` has the worker deliver to those that are pushed, once it is started. Who
-    brings masses of commands does best to have `at_once` transactions at work (see `fork_join`).
+    `books` are what `verify` and `rebuild` walk over; `audits` reports what the self-audit found. `history` answers
+    questions about the past, `what_if` those about what is only imagined. `worker` runs the subscriptions and
+    `self_audit` walks, once they are started. `close` stops them and closes connections. `cache_counters` stay at zero
+    if there is no cache; `forget_cache` makes everything cached be read anew, for use after the tables were changed
+    without an event. It raises `Unavailable`. `subscribers` defines subscriptions, `pulling` is what consumers receive
+    from; `pushers`, once started, has the worker deliver to the subscriptions that are pushed. A caller that brings
+    masses of commands does best with `at_once` concurrent transactions (see `fork_join`).
     """
 
     settings: Settings
@@ -103,12 +103,12 @@ def bootstrap(
 ) -> Application:
     """Build an application; several may live in one process. Migrates the database if it has to.
 
-    `handlers` are the command handlers to use, for one who wraps them or tests with others; `notifications`, `channel`
-    and `publishers` (by name) take the place of what the settings name; `owner` is the worker's name, minted if empty;
-    `telemetry` watches over it (nobody does, if absent); `push` takes the place of HTTP to subscribers' addresses.
+    `handlers` are the command handlers to use, for a caller that wraps them or tests with others; `notifications`,
+    `channel` and `publishers` (by name) replace what the settings name; `owner` is the worker's name, minted if empty;
+    `telemetry` counts and traces (nothing does, if absent); `push` replaces HTTP to subscribers' addresses.
 
-    Raises `SetupError` if a setting is wrong or contradicts the database, or if a handler names what nobody provides;
-    `Unavailable` if the database cannot be reached.
+    Raises `SetupError` if a setting is wrong or contradicts the database, or if a handler names a dependency that
+    nothing provides; `Unavailable` if the database cannot be reached.
     """
     settings = settings or load_settings()
     telemetry = telemetry or Telemetry()
@@ -173,7 +173,7 @@ def bootstrap(
         ids,
         timer,
         settings.log_partitions,
-        most_waiting=min(max(1, settings.threads // 4), settings.threads - 1),  # the others go on serving
+        most_waiting=min(max(1, settings.threads // 4), settings.threads - 1),  # the other threads go on serving
     )
     bell.heard_by(pulling.wake)
     if wake_up is not None:
@@ -228,7 +228,7 @@ def memory_image(application: Application) -> MemoryImage:
 
 
 def _reserved(worker: Worker) -> set[str]:
-    """Names of subscriptions that are built in, those included which these settings do not run."""
+    """The names of built-in subscriptions, including those that these settings do not run."""
     return {*worker.names(), *(handler.__name__ for named in EVENT_HANDLERS.values() for handler in named)}
 
 
@@ -239,7 +239,7 @@ def _destinations(
     notifications: Notifications | None,
     channel: Channel | None,
 ) -> Destinations:
-    """What reactions may name among their parameters, as far as the settings name it."""
+    """What reactions may name among their parameters, as far as the settings provide it."""
     there: Destinations = {"stock_mail": settings.stock_mail, "stock": store.stock, "history": store.history}
     if cache is not None:
         there["cache"] = cache
@@ -281,7 +281,7 @@ def _redis_channel(settings: Settings) -> Channel:
 
 
 def _wake_up(settings: Settings) -> WakeUp | None:
-    """Between processes only: within one the bell is enough."""
+    """For several processes only: within one, the bell is enough."""
     if not settings.redis_url or not settings.database_url.startswith("postgresql"):
         return None
     with _redis_is_installed():
@@ -307,13 +307,13 @@ def receivers_of(application: Application) -> dict[str, Receiver]:
 
 
 def provisioners(settings: Settings) -> list[Provisioner]:
-    """Of the brokers that the settings name, those at which something has to be made. Raises `SetupError`."""
+    """One for each broker in the settings at which something has to be created first. Raises `SetupError`."""
     named = {url.partition(":")[0]: url for url in f"{settings.receive_from} {settings.publish_to}".split()}
     return registry.provisioners(" ".join(named.values()), settings.namespace, _connections(settings))
 
 
 def _connections(settings: Settings) -> dict[str, str]:
-    """Of brokers whose URL does not say where they are."""
+    """The connection strings of brokers whose URL does not say where they are, by scheme."""
     return {"servicebus": settings.service_bus}
 
 
@@ -335,8 +335,8 @@ def telemetry_for(settings: Settings) -> Telemetry:
 
 
 def tracer_for(settings: Settings) -> Tracer:
-    """One that exports where the settings say; else one for the provider that somebody has set for the process; else
-    one that is not on. Raises `SetupError` if traces are to be exported and that is not installed."""
+    """A tracer that exports to where the settings say; else one for the provider that is set for the process; else one
+    that is not on. Raises `SetupError` if traces are to be exported and the exporter is not installed."""
     if settings.traces_to:
         try:
             from allocation.adapters.telemetry.tracing import ExportingTracer
@@ -346,7 +346,7 @@ def tracer_for(settings: Settings) -> Tracer:
             raise SetupError(
                 "ALLOCATION_TRACES_TO is set, but nothing here exports traces: pip install 'allocation[otel]'"
             ) from missing
-    if "opentelemetry.sdk.trace" in sys.modules:  # else nobody can have set one
+    if "opentelemetry.sdk.trace" in sys.modules:  # else no provider can have been set
         from allocation.adapters.telemetry.tracing import tracer_of_the_process
 
         return tracer_of_the_process()
@@ -354,14 +354,14 @@ def tracer_for(settings: Settings) -> Tracer:
 
 
 def rule_parser(ids: Ids | None = None) -> RuleParser:
-    """What reads the text of rules; it needs no application, nor settings. `ids` are what newid() gives."""
+    """What reads the text of rules; it needs neither an application nor settings. `ids` are what newid() returns."""
     from allocation.adapters.rule_parser import LarkRuleParser
 
     return LarkRuleParser(ids or TimeOrderedIds())
 
 
 def migrate(settings: Settings) -> tuple[str | None, str]:
-    """Bring the database to today's tables; answers the revision before (None: it was empty) and after."""
+    """Bring the database to the current tables. Returns the revision before (None: it was empty) and after."""
     engine = _engine(settings)
     try:
         return migrate_database(engine, settings.log_partitions)

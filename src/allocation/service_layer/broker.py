@@ -1,7 +1,7 @@
 """The two ports of every broker: what goes out (`Publisher`), what comes in (`Receiver`).
 
-On the wire a message is a CloudEvent (CloudEvents 1.0); adapters write it in the form that their broker likes. What a
-broker can do it says in its `Capabilities`, and one suite of tests asserts exactly what is declared.
+On the wire a message is a CloudEvent (CloudEvents 1.0); adapters write it in the form that suits their broker. What a
+broker can do is declared in its `Capabilities`, and one suite of tests asserts exactly what is declared.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 FACTS, STOCK_LEVEL, COMMANDS = "facts", "stock_level", "commands"
-"""The topics: every event as it happened; what is free of a sku, the last word only; what others ask of us."""
+"""The topics: every event as it happened; what is free of a sku, only the latest level; what others ask of us."""
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What callers may rely on; everything else they may not.
+    """What callers may rely on, and nothing else.
 
-    durable: what was accepted outlives a restart of the broker. ordered_by_key: messages of one key arrive in the order
+    durable: what was accepted survives a restart of the broker. ordered_by_key: messages of one key arrive in the order
     of publishing. acknowledged: a delivery comes again until it is accepted or rejected. replayable: a new reader may
-    begin with what was published before it came. scheduled: a delivery can be released for later. deduplicated: the
-    same version of a key published twice is delivered once. filtered: the broker itself leaves out what is not wanted.
+    start with what was published before it joined. scheduled: a delivery can be released to come later. deduplicated:
+    if the same version of a key is published twice, it is delivered once. filtered: the broker itself leaves out what
+    is not wanted.
     """
 
     durable: bool = False
@@ -36,12 +37,13 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is told to other programs, before it has a form on some wire.
+    """What other programs get, before an adapter writes it in the form of its broker.
 
-    `type` is that of a CloudEvent (`allocation.Allocated`), `key` its subject, the sku: what is ordered. `data` are the
-    fields, ready to become a JSON object. `version` is the product's after the event, gapless for a key on the facts;
-    0: it has none (a command), and no broker takes it for a duplicate. `extensions` are further attributes of the
-    CloudEvent: partition, sequence, productversion, correlationid, causationid, ...
+    `type` is that of a CloudEvent (`allocation.Allocated`). `key` is its subject, the sku, by which messages are
+    ordered. `data` holds the fields, ready to become a JSON object. `version` is the product's version after the event,
+    gapless for a key in the topic `facts`; 0: it has none (a command), and no broker takes it for a duplicate.
+    `extensions` are further attributes of the CloudEvent: partition, sequence, productversion, correlationid,
+    causationid, ...
     """
 
     id: str
@@ -54,24 +56,24 @@ class Message:
 
 
 class Publisher(ABC):
-    """Hands messages to a broker: facts and stock levels, and commands for one who sends them. Each topic is published
-    by one thread at a time, different topics at the same time by several.
+    """Hands messages to a broker: facts and stock levels, and commands if a caller sends some. Each topic is published
+    by one thread at a time; several threads may publish different topics at the same time.
 
-    Callers may not assume that a message arrives once: what is not known to be accepted is published again, under the
-    same id, and consumers drop versions of a key that they have passed.
+    Callers may not assume that a message arrives only once: what is not known to be accepted is published again, under
+    the same id, and consumers drop versions of a key that they have passed.
     """
 
     capabilities: Capabilities
 
     @abstractmethod
     def publish(self, topic: str, messages: Sequence[Message]) -> Sequence[Exception | None]:
-        """Returns when it is known of each message what became of it, in order: None, the broker has accepted it (for
-        good, if it is durable); `Unavailable`, the broker is away; `Rejected`, it will not have this one. Behind a
-        failure nothing later of the same key was sent."""
+        """Returns when it is known what became of each message, in order. None: the broker has accepted it (for good,
+        if the broker is durable). `Unavailable`: the broker cannot be reached. `Rejected`: the broker refuses this one.
+        After a failure, nothing later of the same key was sent."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the connection. What was accepted stays accepted."""
+        """Close the connection. What was accepted stays accepted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,10 +81,10 @@ class Delivery:
     """One message as a broker hands it over.
 
     `source` names the queue it came from, and `id` is the broker's name for it there: printable ASCII, the same each
-    time it is delivered, and never that of another message. (A sender's own id stands in the message.) An empty `id`:
-    the broker has none. `headers` are those of a CloudEvent in binary mode, `content-type` and names that begin with
-    `ce-`, in lower case. `attempts` counts deliveries, this one included (1 where the broker does not count); one
-    that was released was not tried, and does not count. `token` is the adapter's own.
+    time it is delivered, and never that of another message. (The sender's own id is in the message.) An empty `id`: the
+    broker has none. `headers` are those of a CloudEvent in binary mode, `content-type` and names that begin with `ce-`,
+    in lower case. `attempts` counts deliveries, this one included (1 where the broker does not count); a delivery that
+    was released was not tried, and does not count. `token` is for the adapter's own use.
     """
 
     body: bytes
@@ -98,8 +100,8 @@ class Receiver(ABC):
     """Takes the messages of the topic `commands` from a broker. Used by one thread at a time.
 
     Where the broker acknowledges, a delivery that is neither accepted, released nor rejected comes again, to this
-    receiver or to another; so does one whose acknowledgement was lost. Callers may not assume that it comes once. All
-    methods raise `Unavailable` when the broker cannot be reached; call again then.
+    receiver or to another; so does one whose acknowledgement was lost. Callers may not assume that it comes only once.
+    All methods raise `Unavailable` when the broker cannot be reached; call again then.
     """
 
     capabilities: Capabilities
@@ -108,23 +110,25 @@ class Receiver(ABC):
     def receive(self, most: int, wait_seconds: float) -> Sequence[Delivery]:
         """Up to `most` deliveries, in order for each key; waits up to `wait_seconds` for the first one.
 
-        What was handed over before and is not settled yet does not come again, nor need what is behind it of its key
+        What was handed over before and is not settled yet does not come again, and later deliveries of its key need not
         come before it is settled."""
 
     @abstractmethod
     def accept(self, deliveries: Sequence[Delivery]) -> None:
-        """They are done with, after our commit: not to come again."""
+        """They were handled, and our commit is done: they are not to come again."""
 
     @abstractmethod
     def release(self, deliveries: Sequence[Delivery], delay_seconds: float = 0.0) -> None:
-        """Not handled: to come again, after `delay_seconds` where the broker schedules.
+        """They were not handled, and are to come again, after `delay_seconds` where the broker schedules.
 
-        Where it orders, callers release a key's later deliveries along with the first; they come again in order."""
+        Where the broker orders, callers release a key's later deliveries along with the first; they come again in
+        order."""
 
     @abstractmethod
     def reject(self, delivery: Delivery, reason: str) -> None:
-        """Never to come again: the caller has parked it with the reason, or the broker keeps dead letters itself."""
+        """It is never to come again: the caller has kept it with the reason, or the broker keeps dead letters
+        itself."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give back what is in hand, and let go of the connection."""
+        """Give back what was not settled, and close the connection."""

@@ -1,7 +1,7 @@
 """One round of a subscription: read the log, deliver what is wanted, settle.
 
-What a destination refuses leaves the line: its key gets a lane, and the cursor goes on with the other keys. What a
-destination that is away was to get stays where it is, and uses up nothing.
+If a destination refuses an event, its key gets a lane, and the cursor goes on with the other keys. If a destination
+cannot be reached, its events stay where they are, and no attempt is counted.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _log = logging.getLogger(__name__)
 LONGEST_ABSENCE_SECONDS = 15.0
 
 DELIVERIES_A_LEASE = 3
-"""A delivery takes a third of its lease at most, and none begins with less than that left."""
+"""A delivery takes at most a third of its lease, and none begins when less than that is left."""
 
 LONGEST_LEASE_SECONDS = 180.0
-"""What a lease grows to at most, behind a destination that is slow: so long nobody delivers if its owner dies."""
+"""What a lease grows to at most, for a slow destination: if its owner dies, nobody delivers for that long."""
 
 LANES_A_ROUND = 10_000
-"""What is said of lanes is written in one transaction, a parameter each: PostgreSQL takes 65,535 in a statement."""
+"""A round's lanes are written in one transaction, a parameter for each: PostgreSQL takes 65,535 in a statement."""
 
 
 class Destination:
-    """Where a subscription delivers, in whichever partition: left alone for a while after it was away, but never for
-    longer than `longest_seconds`, so that it is soon noticed to be back. The log is told when it goes and when it is
-    back, under `name`, that of the subscription."""
+    """Where a subscription delivers, for all partitions. After it could not be reached, it is left alone for a while,
+    but never for longer than `longest_seconds`, so that its return is soon noticed. When it goes and when it is back is
+    logged under `name`, that of the subscription."""
 
     def __init__(
         self, name: str, clock: Clock, backoff: Backoff, longest_seconds: float = LONGEST_ABSENCE_SECONDS
@@ -58,20 +58,21 @@ class Destination:
 
     @classmethod
     def of(cls, subscription: Subscription, clock: Clock, usual: Backoff) -> Destination:
-        """That of a subscription. A schedule of its own is kept to, however long its pauses are."""
+        """The destination of a subscription. If the subscription has a schedule of its own, that is kept to, however
+        long its pauses are."""
         if subscription.backoff is None:
             return cls(subscription.name, clock, usual)
         return cls(subscription.name, clock, subscription.backoff, float("inf"))
 
     def is_away(self) -> bool:
-        """Whether it was away a moment ago; it is left alone until it may be back."""
+        """Whether it could not be reached a moment ago; it is left alone until it may be back."""
         if self._away_until is None:
             return False
         left = self._away_until - self._clock.now()
-        return timedelta() < left <= self._pause_is  # more than all of it: the clock was set back
+        return timedelta() < left <= self._pause_is  # more is left than the whole pause: the clock was set back
 
     def was_away(self, failure: Exception) -> None:
-        """It could not be reached. One that says when to come again (`Busy`) is left alone for just so long."""
+        """It could not be reached. If it said when to try again (`Busy`), it is left alone for exactly that long."""
         if isinstance(failure, Busy):
             self._pause(failure.retry_after_seconds)
             return
@@ -109,22 +110,23 @@ class Line:
         self._destination = destination or Destination.of(subscription, clock, backoff)
         self._backoff, self._page = subscription.backoff or backoff, subscription.page
         self.lease_seconds = max(lease_seconds, subscription.lease_seconds)
-        """How long its leases are to be."""
-        self._without_lanes: int | None = None  # the epoch in which there are none: only the lease's owner opens them
+        """How long its leases should be."""
+        self._without_lanes: int | None = None  # the epoch in which there are none: only the lease's owner opens lanes
         self._unsettled_since: datetime | None = None
         self._lanes_are_next, self._last_drained = False, ""
         self.is_behind = False
         """Whether the last page was full: there is more to read."""
 
     def round(self, lease: Lease) -> tuple[Lease, bool]:
-        """Deliver what is there, up to a page, and what is due of the lanes. Answers whether anything moved.
+        """Deliver what is there, up to a page, and the lanes that are due. Returns the lease, and whether anything
+        moved.
 
-        Lanes that a round did not reach have the next one for themselves: behind a destination that takes only so much
-        at a time, they and the cursor take turns.
+        Lanes that a round did not reach have the next one for themselves: at a destination that takes only so much at a
+        time, lanes and cursor take turns.
 
-        Raises `LeaseLost`; then what was delivered may be delivered again by the new owner. If that was because the
-        round took longer than its lease, the next ones get longer leases: two workers behind a slow destination would
-        else deliver the same by turns, for good, and neither would come to write its cursor.
+        Raises `LeaseLost`; then what was delivered may be delivered again by the new owner. If the lease was lost
+        because the round took longer, the next rounds get longer leases: otherwise two workers with a slow destination
+        would deliver the same events by turns, without end, and neither would ever write its cursor.
         """
         if self._destination.is_away():
             return lease, False
@@ -163,14 +165,14 @@ class Line:
         return found
 
     def _may_wait(self, settlement: Settlement, moved: bool, now: datetime) -> bool:
-        """Whether there is nothing to write but the cursor, and that not yet."""
+        """Whether only the cursor is to be written, and not yet."""
         if settlement != Settlement(settlement.seq, settlement.seen):
             return False
         if self._unsettled_since is None:
             if moved:
                 self._unsettled_since = now
             return not moved or self._subscription.settle_seconds > 0
-        # A clock that was set back must not keep the cursor from being written until it is that late again.
+        # After the clock was set back, the cursor must not stay unwritten until it is as late as before.
         return 0 <= (now - self._unsettled_since).total_seconds() < self._subscription.settle_seconds
 
     def _settle(self, lease: Lease, settlement: Settlement) -> Lease:
@@ -205,7 +207,7 @@ class Line:
 
     def _drain_all(self, due: Sequence[Lane], settlement: Settlement, latest: datetime) -> bool:
         """Drain lanes until `latest`, so that the round does not outlast its lease, and no more than can be settled at
-        once, beginning behind the one that was drained last. Answers whether there was time for all, and the
+        once, beginning after the lane that was drained last. Returns whether there was time for all of them and the
         destination took them."""
         for number, lane in enumerate(sorted(due, key=lambda lane: (lane.key <= self._last_drained, lane.key))):
             if self._destination.is_away() or self._clock.now() > latest or number == LANES_A_ROUND:
@@ -216,7 +218,7 @@ class Line:
         return not (due and self._destination.is_away())
 
     def _drain(self, lane: Lane, settlement: Settlement) -> None:
-        """Deliver a lane's events up to the cursor, in order; it closes when it has caught up."""
+        """Deliver a lane's events up to the cursor, in order; the lane closes when it has caught up."""
         events = self._store.read_key(lane, settlement.seq, self._page)
         caught_up = len(events) < self._page
         if lane.discard is not None and events:
@@ -263,17 +265,17 @@ class Line:
 
 
 def _moved(lane: Lane, next_seq: int) -> Lane:
-    """The lane behind an event that is done with: its attempts start anew."""
+    """The lane after an event that is done with: its attempts start again at 0."""
     return Lane(lane.subscription, lane.key, lane.partition, next_seq, 0, lane.due_at, lane.reason)
 
 
 def one_by_one(
     handle: Callable[[EventEnvelope, ReadModels], None], timer: Timer | None = None, most_seconds: float = inf
 ) -> Deliver:
-    """Deliver to a plain function, which raises `Unavailable` or anything else where it cannot do its work.
+    """Deliver to a plain function, which raises `Unavailable` or another exception if it cannot do its work.
 
-    After `most_seconds`, by `timer`, the rest is left to the next round: a page that outlasts its lease is delivered by
-    the next owner from its beginning, and by the one after that, without end.
+    After `most_seconds`, by `timer`, the rest is left to the next round: a page that outlasts its lease would be
+    delivered from its beginning by the next owner, and by the one after that, without end.
     """
 
     def deliver(events: Sequence[EventEnvelope], read_models: ReadModels) -> Outcomes:
@@ -303,10 +305,10 @@ def one_by_one(
 
 
 def all_together(handle: Callable[[Sequence[EventEnvelope], ReadModels], Outcomes | None]) -> Deliver:
-    """Deliver to a function of a page, which answers what became of each event, or None: all went well.
+    """Deliver to a function that takes a page and returns what became of each event, or None: all went well.
 
-    If it raises `Unavailable` none was delivered. For anything else that it raises the events are handed over one by
-    one, so that only those which cannot be handled are refused.
+    If it raises `Unavailable`, none was delivered. If it raises anything else, the events are handed over one by one,
+    so that only those that cannot be handled are refused.
     """
 
     def one(logged: EventEnvelope, read_models: ReadModels) -> None:
@@ -320,7 +322,7 @@ def all_together(handle: Callable[[Sequence[EventEnvelope], ReadModels], Outcome
             outcomes = handle(events, written) or [None] * len(events)
         except Unavailable as away:
             return [away] * len(events)
-        except Exception:  # noqa: BLE001  # who is to blame shows when each is tried alone, and is parked with the reason
+        except Exception:  # noqa: BLE001  # which event is at fault shows when each is tried alone; it is parked
             return one_by_one(one)(events, read_models)
         read_models.take(written)
         return outcomes

@@ -1,11 +1,11 @@
 """After the commit: every reaction is a subscription, a named reader of the log with a cursor of its own.
 
-The worker reads a subscription's events from its cursor, delivers those it wants, and moves the cursor. What a
-destination refuses leaves the line: its key gets a *lane*, and the cursor goes on with the other keys. The log itself
-is the lane's waiting line; nothing overtakes its own key, and only a recorded discard skips an event.
+The worker reads a subscription's events from its cursor, delivers those it wants, and moves the cursor. If a
+destination refuses an event, its key gets a *lane*, and the cursor goes on with the other keys. The log itself is the
+lane's queue; nothing overtakes an earlier event of its own key, and only a recorded discard skips an event.
 
-Deliveries are at least once: a worker that dies after a delivery and before it moved the cursor delivers again. The
-event's id is the same each time.
+Deliveries are at least once: if a worker dies after a delivery and before it has moved the cursor, the event is
+delivered again. Its id is the same each time.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from allocation.service_layer.envelope import EventEnvelope, LogPosition
 from allocation.service_layer.read_models import ReadModels
 
 Outcomes = Sequence[Exception | None]
-"""What became of each event, in order: None, delivered; `Unavailable`, the destination is away, nothing from here on
-was tried (`Busy`: and when to come again); anything else, this one was refused, and later ones of its key were not
-tried."""
+"""What became of each event, in order. None: it was delivered. `Unavailable`: the destination cannot be reached, and
+nothing from here on was tried (`Busy` also says when to try again). Anything else: this event was refused, and later
+ones of its key were not tried."""
 
 Deliver = Callable[[Sequence[EventEnvelope], ReadModels], Outcomes]
 """Hands events over, in order. A projection records in `ReadModels` what is to be written with the cursor."""
@@ -53,15 +53,16 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A named reader of the log: `wants` is its rule. A new one starts at the log's head, or where it began.
+    """A named reader of the log: `wants` names the events that it gets. A new one starts at the log's head, or at its
+    beginning.
 
-    `pause_seconds`: how long it lets events gather once it has caught up, for one to whom the last word is enough.
-    `page`: how many events it takes at most in a round, which must not outlast the lease. `settle_seconds`: how long
-    the cursor may lag behind what was delivered, for one whose destination knows what it was given: writing the cursor
-    costs more than such a delivery, and after a crash that much is delivered again.
-    `idle` is called with its place whenever it has nothing to deliver; it may raise `Unavailable`.
-    `backoff`: a schedule of its own in place of the worker's, for lanes and for a destination that is away.
-    `lease_seconds`: the lease it needs if a round of it may take longer than the worker's allows.
+    `pause_seconds`: how long it lets events gather once it has caught up, if the latest one of each key is enough for
+    it. `page`: how many events it takes at most in a round, which must not outlast the lease. `settle_seconds`: how
+    long the cursor may lag behind what was delivered, if the destination knows what it was given: writing the cursor
+    costs more than such a delivery, and after a crash that much is delivered again. `idle` is called with its place
+    whenever it has nothing to deliver; it may raise `Unavailable`. `backoff`: a schedule of its own in place of the
+    worker's, for lanes and for a destination that cannot be reached. `lease_seconds`: the lease that it needs if one of
+    its rounds may take longer than the worker's lease allows.
     """
 
     name: str
@@ -80,8 +81,8 @@ class Subscription:
 class Lane:
     """A key that lags behind its subscription's cursor, from the event at `next_seq` on.
 
-    `due_at` None: parked, until somebody says retry or discard. `discard` holds who skips the next event, and why.
-    `lock_token`: somebody who pulls has events of this key in hand, until `locked_until`; after that, had.
+    `due_at` None: it is parked, until somebody retries or discards its event. `discard` says who wants the next event
+    skipped, and why. `lock_token`: a puller holds events of this key, until `locked_until`; after that, it held them.
     """
 
     subscription: str
@@ -98,8 +99,8 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to deliver for a subscription's partition, as the owner number `epoch`, from the cursor `seq` on, and
-    `until` when."""
+    """The right to deliver for a subscription's partition, from the cursor `seq` on, `until` a moment. `epoch` tells it
+    from earlier and later leases."""
 
     subscription: str
     partition: int
@@ -111,7 +112,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far a subscription has come in a partition (`seq`), how far the log has (`head`), and who delivers until
+    """How far a subscription has come in a partition (`seq`), how far the log has (`head`), and who delivers, and until
     when (`owner` empty: nobody ever did)."""
 
     subscription: str
@@ -139,7 +140,7 @@ class Discarded:
 
 @dataclass(slots=True)
 class Settlement:
-    """What a round of deliveries comes to: the cursor's new place, lanes opened or moved, lanes that caught up, events
+    """The result of a round of deliveries: the cursor's new place, lanes opened or moved, lanes that caught up, events
     discarded as (lane, seq, who, why), and what projections want written. `seen` holds the lanes as they were when the
     round began."""
 
@@ -152,22 +153,23 @@ class Settlement:
 
 
 def heeding(lane: Lane, seen: Lane | None, current: Lane | None) -> Lane:
-    """A lane as it is to be written: what was said of it while its owner worked holds, unless it has moved on."""
+    """A lane as it is to be written: if somebody changed it while its owner worked, that change holds, unless the lane
+    has moved on."""
     if current is None or current == seen or current.next_seq != lane.next_seq:
         return lane
     return current
 
 
 def first_epoch(now: datetime) -> int:
-    """Where the epochs of a new subscription begin: behind those of one that had its name before and was forgotten,
-    whose owner may be at work still. An epoch is a lease taken, so there are fewer than microseconds."""
+    """Where the epochs of a new subscription begin: after those of a forgotten one of the same name, whose owner may
+    still be at work. Each lease taken adds one epoch, so there are fewer epochs than microseconds."""
     return int(now.timestamp() * 1_000_000)
 
 
 @dataclass(slots=True)
 class Turn:
-    """A subscription's partition, for one caller alone: its cursor `seq` and its lanes by key. `read(after, limit)` and
-    `read_key(lane, until, limit)` are as the store's. What is put into `settlement` is written at the end."""
+    """A subscription's partition, for one caller alone: its cursor `seq`, and its lanes by key. `read(after, limit)`
+    and `read_key(lane, until, limit)` work as the store's do. What is put into `settlement` is written at the end."""
 
     subscription: str
     partition: int
@@ -180,8 +182,8 @@ class Turn:
 
 class SubscriptionStore(ABC):
     """Cursors, leases and lanes, beside the log. Callers may not assume that a lease outlives its time, nor that they
-    still hold it: `settle` says, by the epoch; clocks only decide how soon another may take over. Raises `Unavailable`
-    when the store cannot be reached."""
+    still hold it: `settle` checks that, by the epoch; clocks only decide how soon another owner may take over. Raises
+    `Unavailable` when the store cannot be reached."""
 
     @abstractmethod
     def join(self, name: str, from_the_beginning: bool) -> None:
@@ -193,25 +195,27 @@ class SubscriptionStore(ABC):
 
     @abstractmethod
     def rewind(self, name: str, after: Sequence[LogPosition]) -> int:
-        """Deliver again what stands behind `after` (a position for each partition; missing: from its start). A cursor
-        only goes back, never on, and so does a lane, whichever of them is further; whoever delivers loses the lease,
-        and who has pulled a key that goes back, its lock. A lane that goes back is due, and what was said of the event
-        where it stood (attempts, reason, discard) is gone. Answers in how many partitions anything went back."""
+        """Deliver again what stands after `after` (a position for each partition; missing: from its start). A cursor
+        only goes back, never forward, and so does a lane; each goes back only if it is further on. The worker that
+        delivers loses its lease, and a puller loses its lock on a key that goes back. A lane that goes back is due, and
+        what was recorded of the event where it stood (attempts, reason, discard) is gone. Returns in how many
+        partitions anything went back."""
 
     @abstractmethod
     def live(self, owner: str, seconds: float) -> int:
-        """Say that this worker lives, and will for so long; answers how many do, this one included."""
+        """Record that this worker lives, and will for `seconds`. Returns how many do, this one included."""
 
     @abstractmethod
     def leave(self, owner: str) -> None:
-        """This worker has stopped."""
+        """Record that this worker has stopped."""
 
     @abstractmethod
     def lease(
         self, name: str, partition: int, owner: str, seconds: float, patience_seconds: float = 0.0
     ) -> Lease | None:
         """Take or prolong the lease; None if another owner has it, or it has been free for less than
-        `patience_seconds`. Each time raises the epoch: of two who go by one name, only the last to ask settles."""
+        `patience_seconds`. Each call that gets it raises the epoch: of two workers with one name, only the last to ask
+        can settle."""
 
     @abstractmethod
     def release(self, lease: Lease) -> None:
@@ -219,11 +223,11 @@ class SubscriptionStore(ABC):
 
     @abstractmethod
     def read(self, partition: int, after: int, limit: int) -> list[EventEnvelope]:
-        """The events behind a position, in order."""
+        """The events after a position, in order."""
 
     @abstractmethod
     def time_behind(self, partition: int, after: int) -> datetime | None:
-        """When the first event behind a position was written, also if it cannot be read; None: there is none."""
+        """When the first event after a position was written, even if it cannot be read; None: there is none."""
 
     @abstractmethod
     def read_key(self, lane: Lane, until: int, limit: int) -> list[EventEnvelope]:
@@ -235,7 +239,7 @@ class SubscriptionStore(ABC):
 
     @abstractmethod
     def discarded(self, partition: int, first: int, last: int) -> list[Discarded]:
-        """The events that were skipped, from one number of a partition to another."""
+        """The events of a partition that were skipped, from one number to another."""
 
     @abstractmethod
     def settle(self, lease: Lease, settlement: Settlement, seconds: float) -> Lease:
@@ -244,10 +248,10 @@ class SubscriptionStore(ABC):
 
     @abstractmethod
     def turn(self, name: str, partition: int) -> AbstractContextManager[Turn]:
-        """Look and settle in one transaction, while nobody else can: for those who come and go, and hold no lease. An
-        exception inside leaves everything as it was. Raises `UnknownSubscription` if there is no such cursor."""
+        """Look and settle in one transaction, while nobody else can: for callers that come and go, and hold no lease.
+        An exception inside leaves everything as it was. Raises `UnknownSubscription` if there is no such cursor."""
 
     @abstractmethod
     def set_due(self, name: str, key: str, discard: tuple[str, str] | None = None, seq: int | None = None) -> bool:
-        """Have a lane tried again now, or its next event skipped (who, why). False if there is no such lane, or `seq`
-        is given and is not its next event any more: said twice, it is done once."""
+        """Have a lane retried now, or its next event skipped (`discard`: who, why). False if there is no such lane, or
+        if `seq` is given and is no longer its next event: so a call that is repeated takes effect once."""

@@ -1,6 +1,7 @@
-"""Runs the subscriptions: a thread each, so that a slow or missing destination holds up nobody else.
+"""Runs the subscriptions, a thread each, so that a slow or unreachable destination holds up no other.
 
-Polling is the truth, and adapts: at once while there is work, then ever more seldom. `wake` shortens the wait.
+Workers poll, and rely on nothing else: at once while there is work, then less and less often. `wake` only shortens the
+wait.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ _log = logging.getLogger(__name__)
 
 
 class Bell:
-    """Rung after each commit that added to the log: a hint to those who read it. Callers may not assume that anybody
-    hears it; ringing costs next to nothing and raises nothing."""
+    """Rung after each commit that added to the log: a hint to the readers of the log. Callers may not assume that
+    anybody hears it; ringing costs next to nothing and raises nothing."""
 
     def __init__(self) -> None:
         self._listeners: list[Callable[[], None]] = []
@@ -39,11 +40,11 @@ class Bell:
 
 
 class WakeUp(ABC):
-    """The bell across processes. A hint, no more: callers may not assume that it is heard, or heard once."""
+    """The bell across processes. Only a hint: callers may not assume that it is heard, or heard only once."""
 
     @abstractmethod
     def ring(self) -> None:
-        """The log grew. Returns at once, raises nothing, and may be called from any thread."""
+        """Announce that the log grew. Returns at once, raises nothing, and may be called from any thread."""
 
     @abstractmethod
     def listen(self, heard: Callable[[], None]) -> None:
@@ -51,13 +52,13 @@ class WakeUp(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Ring and hear no more."""
+        """Stop ringing and listening."""
 
 
 class Worker:
     """Delivers for its fair share of the subscriptions' partitions, and for those that no other worker takes.
 
-    `owner` is this worker's own name; `wake_up` tells of commits in other processes. `start` returns at once; `stop`
+    `owner` is this worker's own name; `wake_up` announces commits in other processes. `start` returns at once; `stop`
     waits for the deliveries under way and gives back the leases.
     """
 
@@ -82,15 +83,15 @@ class Worker:
 
     @property
     def subscriptions(self) -> list[Subscription]:
-        """Those it delivers for, but for those of `deliver_also`."""
+        """The subscriptions it delivers for, without those of `deliver_also`."""
         return [run.subscription for run in self._runs]
 
     def names(self) -> list[str]:
         return [subscription.name for subscription in self.subscriptions]
 
     def start(self, from_the_beginning: Collection[str] = ()) -> None:
-        """`from_the_beginning` names subscriptions that begin there if they are new. Raises `Unavailable` if the store
-        cannot be reached."""
+        """`from_the_beginning` names subscriptions that start at the beginning of the log if they are new. Raises
+        `Unavailable` if the store cannot be reached."""
         for subscription in self.subscriptions:
             early = subscription.from_the_beginning or subscription.name in from_the_beginning
             self._store.join(subscription.name, early)
@@ -100,9 +101,9 @@ class Worker:
             self._wake_up.listen(self.wake)
 
     def deliver_also(self, subscriptions: Sequence[Subscription]) -> None:
-        """Deliver for these, too, which have their cursors, and for none that an earlier call named. Called by one
-        thread at a time, again and again: one that takes the place of another of its name begins when that has
-        finished its delivery."""
+        """Deliver for these, too, and no longer for others that an earlier call named. They must have their cursors.
+        Called by one thread at a time, again and again: a subscription that replaces one of the same name begins in the
+        first call after that one has finished its delivery."""
         wanted = {id(s): s for s in subscriptions}
         staying = []
         for run in self._also:
@@ -133,7 +134,7 @@ class Worker:
             self._leave()
 
     def pause(self, seconds: float) -> None:
-        """Let so much time pass, unless it is to stop."""
+        """Wait for `seconds`, or until the worker is to stop."""
         if seconds:
             self._stopping.wait(seconds)
 
@@ -148,16 +149,17 @@ class Worker:
         finish: Callable[[Lease], Lease] = lambda held: held,
         least_seconds: float = 0.0,
     ) -> Lease | None:
-        """The lease in hand while more than half its time is left, else one taken anew, for `least_seconds` or more;
-        None: others have it, or are to have it. One that is given back or taken anew is first settled by `finish` (a
-        `Line.finish`): the next one has the place that is written. Raises what that does."""
+        """The lease that is held, while more than half its time is left; else one taken anew, for `least_seconds` or
+        more. None: another worker has it, or should have it. Before a lease is given back or taken anew, `finish` (a
+        `Line.finish`) settles it, because the next lease starts at the place that is written. Raises what `finish`
+        raises."""
         if held is not None and self._share.is_too_much(subscription.name, partition):
             self.release(finish(held))
             held = None
         lease_seconds = max(self._lease_seconds, subscription.lease_seconds, least_seconds)
         half = timedelta(seconds=lease_seconds / 2)
         if held is not None and held.until - self._clock.now() <= half:
-            held = finish(held)  # which prolongs it, if there was anything to settle
+            held = finish(held)  # this prolongs it, if there was anything to settle
         if held is not None and held.until - self._clock.now() > half:
             return held
         patience_seconds = 0.0 if held is not None else self._share.patience_seconds()
@@ -166,7 +168,7 @@ class Worker:
         return lease
 
     def lost(self, subscription: Subscription, partition: int) -> None:
-        """A lease is not in hand any more, whoever has it now."""
+        """This worker no longer holds the lease, whoever has it now."""
         self._share.lost(subscription.name, partition)
 
     def release(self, lease: Lease) -> None:
@@ -241,9 +243,9 @@ class _Run(Thread):
             _log.warning("%s, partition %d: another worker took over", self.subscription.name, partition)
         except Unavailable as away:
             _log.warning("%s, partition %d: %s", self.subscription.name, partition, away)
-        except Exception:  # noqa: BLE001  # said aloud; a thread that ended here would leave its subscription to nobody
+        except Exception:  # noqa: BLE001  # logged; if the thread ended here, nobody would deliver for its subscription
             _log.exception("%s, partition %d: it cannot go on", self.subscription.name, partition)
-        # Whether the cursor moved is unknown, if the connection was lost at the commit: with a lease comes its place.
+        # If the connection was lost at the commit, whether the cursor moved is unknown: a new lease brings its place.
         self._leases[partition] = None
         self._worker.lost(self.subscription, partition)
         return False
