@@ -1,4 +1,4 @@
-"""Settings: from the environment, read once at the start, never at import."""
+"""Settings: read from the environment, once at the start, never at import."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PREFIX = "ALLOCATION_"
 FOR_TESTS = f"{PREFIX}TEST_"
 SECRET: JsonDict = {"secret": "whole"}
 SECRET_IN_URL: JsonDict = {"secret": "in a url"}
-"""What `allocation settings` hides of a setting: everything, or what a URL holds besides the address."""
+"""What `allocation settings` hides of a setting: all of it, or everything in a URL except the address."""
 
 _OF_KUBERNETES = re.compile(rf"{PREFIX}(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 _log = logging.getLogger(__name__)
 
 
 class Settings(BaseSettings):
-    """What can be set, each as `ALLOCATION_<NAME>`. Frozen: a process keeps what it started with."""
+    """All settings, each set as `ALLOCATION_<NAME>`. Frozen: a process keeps the settings it started with."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
@@ -193,7 +193,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: object) -> Settings:
-    """The settings of this process; names in the environment that are none are told to the log.
+    """The settings of this process. Names in the environment that look like settings and are not are logged.
 
     Raises `SetupError` with a sentence about each wrong value.
     """
@@ -206,13 +206,13 @@ def load_settings(**overrides: object) -> Settings:
 
 
 def is_of_kubernetes(name: str, value: str) -> bool:
-    """Whether Kubernetes set it: it tells each container where the Services are, and of one that is called `allocation`
-    in names that begin as ours do, `ALLOCATION_PORT=tcp://...` among them."""
+    """Whether Kubernetes set it. Kubernetes gives each container variables with the addresses of the Services; for one
+    called `allocation`, their names begin like ours, `ALLOCATION_PORT=tcp://...` among them."""
     return bool(_OF_KUBERNETES.fullmatch(name.upper()) or (name.upper() == f"{PREFIX}PORT" and "://" in value))
 
 
 def _tell_what_is_no_setting(names: Iterable[str]) -> None:
-    """Told, and no more: another program, or a later version of this one, may have set them."""
+    """Only logged, not refused: another program, or a later version of this one, may have set them."""
     known = [field.upper() for field in Settings.model_fields]
     for name in sorted({name.upper() for name in names}):
         short = name.removeprefix(PREFIX)
@@ -222,7 +222,7 @@ def _tell_what_is_no_setting(names: Iterable[str]) -> None:
 
 
 def _address(url: str, schemes: Collection[str], like: str, path: str = ".*") -> str:
-    """A setting that names an address, or nothing. Raises `ValueError`, without a word of the setting."""
+    """A setting that is an address, or empty. Raises `ValueError`; its text repeats nothing of the setting."""
     if url:
         parts_of(url, schemes, like, path)
     return url

@@ -1,4 +1,4 @@
-"""The read side: the questions people ask, and what they get. Nothing here changes anything."""
+"""The read side: the questions that can be asked, and their answers. Nothing here changes anything."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from allocation.service_layer.read_models import Movements, StockLevel
 Answer = TypeVar("Answer")
 
 STOCK_LEVELS = "project_stock_levels"
-"""The subscription that keeps the read model behind `Views.stock`."""
+"""The subscription that keeps the read model for `Views.stock`."""
 
 READ_MODELS: Mapping[str, str] = {
     "orders": "keep_cache",
@@ -33,8 +33,8 @@ READ_MODELS: Mapping[str, str] = {
     "movements": "count_movements",
     "snapshots": "keep_snapshots",
 }
-"""What is asked of the read side, and the subscription that keeps it. Where that is not there (empty, or no cache is
-set), it is written in the transaction of the command, and lags behind by nothing."""
+"""What can be asked of the read side, and the subscription that keeps it. If there is none (empty, or no cache is set),
+it is written in the transaction of the command, and has no lag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class ProductView:
 
 @dataclass(frozen=True, slots=True)
 class EventPage:
-    """Events in order, and the cursor to ask on from: a position in each log partition."""
+    """Events in order, and the cursor to continue from: a position in each log partition."""
 
     events: Sequence[EventEnvelope]
     next: Sequence[LogPosition]
@@ -64,9 +64,9 @@ class EventPage:
 
 @dataclass(frozen=True, slots=True)
 class StockPage:
-    """Stock levels in the order in which they last changed, and the cursor to ask on from.
+    """Stock levels in the order in which they last changed, and the cursor to continue from.
 
-    `waiting_since`: when the first event happened that no level knows yet; None: there is none.
+    `waiting_since`: when the first event happened that no level includes yet; None: there is no such event.
     """
 
     levels: Sequence[StockLevel]
@@ -92,55 +92,56 @@ class StateViews(ABC):
 
     @abstractmethod
     def product(self, sku: str, waiting_limit: int = 100) -> ProductView | None:
-        """A product: batches in order of preference, what is free by date, who waits (the first `waiting_limit`)."""
+        """A product: batches in order of preference, what is free by date, the waiting lines (the first
+        `waiting_limit`)."""
 
 
 class Views(StateViews):
-    """Answers about the present: a snapshot of what was committed before the call.
+    """Answers about the present: each is a snapshot that holds all that was committed before the call.
 
-    Callers may not assume that two answers are of the same moment.
+    Callers may not assume that two answers are from the same moment.
     """
 
     @abstractmethod
     def events(self, after: Sequence[LogPosition], limit: int, sku: str | None = None) -> EventPage:
-        """The event feed: up to `limit` events behind `after` (a position for each partition; missing: from the
-        start), partition by partition, each in order and without a gap. With `sku`, only that product's.
+        """The event feed: up to `limit` events after `after` (a position for each partition; missing: from the start),
+        partition by partition, each in order and without a gap. With `sku`, only that product's.
 
-        Raises `UnknownPosition` if the log does not come to `after`, in the same snapshot: who has seen that place has
-        seen another log. Behind `BEYOND` there is nothing, in any log."""
+        Raises `UnknownPosition` if the log, in the same snapshot, does not reach `after`: a client that has seen that
+        place has seen another log. After `BEYOND` there is nothing, in any log."""
 
     @abstractmethod
     def position_at(self, sku: str, version: int) -> LogPosition | None:
-        """Where the log has a product's last event up to this version; None: there is none."""
+        """The position of a product's last event up to this version; None: there is none."""
 
     @abstractmethod
     def stock(self, after: Sequence[LogPosition], limit: int) -> StockPage:
-        """Stock levels that changed behind `after` (as in `events`), up to `limit`: each sku once, at its last change.
-        From the start it is every level there is. A read model: it follows the log by a moment. Nothing is shown
-        behind a product whose level could not be told (it has a lane), so that no cursor passes it. Raises
-        `UnknownPosition` as `events` does."""
+        """Up to `limit` stock levels that changed after `after` (as in `events`): each sku once, at its last change.
+        From the start, these are all levels. A read model: it lags a moment behind the log. Nothing is shown after a
+        product whose level could not be written (it has a lane), so that no cursor passes it. Raises `UnknownPosition`
+        as `events` does."""
 
     @abstractmethod
     def movements(self, sku: str, limit: int = 100) -> list[tuple[date, Movements]]:
-        """What moved of a sku, by day, the latest days first. A read model: it follows the log by a moment."""
+        """What moved of a sku, by day, the latest days first. A read model: it lags a moment behind the log."""
 
     @abstractmethod
     def reached(self, position: LogPosition) -> bool:
-        """Whether every answer given from now on, but for `stock` and `movements`, knows what the log has up to
+        """Whether every answer from now on, except those of `stock` and `movements`, includes the log up to
         `position`."""
 
     @abstractmethod
     def log_reached(self, position: LogPosition) -> bool:
-        """Whether the log has come to `position`. Every answer of `batch` and `events` knows the whole log."""
+        """Whether the log has reached `position`. Every answer of `batch` and `events` includes the whole log."""
 
     @abstractmethod
     def stock_reached(self, position: LogPosition) -> bool:
-        """Whether every answer of `stock` given from now on knows what the log has up to `position`."""
+        """Whether every answer of `stock` from now on includes the log up to `position`."""
 
     @abstractmethod
     def with_heads(self, ask: Callable[[Views], Answer]) -> tuple[Answer, Places]:
         """The answer to questions asked of these views in one snapshot, and the heads of the log in the same snapshot:
-        it knows everything up to there, and nothing behind."""
+        the answer includes everything up to there, and nothing after it."""
 
     @abstractmethod
     def ready(self) -> None:
@@ -153,7 +154,7 @@ def allocations(orderid: str, views: Views) -> list[dict[str, str]]:
 
 
 def product_view(product: Product, waiting_limit: int = 100) -> ProductView:
-    """A product in memory, as the views tell it."""
+    """A product in memory, as the views show it."""
     waiting = sorted((x for x in product.lines.values() if x.batchref is None), key=lambda x: x.since)
     return ProductView(
         product.sku,
@@ -167,8 +168,8 @@ def product_view(product: Product, waiting_limit: int = 100) -> ProductView:
 
 
 class PastViews(StateViews):
-    """How things stood at one cut through the log, folded from it. Callers may not assume that it costs the same for
-    any cut, but for `product`."""
+    """How things stood at one cut through the log, folded from it. Callers may not assume that an answer costs the same
+    for any cut, except that of `product`."""
 
     def __init__(self, history: History, at: At) -> None:
         """Raises `UnknownPosition`, `Unavailable`."""
@@ -191,5 +192,5 @@ class PastViews(StateViews):
         return product_view(product, waiting_limit) if product else None
 
     def shop(self, after: str = "", waiting_limit: int = 0) -> Iterator[ProductView]:
-        """Every product behind a sku that had stock then, in order of skus, one at a time in memory."""
+        """Every product after a sku that had stock then, in order of skus, one at a time in memory."""
         return (product_view(product, waiting_limit) for product in shop_at(self._history, self._cut, after))

@@ -1,4 +1,4 @@
-"""Where log and tables differ, and what would mend it. No input or output: `verify` brings the rows."""
+"""Where log and tables differ, and how to correct that. No input or output: `verify` brings the rows."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from allocation.service_layer.read_models import Movements, StockLevel, movement
 from allocation.service_layer.snapshot_checks import SnapshotCheck, Wrong, unlike_rows
 
 MOST_CHARACTERS = 1_000
-"""Of what is said of a difference: it is kept, and written again with each step of the self-audit."""
+"""At most so many describe a difference: the text is kept, and written again with each step of the self-audit."""
 
 _NOTHING = "has no such row"
 _NOWHERE = "the table has it neither on a batch of this sku nor waiting"
 
 
 StrayLine = tuple[str, str, str]
-"""orderid, sku, and the reference of the batch that it is on and should not be."""
+"""orderid, sku, and the reference of the batch that the line is on, and should not be on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that is not as it must be: in which table, at which row, what (cut behind `MOST_CHARACTERS`).
-    `repaired`: it was mended."""
+    """Something that is not as it must be: in which table, at which row, and what (cut after `MOST_CHARACTERS`).
+    `repaired`: it was corrected."""
 
     table: str
     place: str
@@ -44,7 +44,7 @@ class Difference:
 
 @dataclass(slots=True)
 class Comparison:
-    """What was found of one product. Without a `correction` nothing can be mended, or nothing need be.
+    """What was found of one product. Without a `correction`, nothing can be corrected, or nothing has to be.
 
     `strangers` are lines of other products that are on its batches.
     """
@@ -56,9 +56,10 @@ class Comparison:
 
 @dataclass(slots=True)
 class Folded:
-    """What a product's events say: the product, what stopped it (None: nothing), and of the read models the level at
-    the version that was asked for and what version the event made at whose place it is told (0: there is none), the
-    movements, the snapshots that are wrong, the last event, and the last that the projection of levels saw."""
+    """What a product's events say: the product, and what stopped the fold (`corrupt`; None: nothing). For the read
+    models: the `level` at the version that the stored level has; the version made by the event at whose position that
+    is stored (`version_told_at`; 0: there is no such event); the movements; the snapshots that are wrong; the last
+    event, and the last one that the projection of levels has seen."""
 
     product: Product
     corrupt: Difference | None = None
@@ -71,7 +72,7 @@ class Folded:
 
 
 def fold(product: Product, stored: Stored) -> Folded:
-    """Apply the events to the product, as far as they can have happened."""
+    """Apply the events to the product, up to the first one that cannot have happened."""
     projected = stored.projected or Projected()
     level = projected.level if isinstance(projected.level, StockLevel) else None
     folded, snapshots = Folded(product), SnapshotCheck(projected.snapshots)
@@ -111,7 +112,7 @@ def _corrupt(stored: Stored, version: int, problem: str) -> Difference:
 
 
 def read_model_faults(folded: Folded, projected: Projected) -> Iterator[Difference]:
-    """The read models of a product beside what its events say, as far as the projections have seen them."""
+    """Compare the read models of a product with its events, as far as the projections have seen these."""
     product = folded.product
     if (problem := _level_fault(folded, projected)) is not None:
         yield Difference("stock_levels", product.sku, problem)
@@ -147,7 +148,7 @@ def _level_fault(folded: Folded, projected: Projected) -> str | None:
 
 
 def compare(product: Product, stored: Stored) -> Comparison:
-    """The rows of a product beside what the log folds to."""
+    """Compare the rows of a product with what the log folds to."""
     found, mend = Comparison(), Correction(product.version_number)
     if (stored.version or 0) != product.version_number or (stored.version == 0):
         says = "the log knows no such product" if not product.version_number else _says(product.version_number)
@@ -208,7 +209,7 @@ def _compare_lines(product: Product, rows: Sequence[LineFields], found: Comparis
 
 
 def stock_faults(sku: str, batches: Sequence[BatchFields], lines: Sequence[LineFields]) -> Iterator[Difference]:
-    """The tables by themselves: counters are sums, nothing is oversold, nobody waits who could be served."""
+    """Check the tables alone: counters are sums, nothing is oversold, no line waits that could be served."""
     promised: dict[str, int] = {}
     least_waiting: LineFields | None = None
     for line in lines:

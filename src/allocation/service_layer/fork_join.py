@@ -1,7 +1,8 @@
-"""One group, several transactions at once (fork-join): while the store works for one, this process works for another.
+"""One group in several concurrent transactions (fork-join): while the store works for one, this process works for
+another.
 
-No product is in two of them. Each waits for the locks of its own products only, and meets the others at the counter of
-the log, last of all.
+No product is in two of them. Each waits only for the locks of its own products, and for the others only at the counter
+of the log, the last lock it takes.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from allocation.service_layer.answers import Answer
 from allocation.service_layer.envelope import CommandEnvelope
 
 FEWEST = 100
-"""A group of fewer commands is not divided: what a transaction costs by itself would outweigh it."""
+"""A group of fewer commands is not divided: the cost of each transaction itself would outweigh the gain."""
 
 TURNS = 4
-"""Parts for each thread in a group of the best size. In the last of its turns a thread may have none to share the
-processor with: the more turns, the less that matters."""
+"""Parts for each thread in a group of the best size. During its last part, a thread may have no other to share the
+processor with: the more parts, the less that matters."""
 
 Send = Callable[[Sequence[CommandEnvelope]], list[Answer]]
 
@@ -34,7 +35,7 @@ class ForkJoin:
     The commands of one product are handled in their order, in one part. Callers may not assume more: no order between
     products; no transaction around the whole (what one part did is committed, whatever becomes of the others); nor that
     a group is divided at all. It is one part if it is small, if a command names no product (those that change a batch),
-    or if one batch reference stands for two products, as only their order tells which of them gets it.
+    or if two products claim one batch reference, because only the order of the commands decides which product gets it.
     """
 
     def __init__(self, send: Send, at_once: int, size: int) -> None:
@@ -46,11 +47,11 @@ class ForkJoin:
         return self._size if self._at_once == 1 else self._size * self._at_once * TURNS
 
     def __call__(self, envelopes: Sequence[CommandEnvelope]) -> list[Answer]:
-        """Handle a group; answers in its order.
+        """Handle a group. Returns the answers in its order.
 
-        Raises what a part raised (of several, one), once those at work have ended; those not yet begun are left. What
-        the others did is done, and told to nobody: the same commands again find it there already. So with Ctrl-C; a
-        second one does not wait for those at work.
+        Raises what a part raised (one of them, if several did), once the parts under way have ended; parts not yet
+        begun are left undone. What other parts did stays done, but is reported to nobody: the same commands again find
+        it done already. Ctrl-C has the same effect; a second one does not wait for the parts under way.
         """
         homes = self._homes(envelopes)
         if len(set(homes)) < 2:
@@ -82,19 +83,20 @@ class ForkJoin:
         try:
             for thread in threads:
                 thread.start()
-            for event in ended:  # not `join`: interrupted, it takes a thread for dead that is alive (bpo-46726)
+            for event in ended:  # not `join`: when interrupted, it takes a live thread for dead (bpo-46726)
                 event.wait()
         finally:
             left.clear()
             for thread, event in zip(threads, ended, strict=True):
-                if thread.ident is not None:  # else it was not begun, or will find nothing left
+                if thread.ident is not None:  # else it was not started, or will find nothing left
                     event.wait()
         if failures:
             raise failures[min(failures)]
         return [done[place] for place in range(len(parts))]
 
     def _homes(self, envelopes: Sequence[CommandEnvelope]) -> list[int]:
-        """The part of each command: product by product, the largest first, each to the part with the fewest."""
+        """The part of each command: product by product, the largest first, each to the part with the fewest
+        commands."""
         skus = self._skus(envelopes) if self._at_once > 1 and len(envelopes) >= FEWEST else []
         if not skus:
             return [0] * len(envelopes)
@@ -107,7 +109,7 @@ class ForkJoin:
 
     @staticmethod
     def _skus(envelopes: Sequence[CommandEnvelope]) -> list[str]:
-        """The product of each; nothing if they cannot be told apart."""
+        """The product of each command; empty if the group cannot be divided by products."""
         skus: list[str] = []
         owners: dict[str, str] = {}
         for envelope in envelopes:

@@ -1,8 +1,8 @@
 """Peek-lock on a subscription's lanes: every key is a session. Pure decisions within one `Turn`.
 
-Who receives gets the lock on a key, and with it the key's next event, or several. The key becomes a lane: the cursor
-goes on with other keys, and nothing overtakes. Acknowledging moves the lane, and closes it once it has caught up.
-Source of the numbers: Azure Service Bus (`MaxDeliveryCount`, peek-lock).
+A receiver gets the lock on a key, and with it the key's next event, or several. The key becomes a lane: the cursor goes
+on with other keys, and nothing overtakes. Acknowledging moves the lane, and closes it once it has caught up. Source of
+the numbers: Azure Service Bus (`MaxDeliveryCount`, peek-lock).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ PAGE, PAGES_A_TURN = 200, 2
 HEAD = 2**62
 
 Copies = Callable[[EventEnvelope], Sequence[Message]]
-"""What a subscriber gets of an event; nothing, if it is not wanted. Raises `RuleFailed`."""
+"""Returns the copies of an event that a subscriber gets; none if it does not want the event. Raises `RuleFailed`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What somebody wants to receive: up to `most` events, up to `per_key` of one key under one lock, of `key` only
-    if that is given; locked for `lock_seconds`; waiting for up to `wait_seconds` if there are none."""
+    """What a consumer wants to receive: up to `most` events, up to `per_key` of one key under one lock, only those of
+    `key` if that is given; locked for `lock_seconds`; with a wait of up to `wait_seconds` if there are none."""
 
     most: int = 10
     per_key: int = 1
@@ -38,7 +38,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A key in somebody's hand: its next events, copies of them by the rules included, under one lock.
+    """A key that a consumer has locked: its next events, including the copies that rules make of them, under one lock.
     `delivery_count` is 1 the first time."""
 
     token: str
@@ -50,7 +50,7 @@ class Held:
 
 @dataclass(slots=True)
 class _Hand:
-    """What is being gathered of a key."""
+    """What has been gathered of a key so far."""
 
     lane: Lane
     events: list[EventEnvelope] = field(default_factory=list)
@@ -63,10 +63,10 @@ class _Hand:
 
 
 class Receiving:
-    """One receive within a turn: first of the keys that lag behind and are free, then from the cursor on.
+    """One receive within a turn: first the lanes that are free, then from the cursor on.
 
-    `is_late` says whether it is to come to an end, with what it has seen so far. It is asked once something was seen,
-    and that is not looked at again: so every turn gets on."""
+    `is_late` says whether it should end, with what it has seen so far. It is only asked after an event has been looked
+    at, and that event is not looked at again: so every turn makes progress."""
 
     def __init__(
         self,
@@ -87,11 +87,12 @@ class Receiving:
 
     @property
     def has_seen_all(self) -> bool:
-        """Whether another turn would find nothing more now: it came to the head, and no free lane found no room."""
+        """Whether another turn would find nothing more now: it came to the head, and there was room for every free
+        lane."""
         return self._reached_the_head and not self._reads_on
 
     def run(self) -> list[Held]:
-        """What is handed over; the turn's settlement says what becomes of lanes and cursor."""
+        """Returns what is handed over; the turn's settlement says what becomes of lanes and cursor."""
         free = (lane for lane in self._turn.lanes.values() if is_free(lane, self._now))
         for lane in sorted(free, key=_waiting_since):
             if self._asked.key not in (None, lane.key):
@@ -110,14 +111,15 @@ class Receiving:
         return held
 
     def _begin_with(self, key: str) -> None:
-        """A lane for this key that runs ahead of the cursor: that stays, for what stands there of others."""
+        """Open a lane for this key that runs ahead of the cursor. The cursor stays, because other keys' events are
+        there."""
         self._reached_the_head = True
         if key not in self._turn.lanes:
             name, partition, begin = self._turn.subscription, self._turn.partition, self._turn.seq + 1
             self._take_up(Lane(name, key, partition, begin, 0, self._now, ""))
 
     def _take_up(self, lane: Lane) -> None:
-        """The next events of a lane, whatever the cursor's place: the log is its waiting line."""
+        """Take the next events of a lane, wherever the cursor is: the log is the lane's queue."""
         if lane.lock_token is not None:
             lane = given_back(lane, self._now, f"the lock ran out at {lane.locked_until:%Y-%m-%d %H:%M:%S} UTC")
             if lane.due_at is None:
@@ -146,13 +148,14 @@ class Receiving:
             self._reads_on = True
         elif lane.next_seq <= self._turn.seq + 1:
             self._settlement.closed.add(lane.key)
-        elif events:  # it is ahead of the cursor, which is not to meet its events again, and neither is the next turn
+        elif events:  # it is ahead of the cursor; neither the cursor nor the next turn is to meet its events again
             self._settlement.lanes[lane.key] = moved(lane, events[-1].position.seq + 1, self._now)
         elif lane != self._turn.lanes.get(lane.key):
             self._settlement.lanes[lane.key] = lane
 
     def _go_on(self) -> None:
-        """From the cursor, up to the first event that is wanted and finds no room, or until it is late."""
+        """Read from the cursor on, up to the first event that is wanted and for which there is no room, or until
+        late."""
         for _ in range(PAGES_A_TURN):
             page = self._turn.read(self._settlement.seq, PAGE)
             for logged in page:
@@ -181,7 +184,7 @@ class Receiving:
         return not hand.is_full or bool(hand.events) or key in self._settlement.lanes
 
     def _gather(self, hand: _Hand, logged: EventEnvelope) -> bool:
-        """Take an event into the hand if it is wanted; False: this one, and what comes behind it, has to wait."""
+        """Add an event to the hand if it is wanted; False: this event, and those of its key after it, have to wait."""
         if hand.is_full:
             return False
         try:
@@ -195,7 +198,7 @@ class Receiving:
             return False
         if not copies:
             return True
-        # After a failure one at a time, so that it shows which one cannot be handled.
+        # After a failure, one at a time, so that it shows which one cannot be handled.
         most = 1 if hand.lane.attempts and hand.lane.next_seq == logged.position.seq else self._asked.per_key
         if not self._room or len(hand.events) >= most:
             hand.is_full = True
@@ -224,14 +227,14 @@ def _waiting_since(lane: Lane) -> tuple[datetime | None, int]:
 
 
 def moved(lane: Lane, next_seq: int, now: datetime) -> Lane:
-    """The lane at another event, free, with attempts of its own; the lane itself if it is there already."""
+    """The lane at another event, free, with attempts counted from 0; the lane itself if it is there already."""
     if lane.next_seq == next_seq and lane.lock_token is None:
         return lane
     return Lane(lane.subscription, lane.key, lane.partition, next_seq, 0, now, "")
 
 
 def given_back(lane: Lane, due_at: datetime, reason: str) -> Lane:
-    """A lane whose events were in hand and are not done: free again at `due_at`, or parked after so many deliveries."""
+    """A lane whose events were handed over and not done: free again at `due_at`, or parked after `MOST_DELIVERIES`."""
     attempts = lane.attempts + 1
     free = replace(lane, attempts=attempts, due_at=due_at, reason=reason, lock_token=None, locked_until=None)
     if attempts < MOST_DELIVERIES:
@@ -240,7 +243,7 @@ def given_back(lane: Lane, due_at: datetime, reason: str) -> Lane:
 
 
 def held_by(turn: Turn, tokens: Iterable[str], now: datetime) -> dict[str, Lane]:
-    """The lanes whose locks are still good, by token."""
+    """The lanes whose locks are still valid, by token."""
     wanted = set(tokens)
     return {
         lane.lock_token: lane
@@ -250,7 +253,7 @@ def held_by(turn: Turn, tokens: Iterable[str], now: datetime) -> dict[str, Lane]
 
 
 def acknowledge(turn: Turn, held: Iterable[tuple[str, Lane]], now: datetime) -> Settlement:
-    """The lanes behind what was in hand; those that have caught up close."""
+    """Moves the lanes past what was acknowledged; those that have caught up close."""
     settlement = Settlement(turn.seq)
     on = [moved(lane, int(token.split("-")[1]) + 1, now) for token, lane in held]
     if not on:
@@ -260,7 +263,7 @@ def acknowledge(turn: Turn, held: Iterable[tuple[str, Lane]], now: datetime) -> 
     looked_at = page[-1].position.seq if len(page) == limit else HEAD
     last = {logged.key: logged.position.seq for logged in page if logged.position.seq <= turn.seq}
     for lane in on:
-        # Only lanes that end before the cursor may close: it would meet the events of others once more.
+        # Only lanes that end before the cursor may close: the cursor would meet the events of the others once more.
         if lane.next_seq <= turn.seq + 1 and turn.seq <= looked_at and last.get(lane.key, 0) < lane.next_seq:
             settlement.closed.add(lane.key)
         else:
