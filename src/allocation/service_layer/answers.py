@@ -13,7 +13,7 @@ from allocation.service_layer.envelope import LogPosition
 
 @value
 class Promise:
-    """Where an order line stands: on a batch with its ETA (None: on hand), or waiting (`batchref` None)."""
+    """Where an order line stands: on a batch, with that batch's ETA (None: on hand), or waiting (`batchref` None)."""
 
     orderid: str
     sku: str
@@ -25,7 +25,7 @@ class Promise:
 
 @value
 class BatchState:
-    """A batch as it is now; `version` is its product's."""
+    """A batch as it is now; `version` is that of its product."""
 
     ref: str
     sku: str
@@ -39,9 +39,9 @@ Result = Promise | BatchState | None
 
 
 class Answer(NamedTuple):
-    """The end of one command: a result, or why not.
+    """The outcome of one command: a result, or an error.
 
-    `changed` says whether anything was recorded; then `position` is the log position of the last event it led to.
+    `changed` says whether anything was recorded; if so, `position` is the log position of the last event it led to.
     `repeated` marks an answer that was given before and is given again.
     """
 
@@ -61,7 +61,7 @@ class Answer(NamedTuple):
 
 
 def promise_of(product: Product, orderid: str) -> Promise:
-    """The present state of an order line that is there."""
+    """The present state of an order line, which must exist."""
     line = product.lines[orderid]
     batch = product.batches.get(line.batchref) if line.batchref is not None else None
     if batch is None:

@@ -1,20 +1,20 @@
 """What can go wrong around a decision. (A refusal is an answer of the domain: see `domain.errors`.)
 
 ServiceError
-├── IdReused           another command came under an id that was already used
-├── UnknownPosition    a place that the log does not have
-├── UnknownSubscription  a name that nobody reads the log under
-├── Rejected           a destination looked at a message and will not have it
-│   └── RejectedForGood  and never will: it is not tried again by itself
-├── LeaseLost          somebody else delivers by now
-├── Gone               a destination said that it is not there any more, and never will be
+├── IdReused           the id was already used for another command
+├── UnknownPosition    a position that the log does not have
+├── UnknownSubscription  no subscription has this name
+├── Rejected           a destination looked at a message and refused it
+│   └── RejectedForGood  and always will: it is not retried automatically
+├── LeaseLost          another worker delivers by now
+├── Gone               a destination reported that it has gone for good
 └── Unavailable        the store cannot be reached; nothing was done
-    ├── Busy             a destination asks to be left alone for so many seconds
-    ├── Conflict         others changed the same products meanwhile; retried, then told
-    ├── OutcomeUnknown   the store went away while it committed and has not come back: it may be done
+    ├── Busy             a destination asks to be left alone for some seconds
+    ├── Conflict         others changed the same products meanwhile; retried, then reported
+    ├── OutcomeUnknown   the connection was lost at COMMIT and the store has not come back: it may be done
     ├── Overloaded       too many commands wait already; this one was not begun
-    └── NotReached       what is read has not come as far in the log as the reader wants it
-SetupError             store, settings and handlers do not fit together; the start is stopped
+    └── NotReached       what is read has not come as far in the log as the reader asked
+SetupError             store, settings and handlers do not fit together; the program does not start
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from allocation.service_layer.envelope import LogPosition
 
 
 class ServiceError(Exception):
-    """Root of what the service layer and its adapters raise to an edge."""
+    """Base class of what the service layer and its adapters raise to an entry point."""
 
 
 class IdReused(ServiceError):
-    """The message id (an HTTP edge calls it Idempotency-Key) stands for another command."""
+    """The message id (over HTTP, the Idempotency-Key) was already used for another command."""
 
     def __init__(self, message_id: str) -> None:
         super().__init__(f"The id {message_id} was already used for another request; use a new one for a new request")
 
 
 class UnknownPosition(ServiceError):
-    """A question about a place in the log that is not there, or not yet."""
+    """A question about a position that the log does not have, or not yet."""
 
     def __init__(self, position: object) -> None:
         super().__init__(f"The log has no place {position}")
@@ -42,26 +42,27 @@ class UnknownPosition(ServiceError):
 
 
 class UnknownSubscription(ServiceError):
-    """Nobody has defined this, or it was removed."""
+    """The subscription was never defined, or it was removed."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"There is no subscription {name}")
 
 
 class Rejected(ServiceError):
-    """A destination looked at a message and will not have it."""
+    """A destination looked at a message and refused it."""
 
 
 class RejectedForGood(Rejected):
-    """It will not have this message however often it is told: parked at once, until somebody says otherwise."""
+    """The destination will refuse this message every time: it is parked at once, until somebody retries or discards
+    it."""
 
 
 class Gone(ServiceError):
-    """A destination has gone for good, and said so (HTTP: 410). Nothing is to be sent there any more."""
+    """A destination has gone for good, and said so (HTTP: 410). Nothing may be sent there any more."""
 
 
 class LeaseLost(ServiceError):
-    """The time of a lease ran out and somebody else took it; nothing was written."""
+    """The lease ran out and another worker took it; nothing was written."""
 
 
 class Unavailable(ServiceError):
@@ -69,7 +70,7 @@ class Unavailable(ServiceError):
 
 
 class Busy(Unavailable):
-    """The destination is there, and says when to come again: `retry_after_seconds` from now. That is no failure."""
+    """The destination is there, and says when to try again: `retry_after_seconds` from now. That is not a failure."""
 
     def __init__(self, message: str, retry_after_seconds: float) -> None:
         super().__init__(message)
@@ -77,11 +78,11 @@ class Busy(Unavailable):
 
 
 class Conflict(Unavailable):
-    """The transaction lost against others and was rolled back; the same again may well succeed."""
+    """The transaction conflicted with others and was rolled back; trying it again may well succeed."""
 
 
 class ConnectionLost(Unavailable):
-    """The connection broke before anything was committed; a new one may be had at once."""
+    """The connection broke before anything was committed; a new one may be available at once."""
 
 
 class OutcomeUnknown(Unavailable):
@@ -90,11 +91,11 @@ class OutcomeUnknown(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """More commands wait than the service takes on."""
+    """More commands wait than the service accepts."""
 
 
 class NotReached(Unavailable):
-    """A read model, or the log, has not come to this position in time."""
+    """A read model, or the log, did not reach this position in time."""
 
     def __init__(self, position: LogPosition) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""What other programs are told: every event as it stands in the log, and stock levels."""
+"""What other programs get: every event as it stands in the log, and stock levels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TYPE_PREFIX = "allocation."
 
 
 def fact_of(logged: EventEnvelope) -> Message:
-    """An event, with what a consumer needs to drop duplicates, to see that it missed one, and to find the cause."""
+    """An event, with what a consumer needs to drop duplicates, to notice that it missed one, and to find the cause."""
     return Message(
         logged.id,
         TYPE_PREFIX + type(logged.event).__name__,
@@ -23,7 +23,7 @@ def fact_of(logged: EventEnvelope) -> Message:
 
 
 def level_message(level: StockLevel, logged: EventEnvelope) -> Message:
-    """A stock level, told because of an event; its id is the same for the same version of the product."""
+    """A stock level, sent because of an event; its id is the same for the same version of the product."""
     data = {"sku": level.sku, "version": level.version, "available": level.available}
     return Message(
         f"stock-level:{level.sku}:{level.version}",

@@ -21,19 +21,19 @@ from allocation.service_layer.subscriptions import USUAL_PAGE, Deliver, Subscrip
 from allocation.service_layer.waiting import Timer
 
 PAUSES_SECONDS = {"project_stock_levels": 0.05, "publish_stock_levels": 0.05, "count_movements": 0.25}
-"""How long those who tell only the last word on a sku, or sum up, let events gather."""
+"""How long reactions let events gather that send only the latest level of a sku, or that add up."""
 
 PAGE, SETTLE_SECONDS = 1_000, 0.1
-"""How much those take at once who take a page in one go. How far a cursor may lag behind a broker or a cache: they know
-what they were given. Mail does not, and a projection's effect is written with its cursor."""
+"""How many events a reaction that takes a page gets at once. How long a cursor may lag behind a broker or a cache,
+which know what they were given; mail does not, and a projection's effect is written with its cursor."""
 
 _COMES_ALONG = {1: "what comes with each call", 2: "the message and the unit of work"}
 
 
 class Destinations(TypedDict, total=False):
-    """What reactions may name among their parameters, and nothing else. Whether it is there is up to the settings; one
-    that names what is not there does not run. `publisher` makes a subscription for each broker; `read_models` comes
-    with each round."""
+    """What reactions may name among their parameters, and nothing else. Which of these are there depends on the
+    settings; a reaction that names one that is not there does not run. `publisher` makes a subscription for each
+    broker; `read_models` comes with each round."""
 
     cache: Cache
     channel: Channel
@@ -47,17 +47,17 @@ class Destinations(TypedDict, total=False):
 
 def inject(handlers: Mapping[type, Callable[..., Any]], dependencies: Mapping[str, Any]) -> dict[type, Handler]:
     """Give each handler of a command the dependencies it names among its parameters (the unit of work comes with the
-    message). Raises `SetupError` for a name that is not among them."""
+    message). Raises `SetupError` for a name that is not among the dependencies."""
     return {message: bound(handler, dependencies, 2) for message, handler in handlers.items()}
 
 
 def dependencies_of(handler: Callable[..., Any], given: int) -> list[str]:
-    """The names of a handler's parameters, but for the first that come with each message."""
+    """The names of a handler's parameters, without the first `given`, which come with each message."""
     return list(inspect.signature(handler).parameters)[given:]
 
 
 def bound(handler: Callable[..., Any], dependencies: Mapping[str, Any], given: int) -> Callable[..., Any]:
-    """The handler with the dependencies it names. Raises `SetupError` for a name that is not among them."""
+    """The handler with the dependencies it names bound. Raises `SetupError` for a name that is not among them."""
     _require_known(handler, dependencies, given)
     chosen = {name: dependencies[name] for name in dependencies_of(handler, given)}
     return partial(handler, **chosen) if chosen else handler
@@ -75,9 +75,10 @@ def _require_known(handler: Callable[..., Any], known: Collection[str], given: i
 def reactions(
     there: Destinations, publishers: Mapping[str, Publisher], timer: Timer, lease_seconds: float
 ) -> Iterator[Subscription]:
-    """A subscription for each event handler whose dependencies are there; for one that publishes, one a publisher.
+    """A subscription for each event handler whose dependencies are there; for a handler that publishes, one for each
+    publisher.
 
-    Raises `SetupError` for one that names what is never there.
+    Raises `SetupError` for a handler that names something that no settings provide.
     """
     wants: dict[Callable[..., Any], set[type[Event]]] = {}
     for event, named in EVENT_HANDLERS.items():
@@ -108,7 +109,7 @@ def reactions(
 def _delivering(
     handler: Callable[..., Any], dependencies: Mapping[str, Any], timer: Timer, most_seconds: float
 ) -> Deliver:
-    """The handler with its dependencies, but for the events and the read models that come with each round."""
+    """The handler with its dependencies bound, except the events and the read models, which come with each round."""
     _, *named = inspect.signature(handler).parameters
     chosen = {name: dependencies[name] for name in named if name != "read_models"}
     projects = "read_models" in named
@@ -120,5 +121,5 @@ def _delivering(
 
 
 def _takes_pages(handler: Callable[..., Any]) -> bool:
-    """Whether a reaction names its first parameter `page`; else it takes one event at a time."""
+    """Whether a reaction's first parameter is called `page`; else it takes one event at a time."""
     return next(iter(inspect.signature(handler).parameters)) == "page"

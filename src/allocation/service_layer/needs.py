@@ -20,9 +20,9 @@ from allocation.domain.commands import (
 
 @dataclass(slots=True)
 class Needs:
-    """`skus` are to be locked, those in `new_skus` to be made if absent; `lines` are (orderid, sku) of order lines;
-    `refs` are batches named by reference, of which `homeless` ones came without their sku; `freed` are skus of which
-    stock may come free, for those who wait."""
+    """`skus` are to be locked, those in `new_skus` to be created if missing; `lines` are (orderid, sku) of order lines;
+    `refs` are batches named by reference, `homeless` those of them that came without their sku; `freed` are skus whose
+    stock may become free for waiting lines."""
 
     skus: set[str] = field(default_factory=set)
     new_skus: set[str] = field(default_factory=set)
@@ -35,8 +35,8 @@ class Needs:
 def needs_of(commands: Iterable[Command]) -> Needs:
     """One pass over the commands of a group.
 
-    What is no id names nothing (it may trip a database: NUL, lone surrogates, a key too long for an index); the handler
-    will refuse it.
+    A string that is not a valid id is left out, because a database may fail on it (NUL, lone surrogates, a key too long
+    for an index); the handler will refuse it.
     """
     needs = Needs()
     for command in commands:

@@ -1,7 +1,7 @@
-"""What can be seen of the work from outside: counts, traces, and under which correlation a line is logged.
+"""What can be observed from outside: counts, traces, and the correlation id that a log line carries.
 
-The two ports do nothing by themselves; `adapters.telemetry` has those that measure. They are told of groups and pages,
-not of single steps, so that being watched costs little.
+The two ports do nothing by themselves; `adapters.telemetry` has implementations that measure. Groups and pages are
+reported to them, not single steps, so that observing costs little.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from allocation.service_layer.answers import Answer
 from allocation.service_layer.envelope import CommandEnvelope, EventEnvelope
 
 CORRELATION: ContextVar[Callable[[], str] | None] = ContextVar("correlation", default=None)
-"""Tells the correlation id of what this thread is busy with; asked only when a line is logged. None: with nothing that
-came from outside."""
+"""Returns the correlation id of what this thread is working on; called only when a line is logged. None: it works on
+nothing that came from outside."""
 
 MOST_TOLD = 10
-"""So many ids at most stand in a line about many messages at once."""
+"""The most ids in a log line about many messages at once."""
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def correlated(correlation_id: str) -> Iterator[None]:
 
 @contextmanager
 def correlated_with(messages: Sequence[CommandEnvelope] | Sequence[EventEnvelope]) -> Iterator[None]:
-    """Lines that are logged inside are about all of these: they carry the id of each, up to `MOST_TOLD`."""
+    """Lines that are logged inside concern all of these messages: they carry the id of each, up to `MOST_TOLD`."""
     token = CORRELATION.set(lambda: _told_of(messages))
     try:
         yield
@@ -50,43 +50,44 @@ def _told_of(messages: Sequence[CommandEnvelope] | Sequence[EventEnvelope]) -> s
 
 
 class Meter:
-    """Is told what happened. Called from any thread; raises nothing, and returns at once."""
+    """Receives reports of what happened. Methods are called from any thread, raise nothing, and return at once."""
 
     def group(self, commands: Sequence[CommandEnvelope], answers: Sequence[Answer], seconds: float) -> None:
-        """A group of commands was answered, by one transaction that took so long, waiting for locks included."""
+        """A group of commands was answered, in one transaction that took `seconds`, waiting for locks included."""
 
     def group_failed(self, commands: Sequence[CommandEnvelope], failure: Exception) -> None:
-        """A group got no answer but this."""
+        """A group got no answer except this failure."""
 
     def tried_again(self, reason: BaseException) -> None:
-        """A transaction lost against others, or lost its connection, and is tried again."""
+        """A transaction conflicted with others, or lost its connection, and is tried again."""
 
     def delivered(self, subscription: str, outcomes: Sequence[Exception | None]) -> None:
-        """Events were handed over: None each that was taken, else why it was not. There are few names, all of them
-        ours (see `messagebus.USER_DEFINED`)."""
+        """Events were handed over. Outcomes: None for an event that was delivered, else why it was not. There are few
+        names, all of them ours (see `messagebus.USER_DEFINED`)."""
 
     def cache(self, hits: int, misses: int, bypassed: int, refused_fills: int) -> None:
-        """Questions were answered beside a cache (see `CacheCounters`)."""
+        """Questions were answered with a cache in place (see `CacheCounters`)."""
 
 
 class Span:
-    """A stretch of work in a trace. `traceparent` (W3C Trace Context) is what its effects carry on."""
+    """A stretch of work in a trace. `traceparent` (W3C Trace Context) is passed on to its effects."""
 
     def __init__(self, traceparent: str | None) -> None:
         self.traceparent = traceparent
 
     def set(self, attributes: Mapping[str, str | int]) -> None:
-        """Say more about it."""
+        """Add attributes to it."""
 
     def failed(self, error: Exception) -> None:
-        """It came to no good end."""
+        """It ended with an error."""
 
 
 Kind = Literal["server", "producer", "consumer"]
 
 
 class Tracer:
-    """Makes spans. One that is not on hands traces through as they came, so that they do not break here."""
+    """Makes spans. A tracer that is not on passes each `traceparent` through unchanged, so that traces do not break
+    here."""
 
     is_on = False
 
@@ -94,16 +95,17 @@ class Tracer:
     def span(
         self, kind: Kind, name: str, traceparent: str | None, attributes: Mapping[str, str | int]
     ) -> Iterator[Span]:
-        """A span as long as the context, below the one that `traceparent` names (None: it begins a trace)."""
+        """A span that lasts as long as the context, below the one that `traceparent` names (None: it begins a
+        trace)."""
         yield Span(traceparent)
 
     def close(self) -> None:
-        """Hand over what was recorded."""
+        """Export what was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """Both."""
+    """Meter and tracer together."""
 
     meter: Meter = field(default_factory=Meter)
     tracer: Tracer = field(default_factory=Tracer)

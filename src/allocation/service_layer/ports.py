@@ -1,4 +1,4 @@
-"""What reactions need of the world outside, as ports."""
+"""What reactions need from outside, as ports."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from datetime import datetime
 
 
 class Notifications(ABC):
-    """Tells people. Callers may not assume that a message is read, nor that it arrives once: a second one under the
-    same `message_id` is the same message, and mail programs show it once."""
+    """Sends messages to people. Callers may not assume that a message is read, nor that it arrives only once: a second
+    one with the same `message_id` is the same message, and mail programs show it once."""
 
     @abstractmethod
     def send(self, destination: str, subject: str, body: str, message_id: str) -> None:
-        """Returns when the message was accepted for delivery. Raises `Unavailable` if there is nobody to accept it,
-        `Rejected` if it is refused for good."""
+        """Returns when the message has been accepted for delivery. Raises `Unavailable` if nothing is there to accept
+        it, `Rejected` if it is refused for good."""
 
 
 class Channel(ABC):
-    """Tells programs, on a named channel. Callers may not assume that anybody listens, nor that a listener hears
-    everything: a channel forgets. Messages of one caller arrive in order."""
+    """Sends messages to programs, on a named channel. Callers may not assume that anybody listens, nor that a listener
+    gets every message: a channel keeps none. Messages of one caller arrive in order."""
 
     @abstractmethod
     def publish(self, name: str, message: Mapping[str, object]) -> None:
-        """Returns when the broker has taken the message. Raises `Unavailable` if it cannot be reached."""
+        """Returns when the broker has accepted the message. Raises `Unavailable` if it cannot be reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that came in and could not be handled: what it was, where it came from, and why not."""
+    """A message that came in and could not be handled: what it was, where it came from, and the reason."""
 
     id: str
     source: str
@@ -39,25 +39,25 @@ class DeadLetter:
 
 
 class DeadLetters(ABC):
-    """Where messages end that nobody can handle, so that nothing is lost and the next one is served."""
+    """Where messages are kept that could not be handled, so that nothing is lost and the next one can be handled."""
 
     @abstractmethod
     def park(self, source: str, body: bytes, reason: str) -> None:
-        """Keep a message, durably. Raises `Unavailable`."""
+        """Store a message, durably. Raises `Unavailable`."""
 
     @abstractmethod
     def parked(self, limit: int = 100, behind: str | None = None) -> list[DeadLetter]:
-        """What is kept, the newest first; `behind` the one of this id, which may be gone by now. Raises
-        `Unavailable`, as all of these."""
+        """What is kept, the newest first; `behind`: only what follows the one with this id, which may be gone by now.
+        Raises `Unavailable`, as all of these methods do."""
 
     @abstractmethod
     def letter(self, letter_id: str) -> DeadLetter | None:
-        """One of them; None if it is not kept, or not any more."""
+        """One of them; None if it is not kept, or no longer."""
 
     @abstractmethod
     def remove(self, letter_id: str) -> bool:
-        """Forget one for good. Answers whether it was there."""
+        """Delete one for good. Returns whether it was there."""
 
     @abstractmethod
     def count(self) -> int:
-        """How much is kept."""
+        """How many are kept."""

@@ -12,8 +12,8 @@ from allocation.service_layer.rules.values import Value
 
 @dataclass(frozen=True, slots=True)
 class Correlated:
-    """A filter that wants all of these to be equal, where the broker has a cheaper way for that than a text: user
-    properties, and system properties (named as in SYSTEM_PROPERTIES)."""
+    """A filter that requires all of these properties to be equal, for brokers that have a cheaper form for that than a
+    text: user properties, and system properties (named as in SYSTEM_PROPERTIES)."""
 
     user: Mapping[str, Value]
     system: Mapping[str, str]
@@ -21,7 +21,7 @@ class Correlated:
 
 @dataclass(frozen=True, slots=True)
 class WantedRule:
-    """A rule of ours. `correlated` is its filter in that other form, if it was given so."""
+    """A rule of ours. `correlated` is its filter in that other form, if it was given in it."""
 
     rule: Rule
     correlated: Correlated | None = None
@@ -30,7 +30,7 @@ class WantedRule:
 @dataclass(frozen=True, slots=True)
 class WantedSubscription:
     """A subscription to one of our topics, with all of its rules; none: it gets everything. `by_sku`: each sku's
-    messages are a session, in order, for one who receives by sessions; else order is not kept."""
+    messages are a session, in order, for a consumer that receives by sessions; else order is not kept."""
 
     topic: str
     name: str
@@ -39,11 +39,11 @@ class WantedSubscription:
 
 
 class Provisioner(ABC):
-    """Makes at a broker what is not there. Callers may not assume that what is there is changed, but for the rules of
-    the subscriptions that they name: these are as wanted afterwards."""
+    """Creates at a broker what is missing. Callers may not assume that what exists is changed, except the rules of the
+    subscriptions that they name: these are as wanted afterwards."""
 
     @abstractmethod
     def provision(self, subscriptions: Sequence[WantedSubscription]) -> Iterator[str]:
-        """Yields a sentence for each step, as it is done. What was done before a failure stays done.
+        """Yields a sentence for each step, when it is done. What was done before a failure stays done.
 
-        Raises `Unavailable` if the broker cannot be reached, `Rejected` if it will not have something."""
+        Raises `Unavailable` if the broker cannot be reached, `Rejected` if it refuses something."""

@@ -1,4 +1,4 @@
-"""Runs the subscriptions that users have defined to be pushed, as they come and go."""
+"""Runs the push subscriptions that users have defined, as these come and go."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def deliver_by(push: Push, definition: Definition, rules: Sequence[Rule], defini
     """Pushes the copies that the rules make. An event is done when all its copies are; if one is refused, all come
     again. If a call ends in the middle of an event, the next one sends the rest of its copies.
 
-    Nothing moves once the definition is another: it may have lost its address, or its name may be in use again. One
-    whose address says that it is gone is stopped.
+    Nothing moves once the definition has changed: it may have lost its address, or its name may be in use again. If the
+    address reports that it is gone, the definition is stopped.
     """
     sink, halfway = sink_of(definition), _Halfway()
 
@@ -71,20 +71,20 @@ def deliver_by(push: Push, definition: Definition, rules: Sequence[Rule], defini
 
 
 class _Halfway:
-    """Which copies of an event were acknowledged when a call ended in the middle of it: else one with more copies than
-    a call has time for would begin anew each time, and never be done. Partitions and lanes take turns, so there may be
-    several such events. In memory alone: another worker sends all copies, under the same ids."""
+    """Which copies of an event were acknowledged when a call ended in the middle of it. Otherwise an event with more
+    copies than a call has time for would start again each time, and never be done. Partitions and lanes take turns, so
+    there may be several such events. Kept in memory only: another worker sends all copies, under the same ids."""
 
     def __init__(self) -> None:
         self._events: dict[str, tuple[EventEnvelope, set[str]]] = {}
 
     def leave_out(self, events: Sequence[EventEnvelope], copies: dict[str, list[Message]]) -> None:
-        """Take away what was acknowledged of the first event: where a call ended, the next one begins. Who goes back in
-        the log gets everything again."""
+        """Leave out the copies of the first event that were acknowledged: a call begins where the last one ended. After
+        a rewind everything is sent again."""
         first, keys = events[0], {logged.key for logged in events}
         for event_id, (logged, _) in list(self._events.items()):
             here, there = first.position, logged.position
-            # One other key is a lane: it may be behind, and takes turns with this event.
+            # A call for one other key is a lane's: it may be further back, and takes turns with this event.
             if here.partition == there.partition and here.seq < there.seq and (logged.key in keys or len(keys) > 1):
                 del self._events[event_id]
         if first.id in self._events and first.id in copies:
@@ -104,7 +104,8 @@ class _Halfway:
 def _copied(
     rules: Sequence[Rule], events: Sequence[EventEnvelope]
 ) -> tuple[dict[str, Exception], dict[str, list[Message]]]:
-    """What is pushed, by event id; and which events no rule can be worked out for. Behind these, nothing of the key."""
+    """The events for which a rule failed, and the copies to push of the others, both by event id. After a failure,
+    nothing later of that key is pushed."""
     refused: dict[str, Exception] = {}
     copies: dict[str, list[Message]] = {}
     keys: set[str] = set()
@@ -122,7 +123,8 @@ def _copied(
 def _behind_failures(
     events: Sequence[EventEnvelope], outcomes: Mapping[str, Exception | None]
 ) -> Iterator[Exception | None]:
-    """The outcome of each event. Behind a failure of its key comes the same: it was not tried."""
+    """The outcome of each event. After a failure, later events of that key get the same failure: they were not
+    tried."""
     failed: dict[str, Exception] = {}
     for logged in events:
         failure = failed.get(logged.key) or outcomes.get(logged.id)
@@ -132,10 +134,10 @@ def _behind_failures(
 
 
 class Pushers:
-    """Has the worker deliver for what is defined now: looks when it starts, when it is woken, and every second.
+    """Has the worker deliver for what is defined now: it checks at the start, when woken, and every second.
 
-    `push` gives what pushes, when there is something to push; `through` wraps a delivery, under the subscription's
-    name. `start` returns at once; stop it before the worker.
+    `push` returns what pushes, once there is something to push; `through` wraps a delivery, under the subscription's
+    name. `start` returns at once; stop this before the worker.
     """
 
     def __init__(
@@ -181,7 +183,7 @@ class Pushers:
     def _subscription(self, definition: Definition) -> Subscription | None:
         try:
             rules = self._rules.rules(definition)
-        except DefinitionError as bad:  # kept by another version of this program
+        except DefinitionError as bad:  # stored by another version of this program
             _log.error("%s cannot be delivered: %s", definition.name, bad)
             return None
         return Subscription(
@@ -200,6 +202,6 @@ class Pushers:
                 self.look()
             except Unavailable as away:
                 _log.warning("whether definitions have changed is not known: %s", away)
-            except Exception:  # noqa: BLE001  # said aloud; without this thread nobody would hear of new definitions
+            except Exception:  # noqa: BLE001  # logged; without this thread, new definitions would not be noticed
                 _log.exception("the definitions cannot be looked at")
             self._flag.wait(LOOK_AGAIN_SECONDS)

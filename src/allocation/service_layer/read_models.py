@@ -1,7 +1,7 @@
 """Read models that live in our database beside the log, and how a projection writes them.
 
 A projection does not write at once: it records here what it wants written, and the store writes that in the transaction
-that moves the projection's cursor. So each event has its effect once, though it may be handled twice.
+that moves the projection's cursor. So each event has its effect once, even if it is handled twice.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from allocation.service_layer.history.snapshots import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class StockLevel:
-    """What is free of a sku, by the day it is there, at one version of the product; whoever has it needs no question.
+    """What is free of a sku, by the day on which it is available, at one version of the product. It is complete in
+    itself.
 
-    `position` is that of the last event which led to telling it: levels are read in its order.
+    `position` is that of the last event because of which it was written: levels are read in this order.
     """
 
     sku: str
@@ -34,7 +35,7 @@ class StockLevel:
 
 @dataclass(slots=True)
 class Movements:
-    """Pieces of a sku that were received, promised, taken off a batch, left waiting, cancelled: on one day (UTC)."""
+    """Pieces of a sku that were received, promised, taken off a batch, left waiting or cancelled on one day (UTC)."""
 
     received: int = 0
     allocated: int = 0
@@ -71,7 +72,7 @@ def movements_of(event: Event) -> Movements | None:
 
 @dataclass(slots=True)
 class ReadModels:
-    """What is to be written: levels newer than those that are there, amounts to add, snapshots to keep for good."""
+    """What is to be written: levels, if newer than the stored ones; amounts to add; snapshots to keep for good."""
 
     stock_levels: dict[str, StockLevel] = field(default_factory=dict)
     movements: dict[tuple[str, date], Movements] = field(default_factory=dict)
@@ -87,7 +88,7 @@ class ReadModels:
         self.movements.setdefault((sku, day), Movements()).add(movements)
 
     def keep_snapshot(self, snapshot: Snapshot) -> None:
-        """One that is there already is as good."""
+        """If the snapshot is there already, that one is as good."""
         self.snapshots[snapshot.sku, snapshot.position.seq] = snapshot
 
     def take(self, other: ReadModels) -> None:
@@ -100,9 +101,10 @@ class ReadModels:
 
 
 class Stock(ABC):
-    """The present state of products, for those who tell of it. Raises `Unavailable` if the store cannot be reached."""
+    """The present state of products, for reactions that report it. Raises `Unavailable` if the store cannot be
+    reached."""
 
     @abstractmethod
     def levels(self, positions: Mapping[str, LogPosition]) -> list[StockLevel]:
-        """The levels of these skus, each to be told at the position beside it; all of one moment, which is that of the
-        call or later, never earlier."""
+        """The levels of these skus, each to be written at the position given for it. All are of one moment, which is
+        that of the call or later, never earlier."""

@@ -1,10 +1,10 @@
-"""Rebuild and verify, one function: the tables are what the log folds to, or are made so.
+"""Verify and rebuild, in one function: it checks that the tables are what the log folds to, or makes them so.
 
 It walks in small steps, each on one consistent snapshot, so that nobody waits for it and its memory does not grow with
-the shop (only with its largest product). Between any two steps it can stop, and go on from the place it told.
+the shop (only with its largest product). It can stop between any two steps, and continue from the place it reported.
 
-The log and its command log are the truth: what is wrong with them is told and never rewritten. Where a partition of
-the log has holes, its products are not repaired either: their rows may be all that still knows what was lost.
+The log and the inbox are the truth: what is wrong with them is reported and never rewritten. If a partition of the log
+has holes, its products are not repaired either: their rows may be the only record of what was lost.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from allocation.service_layer.log_checks import log_faults
 from allocation.service_layer.read_models import StockLevel
 
 PARTS = ("log", "products", "commands", "strays", "ids")
-"""What is walked, in this order: positions; folded products beside their rows; the inbox against the log; order lines
-on batches that are not there; event ids."""
+"""The parts of a walk, in this order: positions; folded products against their rows; the inbox against the log; order
+lines on batches that do not exist; event ids."""
 
 
 class ForgedPlace(ValueError):
-    """No place that a walk told."""
+    """Not a place that a walk can have reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a walk goes on: in which part, behind what; as text `part:partition:after`."""
+    """Where a walk continues: in which part, after what; as text `part:partition:after`."""
 
     part: str = PARTS[0]
     partition: int = 0
@@ -63,12 +63,12 @@ class Place:
 
 
 MOST_DIGITS = 18
-"""Of a place's numbers: what a BIGINT holds for certain."""
+"""The most digits of a place's numbers: so many fit a BIGINT for certain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """How much a step looks at, at most."""
+    """How much a step looks at at most."""
 
     products: int = 500
     events: int = 20_000
@@ -77,7 +77,7 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step looked at and found, and where to go on (None: that was the last)."""
+    """What one step looked at and found, and where to continue (None: it was the last step)."""
 
     part: str
     looked_at: int
@@ -87,9 +87,9 @@ class Step:
 
 
 class Walk:
-    """One walk over the books. With `repair`, what differs is mended under the product's lock.
+    """One walk over the books. With `repair`, what differs is corrected under the product's lock.
 
-    A lock that others hold is tried for `attempts` times.
+    A lock that others hold is tried `attempts` times.
     """
 
     def __init__(
@@ -105,7 +105,8 @@ class Walk:
         )
 
     def run(self, place: Place | None = None) -> Iterator[Step]:
-        """The steps from a place on. Raises `Unavailable` when the store cannot be reached; what was told stands."""
+        """The steps from a place on. Raises `Unavailable` when the store cannot be reached; what was reported before
+        stays valid."""
         goes_on: Place | None = place or Place()
         while goes_on is not None:
             step = self.step(goes_on)
@@ -150,9 +151,9 @@ class Walk:
         return Step("products", looked_at, found, goes_on, len(page))
 
     def _mended(self, look: _Look) -> Iterator[Difference]:
-        """What is wrong with a product, mended if it may be and can be."""
+        """What is wrong with a product, corrected if that is allowed and possible."""
         product = look.folded.product
-        right = self._mend_lines(look.strangers)  # first: with them on it, no batch of this one adds up
+        right = self._mend_lines(look.strangers)  # first: no batch of this product adds up while they are on it
         state = look.is_mendable and self._mend(product, suspects(look.faults))
         of_strangers = {f"{orderid} {sku}": sku in right for orderid, sku, _ in look.strangers}
         left_on = {ref for _, sku, ref in look.strangers if sku not in right}
@@ -169,14 +170,15 @@ class Walk:
         return self._holes is not None and partition_of(sku, self._partitions) not in self._holes
 
     def _mend_lines(self, lines: Sequence[StrayLine]) -> set[str]:
-        """Make lines right, wherever their rows say they are. Answers the skus that are right now."""
+        """Correct lines, wherever their rows say they are. Returns the skus whose lines are correct now."""
         by_sku: dict[str, list[str]] = {}
         for orderid, sku, _ in lines:
             by_sku.setdefault(sku, []).append(orderid)
         return {sku for sku, orderids in by_sku.items() if self._mend(Product(sku), orderids)}
 
     def _mend(self, product: Product, orderids: Collection[str]) -> bool:
-        """Under the product's lock: fold what came meanwhile, compare again, correct. Answers whether it is right."""
+        """Under the product's lock: fold what came meanwhile, compare again, correct. Returns whether it is correct
+        now."""
         return self._may_mend(product.sku) and self._retrying(self._mend_once, product, orderids)
 
     def _mend_once(self, product: Product, orderids: Collection[str]) -> bool:
@@ -192,9 +194,9 @@ class Walk:
         return self._may_mend(sku) and self._retrying(self._mend_read_models_once, sku)
 
     def _mend_read_models_once(self, sku: str) -> bool:
-        """While the projections hold still: fold anew, and write what they would have written by now.
+        """While the projections are held: fold again, and write what they would have written by now.
 
-        A level is told at its event's place, not at a later one: those who read levels in order would pass over others.
+        A level is written at its event's position, not at a later one: readers of levels in order would skip others.
         """
         with self._books.projecting(sku) as projecting:
             folded = fold(Product(sku), projecting.stored)
@@ -230,8 +232,8 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What is wrong with a product: where its rows are not what the log says, where they contradict each other, and
-    with its read models; whether its rows can be made right, and the lines of others on its batches."""
+    """What is wrong with a product: where its rows differ from the log, where they contradict each other, and what is
+    wrong with its read models; whether its rows can be corrected, and other products' lines on its batches."""
 
     folded: Folded
     differences: Sequence[Difference]
