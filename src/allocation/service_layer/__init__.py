@@ -1,1 +1,1 @@
-"""What the application does. The ports it needs are defined here; `adapters` answer to them."""
+"""What the application does. The ports it needs are defined here; `adapters` implement them."""

@@ -1,4 +1,4 @@
-"""What the log tells of the past: who asked what, how things stood, why, and what would follow if.
+"""What the log shows of the past: who asked for what, how things stood and why, and what would follow from a command.
 
-Nothing here changes anything: `Product.apply` has no effect outside of the product, and no cursor is moved.
+Nothing here changes anything: `Product.apply` has no effect outside the product, and no cursor moves.
 """

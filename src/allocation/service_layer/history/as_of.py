@@ -1,4 +1,4 @@
-"""How things stood: a product, an order line, the whole shop, at any cut through the log."""
+"""How things stood at any cut through the log: a product, an order line, the whole shop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from allocation.service_layer.history.snapshots import Replay, Snapshot, snapsho
 
 
 def product_at(history: History, sku: str, cut: Cut) -> Product | None:
-    """The product, whole, folded from its first event; None: it had no batch yet."""
+    """The complete product, folded from its first event; None: it had no batch yet."""
     return _product_until(history, sku, cut.of(sku))
 
 
@@ -25,7 +25,8 @@ def _product_until(history: History, sku: str, until: int) -> Product | None:
 
 
 def stock_at(history: History, sku: str, cut: Cut) -> Product | None:
-    """The product's batches and waiting lines; lines on batches may be missing. Costs no more for a long past."""
+    """The product's batches and waiting lines; lines on batches may be missing. A long past costs no more than a short
+    one."""
     return _stock_until(history, sku, cut.of(sku))
 
 
@@ -48,7 +49,7 @@ def _stock_until(history: History, sku: str, until: int) -> Product | None:
         for line in unknown:
             since = ages.get(line.orderid)
             if since is None or not replay.is_of_age(since):
-                return _product_until(history, sku, until)  # it has been cancelled since: only the log knows its age
+                return _product_until(history, sku, until)  # it has been cancelled since: only the log has its age
             line.since = since
     return replay.product
 
@@ -66,7 +67,7 @@ def order_at(history: History, orderid: str, cut: Cut) -> list[Promise]:
 
 
 def shop_at(history: History, cut: Cut, after: str = "") -> Iterator[Product]:
-    """Every product behind a sku that had a batch, whole, in order of skus, one at a time in memory."""
+    """Every product after a sku that had a batch then: complete, in order of skus, one at a time in memory."""
     for sku, facts in groupby(history.facts_by_product(after, cut), key=lambda fact: fact[0].sku):
         replay = Replay(sku)
         replay.take(facts)

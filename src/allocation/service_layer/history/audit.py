@@ -1,4 +1,4 @@
-"""Who asked what, what happened, and when: of a product, a batch, an order."""
+"""Who asked for what, what happened, and when: for a product, a batch, an order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from allocation.service_layer.unit_of_work import Handled
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A command, and what happened because of it (as far as it was asked about). None: the inbox has lost it."""
+    """A command (None: the inbox has lost it), and those of its events that the question is about."""
 
     command: Handled | None
     events: Sequence[EventEnvelope]
@@ -23,19 +23,19 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class OrderPage:
-    """Steps by time, and the position in each partition to ask on from; None: there is no more."""
+    """Steps by time, and the position in each partition to continue from; None: there are no more."""
 
     steps: Sequence[Step]
     next: Sequence[LogPosition] | None
 
 
 def history_of_product(history: History, sku: str, after: int, limit: int) -> list[Step]:
-    """Up to `limit` events of a product behind version `after`, in order, each with its cause."""
+    """Up to `limit` events of a product after version `after`, in order, each with its cause."""
     return _steps(history, history.events(sku, range(after + 1, after + 1 + limit)))
 
 
 def history_of_batch(history: History, ref: str, after: int, limit: int) -> list[Step]:
-    """Up to `limit` events of a batch behind version `after` of its product: its own, and lines that came and went."""
+    """Up to `limit` events of a batch after version `after` of its product: its own, and lines that came and went."""
     sku = history.skus_of_batches([ref]).get(ref)
     if sku is None:
         return []
@@ -44,9 +44,9 @@ def history_of_batch(history: History, ref: str, after: int, limit: int) -> list
 
 
 def history_of_order(history: History, orderid: str, after: Sequence[LogPosition], limit: int) -> OrderPage:
-    """Up to `limit` events of the lines of an order behind a position in each partition (missing: from its start), by
-    time; lines that were cancelled long ago included. Who goes on from page to page misses none. Raises
-    `UnknownPosition` where the log does not come to `after`."""
+    """Up to `limit` events of an order's lines after a position in each partition (missing: from its start), by time,
+    including lines that were cancelled long ago. A reader that goes from page to page misses none. Raises
+    `UnknownPosition` if the log does not reach `after`."""
     now = history.now()
     now.require(after)
     cursor = {place.partition: place.seq for place in after}
@@ -63,7 +63,7 @@ def history_of_order(history: History, orderid: str, after: Sequence[LogPosition
 def _first_of_order(
     history: History, orderid: str, now: Cut, cursor: Mapping[int, int], limit: int
 ) -> Mapping[str, list[int]]:
-    """Of each partition the first `limit` events of an order behind the cursor, as versions by sku."""
+    """For each partition, the first `limit` events of an order after the cursor, as versions by sku."""
     first: dict[int, list[tuple[int, str, int]]] = {}
     for sku in history.skus_of_order(orderid):
         partition = partition_of(sku, len(now.heads))
@@ -81,7 +81,7 @@ def _first_of_order(
 
 
 def _versions(history: History, sku: str, after: int, concerns: Callable[[Event], bool]) -> Iterable[int]:
-    """The versions that such events made."""
+    """The versions made by the events that `concerns` accepts."""
     until = history.now().of(sku)
     return (version for event, version, _ in history.facts_of(sku, after, until) if concerns(event))
 
@@ -95,7 +95,7 @@ def _by_time(logged: EventEnvelope) -> tuple[datetime, int, int]:
 
 
 def _steps(history: History, events: Sequence[EventEnvelope]) -> list[Step]:
-    """Events in order, those of one command that stand side by side together."""
+    """Events in order; adjacent ones of the same command form one step."""
     caused = causes(history, events)
     steps: list[Step] = []
     for logged in events:
@@ -110,8 +110,8 @@ def _steps(history: History, events: Sequence[EventEnvelope]) -> list[Step]:
 def causes(history: History, events: Iterable[EventEnvelope]) -> dict[str, Handled | None]:
     """The command that led to each event, by the event's id.
 
-    Ids of different sources may be alike. A command's events stand side by side, the last at the command's own
-    position: so it is the first such command that is not before the event.
+    Different sources may use the same id. A command's events are adjacent in the log, the last one at the command's own
+    position: so the cause is the first command with this id that is not before the event.
     """
     events = list(events)
     by_id: dict[str, list[Handled]] = {}

@@ -1,6 +1,6 @@
 """Why an order line is where it is: each decision about it, made again on the product as it was.
 
-Nothing is stored for it. Where today's rules decide otherwise than the log tells, the rules have changed since.
+Nothing is stored for this. If today's rules decide differently from what the log shows, the rules have changed since.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Considered:
-    """A batch as it stood at the decision, in its turn."""
+    """A batch as it stood at the decision; batches are considered in order."""
 
     ref: str
     eta: date | None
@@ -41,7 +41,7 @@ class Considered:
 class Decision:
     """A line was put on a batch, or left to wait, by `logged`, because of `command` (None: the inbox has lost it).
 
-    `batchref` is what the log tells, `batchref_today` what today's rules say of the same stock (None: wait);
+    `batchref` is what the log shows, `batchref_today` what today's rules choose from the same stock (None: wait);
     `ahead` names an older waiting line that today's rules would have served before this one.
     """
 
@@ -69,8 +69,8 @@ class _Replayed:
 
 
 def explain(history: History, orderid: str, sku: str, after: int, limit: int) -> list[Decision]:
-    """Up to `limit` decisions that placed the line or left it to wait, behind version `after` of the product, in order.
-    From the start, none: there never was such a line."""
+    """Up to `limit` decisions that placed the line or left it to wait, after version `after` of the product, in order.
+    None from the start (`after` 0): there never was such a line."""
     replay = Replay(sku)
     found: dict[int, _Replayed] = {}
     for event, version, seq in history.facts_of(sku, 0, history.now().of(sku)):
@@ -89,7 +89,7 @@ def _told(again: _Replayed, logged: EventEnvelope, command: Handled | None) -> D
 
 
 def _replayed(product: Product, event: Allocated | Backordered) -> _Replayed:
-    """Decide again, the event not having happened yet."""
+    """Decide again, on the product as it was before the event."""
     waiting = product.lines.get(event.orderid)
     line = waiting or OrderLine(event.orderid, event.sku, event.qty)
     best = product.batches.best_for(line)
@@ -105,7 +105,7 @@ def _replayed(product: Product, event: Allocated | Backordered) -> _Replayed:
 
 
 def _first_to_be_served(product: Product) -> OrderLine | None:
-    """First fit by age, as `Product` serves those who wait."""
+    """First fit by age, as `Product` serves waiting lines."""
     waiting = product.lines.oldest_waiting(product.batches.largest_free)
     return next((line for line in waiting if product.batches.best_for(line) is not None), None)
 

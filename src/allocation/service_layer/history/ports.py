@@ -1,4 +1,4 @@
-"""How the log and the inbox are asked about the past, as a port."""
+"""The port through which the log and the inbox answer questions about the past."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BEFORE_EVERYTHING = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A line through the log: of each partition, the last number that counts."""
+    """A line through the log: for each partition, the last number that counts."""
 
     heads: tuple[int, ...]
 
@@ -33,19 +33,19 @@ class Cut:
         return self.heads[partition_of(sku, len(self.heads))]
 
     def require(self, cursor: Iterable[LogPosition]) -> None:
-        """Raises `UnknownPosition` for a place that is not there yet: who has a cursor that says so has seen another
-        log, as it was before a restore from a backup. (`BEYOND` is no place.)"""
+        """Raises `UnknownPosition` for a position that is not there yet: a client with such a cursor has seen another
+        log, as it was before a restore from a backup. (`BEYOND` does not count as a position.)"""
         for place in cursor:
             if self.heads[place.partition] < place.seq != BEYOND:
                 raise UnknownPosition(place)
 
 
 class History(ABC):
-    """The log and the inbox, as they are asked about the past.
+    """The log and the inbox, for questions about the past.
 
-    What is behind a cut never changes, so several questions about one cut have one answer. Callers may not assume that
-    a question is cheap because its answer is short: what a product's past costs grows with its events (`facts_of`).
-    Raises `Unavailable` when the store cannot be reached, `CorruptLog` where the log cannot be read.
+    What lies before a cut never changes, so the answers to several questions about one cut agree. Callers may not
+    assume that a question is cheap because its answer is short: the cost of a product's past grows with its events
+    (`facts_of`). Raises `Unavailable` when the store cannot be reached, `CorruptLog` if the log cannot be read.
     """
 
     @abstractmethod
@@ -54,18 +54,18 @@ class History(ABC):
 
     @abstractmethod
     def moment_of(self, position: LogPosition) -> datetime:
-        """When the event at a position was committed. There has to be one."""
+        """When the event at a position was committed. The event must exist."""
 
     @abstractmethod
     def until(self, partition: int, head: int, moment: datetime) -> int:
-        """The number of the last event up to `head` that was there at a moment, that moment included; 0: none was.
-        Time does not go back along a partition, so that it is found by halving."""
+        """The number of the last event up to `head` that was there at a moment, that moment included; 0: there was
+        none. Times never go back along a partition, so it is found by binary search."""
 
     def cut(self, at: At) -> Cut:
-        """All that had happened at a moment, that moment included; a moment to come is now.
+        """All that had happened by a moment, that moment included; a moment in the future means now.
 
-        Or all up to a place in the log, and of other partitions what had happened by then. Raises `UnknownPosition` if
-        the log does not reach there.
+        Or all up to a position in the log, and in other partitions what had happened by then. Raises `UnknownPosition`
+        if the log does not reach it.
         """
         now = self.now()
         if at is None:
@@ -85,21 +85,21 @@ class History(ABC):
 
     @abstractmethod
     def facts(self, partition: int, after: int, until: int) -> Iterator[Fact]:
-        """The events of a partition behind `after`, up to `until`, in order; quick, and in constant memory."""
+        """The events of a partition after `after`, up to `until`, in order; fast, and in constant memory."""
 
     @abstractmethod
     def facts_by_product(self, after: str, cut: Cut) -> Iterator[Fact]:
-        """The events up to a cut of every product behind a sku: product by product in order of skus, each in order of
-        versions; quick, and in constant memory."""
+        """The events up to a cut of every product after a sku: product by product in order of skus, each in order of
+        versions; fast, and in constant memory."""
 
     @abstractmethod
     def facts_of(self, sku: str, after_version: int, until: int) -> Iterator[Fact]:
-        """The events of a product behind a version, up to the number `until` of its partition, in order. Raises
-        `CorruptLog` where one is missing between them."""
+        """The events of a product after a version, up to the number `until` of its partition, in order. Raises
+        `CorruptLog` if one is missing between them."""
 
     @abstractmethod
     def events(self, sku: str, versions: Collection[int]) -> list[EventEnvelope]:
-        """The events that made these versions, in order; those that are not there are left out."""
+        """The events that made these versions, in order; missing ones are left out."""
 
     @abstractmethod
     def events_up_to(self, position: LogPosition, limit: int) -> list[EventEnvelope]:
@@ -109,7 +109,7 @@ class History(ABC):
 
     @abstractmethod
     def commands(self, ids: Collection[str]) -> list[Handled]:
-        """What the inbox keeps under these ids; ids of different sources may be alike. `events` is left empty."""
+        """What the inbox keeps under these ids; different sources may use the same id. `events` is left empty."""
 
     @abstractmethod
     def commands_of(self, correlation_id: str, limit: int) -> list[Handled]:
@@ -119,19 +119,18 @@ class History(ABC):
 
     @abstractmethod
     def skus_of_batches(self, refs: Collection[str]) -> Mapping[str, str]:
-        """The sku of each batch that is there at present. (A batch is never taken away.)"""
+        """The sku of each of these batches that exists at present. (A batch is never removed.)"""
 
     @abstractmethod
     def skus_of_order(self, orderid: str) -> list[str]:
-        """Every sku that the order has or ever had a line of, in order."""
+        """Every sku of which the order has or ever had a line, in order."""
 
     @abstractmethod
     def since(self, sku: str, orderids: Collection[str]) -> Mapping[str, int]:
-        """`since` of those of these order lines that are there at present."""
+        """`since` of each of these order lines that exists at present."""
 
     # Snapshots
 
     @abstractmethod
     def snapshot(self, sku: str, until: int) -> Snapshot | None:
-        """The last snapshot of a product that is not past the number `until` of its partition, of those that can be
-        read."""
+        """The last readable snapshot of a product that is not past the number `until` of its partition."""

@@ -1,9 +1,9 @@
 """A product's past without all of its events.
 
-A snapshot holds a product's batches and waiting lines at one version, but none of the lines that were on a batch:
-there is no end to those. It is enough to tell how a product stood. An event behind it that takes a line off a batch
-says itself what the line was, all but its age; that is asked of the present, or of the whole log if it is not there any
-more.
+A snapshot holds a product's batches and waiting lines at one version, but none of the lines that were on a batch: these
+grow without limit. It is enough to show how a product stood. A later event that takes a line off a batch says itself
+what the line was, except its age; that is looked up in the present state, or, if the line no longer exists, in the
+whole log.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from allocation.domain.model import Batch, Lines, OrderLine, Product
 from allocation.service_layer.envelope import LogPosition
 
 EVERY = 1000
-"""Versions from one snapshot of a product to the next: so many events are folded at most to tell how it stood."""
+"""Versions from one snapshot of a product to the next: the most events that are folded to show how it stood."""
 
 _UNKNOWN = 0  # a `since` that no line has
 
@@ -56,8 +56,8 @@ class Snapshot:
 
 
 def snapshot_of(product: Product, position: LogPosition, waiting: Iterable[OrderLine] | None = None) -> Snapshot:
-    """The snapshot of a product as it is; `position` is that of its last event. `waiting` are its waiting lines, from
-    one who knows them; else they are looked for."""
+    """The snapshot of a product as it is; `position` is that of its last event. `waiting` are its waiting lines, if the
+    caller knows them; else they are searched for."""
     if waiting is None:
         waiting = (line for line in product.lines.values() if line.batchref is None)
     return Snapshot(
@@ -73,7 +73,7 @@ def snapshot_of(product: Product, position: LogPosition, waiting: Iterable[Order
 
 
 class Replay:
-    """A product on its way from a snapshot, or from its beginning, to a later version."""
+    """Folds a product from a snapshot, or from its beginning, to a later version."""
 
     def __init__(self, sku: str, snapshot: Snapshot | None = None) -> None:
         self._snapshot = snapshot
@@ -87,7 +87,7 @@ class Replay:
         self.product = Product(sku, batches, snapshot.version, lines)
 
     def take(self, facts: Iterable[tuple[Event, int, int]]) -> None:
-        """Fold events, each with the version that it made and its place (see `Fact`). Raises `CorruptLog`."""
+        """Fold events, each with the version that it made and its position (see `Fact`). Raises `CorruptLog`."""
         product = self.product
         lines, partial = product.lines, self._snapshot is not None
         for event, version, _ in facts:
@@ -102,6 +102,6 @@ class Replay:
         return [x for x in self.product.lines.values() if x.since == _UNKNOWN and x.batchref is None]
 
     def is_of_age(self, since: int | None) -> bool:
-        """Whether what the present tells is the age of a line that was there at the snapshot's version, and not of one
-        that was cancelled and came again."""
+        """Whether the age found in the present state is that of a line that existed at the snapshot's version, and not
+        of one that was cancelled and created again."""
         return since is not None and self._snapshot is not None and since <= self._snapshot.version

@@ -1,4 +1,4 @@
-"""What followed from one request: commands, their events, what was delivered of those, and the commands they caused."""
+"""What followed from one request: commands, their events, the deliveries of these, and the commands they caused."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from allocation.service_layer.subscriptions import Cursor, Discarded, Lane, Subs
 from allocation.service_layer.unit_of_work import Handled
 
 MOST_COMMANDS, MOST_EVENTS = 200, 2_000
-_USUAL = 10  # most commands lead to an event or two, some to thousands
+_USUAL = 10  # most commands lead to one or two events, some to thousands
 
 Wants = Mapping[str, frozenset[type[Event]]]
-"""What each subscription wants, by its name without what stands behind a colon."""
+"""What each subscription wants, by its name up to the colon, if it has one."""
 
 
 class Outcome(StrEnum):
@@ -35,9 +35,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One subscription and one event. `passed`: its cursor is behind the event, which was delivered unless the
-    subscription is younger, or a rule of its own left the event out. `in hand`: a puller has it, until `due_at`.
-    `because` tells why it is not delivered, `due_at` when it is tried again."""
+    """One subscription and one event. `passed`: its cursor has passed the event, which was delivered unless the
+    subscription is younger, or one of its rules left the event out. `in hand`: a puller holds it, until `due_at`.
+    `because` says why it is not delivered, `due_at` when it is tried again."""
 
     subscription: str
     outcome: Outcome
@@ -47,7 +47,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class TracedEvent:
-    """An event, who was told of it, and the commands that it led to."""
+    """An event, its deliveries, and the commands that it led to."""
 
     logged: EventEnvelope
     deliveries: Sequence[Delivery]
@@ -56,8 +56,8 @@ class TracedEvent:
 
 @dataclass(frozen=True, slots=True)
 class TracedCommand:
-    """A command, its first events, and the commands that name it as their cause themselves. `events_left_out`: so many
-    more events follow in the log, side by side with those told."""
+    """A command, its first events, and the commands that name it, rather than one of its events, as their cause.
+    `events_left_out`: how many more of its events follow directly in the log."""
 
     handled: Handled
     events: Sequence[TracedEvent]
@@ -67,7 +67,7 @@ class TracedCommand:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The commands of a correlation, as the trees that they form. `more`: it has further ones, which are left out."""
+    """The commands of a correlation, as the trees that they form. `more`: further commands are left out."""
 
     commands: Sequence[TracedCommand]
     more: bool
@@ -81,11 +81,11 @@ def trace(
     now: datetime,
     limit: int = MOST_COMMANDS,
 ) -> Trace:
-    """The first `limit` commands of a correlation, as it stands `now`. Empty: it left nothing behind, as a command does
-    that was refused and came without an id of its own.
+    """The first `limit` commands of a correlation, as it stands `now`. Empty: nothing of it was stored, as when a
+    command was refused and brought no id of its own.
 
-    They share `MOST_EVENTS`: of each as many events are told, the first ones. A command that names an event as its
-    cause which is not told is told as a root. A subscription that `wants` does not know is taken to want every event.
+    The commands share `MOST_EVENTS` equally: of each, the first events are shown. A command whose cause is an event
+    that is not shown becomes a root. A subscription that is not in `wants` is taken to want every event.
     """
     commands = history.commands_of(correlation_id, limit + 1)
     more = len(commands) > limit
@@ -99,8 +99,8 @@ def trace(
 
 
 class _Forest:
-    """Hangs commands below what they name as their cause. Ids and causes are the senders' own: where commands lead back
-    to themselves, the first of them is a root."""
+    """Puts commands below what they name as their cause. Senders choose ids and causes: if commands form a circle, the
+    first of them is a root."""
 
     def __init__(self) -> None:
         self._told: list[TracedCommand] = []
@@ -114,7 +114,7 @@ class _Forest:
         self._told.append(TracedCommand(done, told, self._place(done.envelope.id), events_left_out))
 
     def _place(self, cause: str) -> list[TracedCommand]:
-        """Where the commands go that this led to; of two causes with one id the first has them."""
+        """The list for the commands that this cause led to; of two causes with one id, the first gets them."""
         if cause in self._below:
             return []
         self._of[cause] = len(self._told)
@@ -130,7 +130,7 @@ class _Forest:
         return roots
 
     def _causes(self) -> Mapping[int, int]:
-        """What each command hangs below, the last one first: so a circle is opened at its first."""
+        """The parent of each command. The last command comes first, so that a circle is opened at its first command."""
         causes: dict[int, int] = {}
         for place in reversed(range(len(self._told))):
             cause = above = self._of.get(self._told[place].handled.envelope.causation_id or "")
@@ -142,8 +142,8 @@ class _Forest:
 
 
 def events_of(history: History, done: Handled, most: int) -> tuple[list[EventEnvelope], int]:
-    """The first `most` events of a command, and how many it has. They are of one product, and stand side by side in the
-    log, the last at the command's position: where many begin is found by halving."""
+    """The first `most` events of a command, and how many it has. They are of one product, and adjacent in the log, the
+    last one at the command's position: if there are many, the first is found by binary search."""
     last = done.position
     if last is None:
         return [], 0
@@ -155,7 +155,7 @@ def events_of(history: History, done: Handled, most: int) -> tuple[list[EventEnv
     def is_mine(seq: int) -> bool:
         found = history.events_up_to(LogPosition(last.partition, seq), 1)
         if not found:
-            return False  # the log has lost its beginning
+            return False  # the beginning of the log is missing
         in_turn = (found[0].key, last.seq - seq) == (newest.key, newest.version - found[0].version)
         return in_turn and _is_of(found[0], done)
 
@@ -199,7 +199,7 @@ class Standing:
         return cls(subscriptions.cursors(), subscriptions.lanes(), discarded, wants, now)
 
     def deliveries(self, logged: EventEnvelope) -> list[Delivery]:
-        """What became of an event, by subscription, those left out that do not want it."""
+        """What became of an event, by subscription, without those that do not want it."""
         return [
             self._delivery(cursor, logged)
             for cursor in self._cursors

@@ -1,4 +1,4 @@
-"""What if: commands that nobody gave, decided by the real handlers in memory. Nothing is committed, nobody is told."""
+"""What if: imagined commands, decided by the real handlers in memory. Nothing is committed, nothing is sent."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from allocation.service_layer.needs import needs_of
 from allocation.service_layer.unit_of_work import UnitOfWork
 
 Imagine = Callable[[Iterable[Product]], Callable[[], UnitOfWork]]
-"""A store that has these products, holds nothing else, and is forgotten afterwards: a maker of its units of work."""
+"""Makes a store that holds only these products and is discarded afterwards; returns what makes its units of work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A promise that would be another: `before` None, the line would be new; `after` None, it would be cancelled."""
+    """A promise that would change: `before` None, the line would be new; `after` None, it would be cancelled."""
 
     orderid: str
     sku: str
@@ -31,7 +31,7 @@ class Changed:
 
     @property
     def kind(self) -> str:
-        """In a word or two what would become of the line."""
+        """In a word or two, what would become of the line."""
         if self.before is None:
             return "promised" if self.after and self.after.batchref else "new, and waits"
         if self.after is None:
@@ -45,23 +45,23 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What commands would be answered, in their order, and the promises that would be others, the oldest line of each
-    sku first."""
+    """The answers that the commands would get, in their order, and the promises that would change, the oldest line of
+    each sku first."""
 
     answers: Sequence[tuple[Command, Answer]]
     changes: Sequence[Changed]
 
 
 class WhatIf:
-    """Asks `handlers`, which are those of the real bus, what would follow."""
+    """Finds out from `handlers`, which are those of the real bus, what would follow."""
 
     def __init__(self, imagine: Imagine, handlers: Mapping[type, Handler], clock: Clock, ids: Ids) -> None:
         self._imagine, self._handlers, self._clock, self._ids = imagine, handlers, clock, ids
 
     def of(self, products: Sequence[Product], commands: Sequence[Command]) -> Difference:
-        """The difference that the commands would make, given one after the other in one transaction.
+        """The difference that the commands would make, one after the other in one transaction.
 
-        `products` are all that the commands name; they become those of the imagination.
+        `products` are all those that the commands name; they become the content of the imagined store.
         """
         before = {product.sku: _standing(product) for product in products}
         unit_of_work = self._imagine(products)
@@ -85,7 +85,7 @@ def products_named(history: History, commands: Sequence[Command], cut: Cut) -> l
 
 
 _Standing = tuple[int, str | None, date | None]
-"""Quantity, batch and its day."""
+"""Quantity, batch, and the batch's day of arrival."""
 
 
 def _standing(product: Product) -> dict[str, _Standing]:

@@ -1,7 +1,7 @@
 """Arithmetic of rules: 64-bit integers and doubles, as in C#.
 
 Two integers give an integer; division drops the fraction, and a remainder has the sign of the dividend. An integer
-beside a double becomes one. NULL makes everything NULL. Doubles never fail: they become infinite, or no number.
+combined with a double becomes a double. NULL makes everything NULL. Doubles never fail: they become infinite, or NaN.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def negated(operand: Read) -> Read:
 
 
 def unchanged(operand: Read) -> Read:
-    """The operand behind a plus sign: it has to be a number all the same."""
+    """The operand after a plus sign: it still has to be a number."""
 
     def read(properties: Properties) -> Value:
         value = operand(properties)

@@ -1,7 +1,7 @@
 """Conditions of rules, in three-valued logic: each function makes one, out of expressions or other conditions.
 
-They are closures, put together once when a rule is made; working one out walks no tree. A comparison with NULL, or of
-values of two kinds (a text and a number), is UNKNOWN; an integer and a double are of one kind.
+They are closures, composed once when a rule is made, so that evaluating one walks no tree. A comparison with NULL, or
+between values of two kinds (a text and a number), is UNKNOWN; an integer and a double are of one kind.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EQUALITIES = (operator.eq, operator.ne)
 
 
 def both(conditions: Sequence[Test]) -> Test:
-    """AND. What comes behind a false one is not looked at."""
+    """AND. What comes after a false condition is not evaluated."""
 
     def test(properties: Properties) -> Truth:
         truth: Truth = True
@@ -42,7 +42,7 @@ def both(conditions: Sequence[Test]) -> Test:
 
 
 def either(conditions: Sequence[Test]) -> Test:
-    """OR. What comes behind a true one is not looked at."""
+    """OR. What comes after a true condition is not evaluated."""
 
     def test(properties: Properties) -> Truth:
         truth: Truth = False
@@ -68,13 +68,13 @@ def opposite(condition: Test) -> Test:
 
 
 def comparison(symbol: str, left: Read, right: Read) -> Test:
-    """= <> != < <= > >=. Texts compare by their characters, in this case and no other."""
+    """= <> != < <= > >=. Texts compare by their characters, and case matters."""
     compares = _COMPARISONS[symbol]
     return lambda properties: _compared(compares, left(properties), right(properties))
 
 
 def comparison_with(symbol: str, left: Read, constant: Value) -> Test:
-    """`comparison` where the right side is always the same: the common case, and quicker."""
+    """`comparison` with a constant on the right: the common case, and faster."""
     compares, kind = _COMPARISONS[symbol], type(constant)
     if constant is None or kind is bool:
         return comparison(symbol, left, lambda _: constant)
@@ -102,7 +102,7 @@ def is_null(read: Read) -> Test:
 
 
 def exists(name: str, of_system: bool) -> Test:
-    """EXISTS: whether a property is there. One that is there and NULL exists; a system property does if it is set."""
+    """EXISTS: whether a property is there, even if it is NULL; a system property exists if it is set."""
     if of_system:
         return lambda properties: properties.system.get(name) is not None
     name = name.lower()
@@ -127,7 +127,7 @@ def among(value: Read, listed: Sequence[Read]) -> Test:
 
 
 def among_texts(value: Read, texts: frozenset[str]) -> Test:
-    """`among` where all that is listed are texts that are always the same."""
+    """`among` with a list that consists of constant texts."""
 
     def test(properties: Properties) -> Truth:
         sought = value(properties)
@@ -151,7 +151,7 @@ def like(value: Read, pattern: Read, escape: Read | None) -> Test:
 
 
 def like_constant(value: Read, pattern: Value, escape: Value) -> Test:
-    """`like` with a pattern that is always the same. Raises `RuleFailed` at once if it is no pattern."""
+    """`like` with a constant pattern. Raises `RuleFailed` at once if the pattern is not valid."""
     matches = matcher(pattern, escape)
 
     def test(properties: Properties) -> Truth:

@@ -17,9 +17,9 @@ RULE_EXTENSION = "rulename"
 def copies_of(rules: Sequence[Rule], message: Message) -> list[Message]:
     """What a subscriber gets of a message: nothing, itself, and a copy for each rule with an action that matches.
 
-    What an action changed is changed in the copy's `data`: set, or taken away, under the property's name (`sys.NAME`
-    for a system property). Identity and place in the log stay, but for the id: a copy is a message of its own, and
-    consumers drop what they have seen; so it ends in `:` and the rule's name, which stands in `rulename`, too.
+    What an action changed is changed in the copy's `data`: set, or removed, under the property's name (`sys.NAME` for a
+    system property). Identity and position in the log stay, except the id: a copy is a message of its own, and
+    consumers drop ids that they have seen; so its id ends in `:` and the rule's name, which is in `rulename`, too.
 
     Raises `RuleFailed` as `apply_rules` does.
     """

@@ -15,12 +15,12 @@ CONTENT_TYPE = "application/json"
 
 def properties_of(message: Message) -> Properties:
     """A message's own fields, and id, type, time, position, version and causes, as user properties; identity and key as
-    system properties. (Of an event in the log: `properties_of(fact_of(logged))`.)
+    system properties. (For an event in the log: `properties_of(fact_of(logged))`.)
 
-    Days and times are texts (ISO 8601), which sort as they should. What is None is no property: messages of AMQP carry
-    no NULL, so `EXISTS(eta)` says the same here and there. What holds several values, as the `available` of a stock
-    level, is none either: rules cannot look into it. (sys.EnqueuedTimeUtc is a time, and compares with none of the
-    constants that rules can hold; `time` is its text.)
+    Days and times are texts (ISO 8601), which sort as they should. A field that is None does not become a property:
+    AMQP messages carry no NULL, so `EXISTS(eta)` says the same here and there. Nor does a field with several values,
+    such as the `available` of a stock level: rules cannot look into it. (sys.EnqueuedTimeUtc is a time, and cannot be
+    compared with any constant that a rule can hold; `time` is its text.)
     """
     name = message.type.removeprefix(TYPE_PREFIX)
     fields = {**_fields(message.data), **_envelope(message), "type": name}

@@ -1,9 +1,9 @@
 """LIKE's patterns. `%` is any text, `_` one character, and what follows the escape character means itself.
 
-A pattern is what stands between its `%`, piece by piece, and each piece has one length. The first stands at the text's
-beginning, the last at its end, and each of the others at its first place behind the one before: if the rest does not
-fit behind that, it fits behind no later one. So nothing is tried twice, and making a matcher costs no more than reading
-the pattern, as it has to where patterns come with the messages.
+A pattern is split at its `%` into pieces, each of a fixed length. The first piece has to stand at the text's beginning,
+the last at its end, and each of the others at its first place after the piece before: if the rest does not fit after
+that place, it fits after no later one. So nothing is tried twice, and making a matcher costs no more than reading the
+pattern. That matters, because patterns may come with the messages.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from allocation.service_layer.rules.values import RuleFailed, Value, kind_of
 
 
 def matcher(pattern: Value, escape: Value) -> Callable[[str], bool]:
-    """Whether a text is as the pattern says, from its beginning to its end. Raises `RuleFailed` if it is no pattern."""
+    """Returns whether a whole text matches the pattern. Raises `RuleFailed` if the pattern is not valid."""
     if not isinstance(pattern, str):
         raise RuleFailed(f"LIKE needs a text as its pattern, and {pattern!r} is {kind_of(pattern)}")
     if escape is not None and not (isinstance(escape, str) and len(escape) == 1):
@@ -58,7 +58,7 @@ def _pieces(pattern: str, escape: str | None) -> list[_Plain | _Wild]:
 
 
 _ANY = ""
-"""In place of `_`, where an escaped one means itself."""
+"""Stands for `_` in a pattern with an escape character, where an escaped `_` means itself."""
 
 
 class _Plain:
@@ -79,7 +79,7 @@ class _Plain:
 
 
 class _Wild:
-    """A piece with `_`, here `any_one`: what stands in it where, but for these."""
+    """A piece with `_`, here `any_one`: its other characters, with their places."""
 
     __slots__ = ("_characters", "length")
 
@@ -93,7 +93,7 @@ class _Wild:
     def end_of_first(self, text: str, start: int, end: int) -> int:
         """Behind its first place from `start` on that ends by `end`; -1: there is none.
 
-        All places are tried at once: bit n of `left` says whether it may still stand at n.
+        All places are tried at once: bit n of `left` says whether the piece may still stand at n.
         """
         if end - start < self.length:
             return -1
@@ -106,7 +106,7 @@ class _Wild:
 
 
 class _Places(dict[str, int]):
-    """Where each character stands in a text: bit n, where it is the one at n. Worked out when it is asked for."""
+    """Where each character stands in a text: bit n is set if it stands at n. Computed when asked for."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -120,4 +120,4 @@ class _Places(dict[str, int]):
 
 
 _places = lru_cache(maxsize=64)(_Places)
-"""Many patterns are held against one text, then against the next."""
+"""Many patterns are matched against one text, then against the next."""

@@ -21,7 +21,7 @@ from allocation.service_layer.rules.values import (
 LONGEST_TEXT = 1024  # characters of a filter, and of an action
 LONGEST_NAME = 50  # characters
 MOST_STATEMENTS = 32  # of an action
-LONGEST_SHOWN = 60  # characters of a value, to somebody who wonders about a filter
+LONGEST_SHOWN = 60  # characters of a value, in an explanation of a filter
 RULE_NAME = "RuleName"
 
 _SYSTEM = "sys."
@@ -39,7 +39,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which messages. Called with a message's properties, it gives its truth. Raises `RuleFailed`."""
+    """Which messages a rule wants. Called with a message's properties, it returns its truth. Raises `RuleFailed`."""
 
     text: str
     test: Test
@@ -51,7 +51,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What is changed, statement after statement, each seeing what those before it did."""
+    """What is changed, statement by statement; each sees what the statements before it did."""
 
     text: str
     statements: tuple[Callable[[Properties], None], ...]
@@ -65,7 +65,7 @@ class Action:
 
 
 class RuleParser(ABC):
-    """Reads the text of rules. Callers may not assume that a rule which says newid() says the same twice."""
+    """Reads the text of rules. Callers may not assume that a rule with newid() gives the same result twice."""
 
     @abstractmethod
     def filter(self, text: str) -> Filter:
@@ -78,7 +78,7 @@ class RuleParser(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A filter with a name, and perhaps an action. Raises `BadRule` for a name that Service Bus would not take."""
+    """A filter with a name, and perhaps an action. Raises `BadRule` for a name that Service Bus would not accept."""
 
     name: str
     filter: Filter
@@ -92,7 +92,7 @@ class Rule:
 
 EVERYTHING = Filter("1=1", lambda _: True)
 DEFAULT = Rule("$Default", EVERYTHING)
-"""The rule of a subscription that was given no other."""
+"""The rule of a subscription that was given none."""
 
 
 def apply_rules(rules: Iterable[Rule], properties: Properties) -> list[Properties]:
@@ -100,8 +100,8 @@ def apply_rules(rules: Iterable[Rule], properties: Properties) -> list[Propertie
 
     All rules without an action together give one copy, unchanged, if one of them matches. Each rule with an action that
     matches gives one more, changed by that action alone, with the rule's name as its property RuleName. No match: no
-    copy. Raises `RuleFailed`, with the rule's name, if one that is looked at cannot be worked out; a rule without an
-    action is not, once another has matched.
+    copy. Raises `RuleFailed`, with the rule's name, if a rule that is evaluated fails; a rule without an action is not
+    evaluated once another such rule has matched.
     """
     plain, copies = False, []
     for rule in rules:
@@ -117,9 +117,10 @@ def apply_rules(rules: Iterable[Rule], properties: Properties) -> list[Propertie
 
 
 def correlation_filter(user: Mapping[str, Value], system: Mapping[str, str] | None = None) -> Filter:
-    """Equal to all of these: cheaper than a text, and the same on Service Bus. A number equals no text.
+    """A filter that requires all of these to be equal: cheaper than a text, and the same on Service Bus. A number never
+    equals a text.
 
-    Raises `BadRule` if there is nothing to be equal to, or a system property that such a filter cannot have.
+    Raises `BadRule` if there is nothing to compare with, or for a system property that such a filter cannot have.
     """
     if null := [name for name, value in {**user, **(system or {})}.items() if value is None]:
         raise BadRule(f"a correlation filter wants {null[0]} to equal NULL", "Nothing does: use a text with IS NULL")
@@ -133,10 +134,11 @@ def correlation_filter(user: Mapping[str, Value], system: Mapping[str, str] | No
 
 
 def scoped(written: Iterable[tuple[str, Value]]) -> tuple[dict[str, Value], dict[str, str]]:
-    """What a correlation filter, as somebody wrote it, wants of user properties and of system properties.
+    """What a correlation filter, as it was written, requires of user properties and of system properties.
 
-    These are written as `sys.NAME` in any case; they come back under the name that Service Bus has for them, as texts.
-    Raises `BadRule` for one that such a filter cannot have, and for one that is to equal two values.
+    The latter are written as `sys.NAME`, in upper or lower case; they are returned under the name that Service Bus has
+    for them, as texts. Raises `BadRule` for one that such a filter cannot have, and for one that is to equal two
+    values.
     """
     user: dict[str, Value] = {}
     system: dict[str, str] = {}
@@ -167,7 +169,7 @@ def _equals(name: str, wanted: Value, of_system: bool) -> Test:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a term of a filter came to, and why, where that is not plain to see."""
+    """The truth of a term of a filter, and the reason, if that is not obvious."""
 
     term: str
     truth: Truth
@@ -175,8 +177,8 @@ class Finding:
 
 
 def explain(filter: Filter, properties: Properties) -> Sequence[Finding]:
-    """The truth of each term, for somebody who wonders about a filter. One that cannot be worked out says so: perhaps
-    the filter does not look at it."""
+    """The truth of each term, to explain a filter. A term that cannot be evaluated says so, because the filter may not
+    evaluate it at all."""
     return [_found(term, properties) for term in filter.terms]
 
 

@@ -1,7 +1,7 @@
 """What an action does to its copy: SET and REMOVE, on user properties and on those system properties that may change.
 
-An integer that is set where a double is becomes one, the one conversion that C# makes between our kinds by itself;
-else the new value comes with its own kind.
+If the old value is a double, an integer that is set becomes a double: this is the only implicit conversion that C#
+makes between our kinds. Otherwise the new value keeps its own kind.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Statement = Callable[[Properties], None]
 
 
 def set_user(name: str, read: Read) -> Statement:
-    """SET name = expression. With NULL, the property is there, and NULL."""
+    """SET name = expression. With NULL, the property exists, and is NULL."""
     key = name.lower()
 
     def run(properties: Properties) -> None:
@@ -27,7 +27,7 @@ def set_user(name: str, read: Read) -> Statement:
 
 
 def set_system(name: str, read: Read) -> Statement:
-    """SET sys.name = expression. All that may be set are texts."""
+    """SET sys.name = expression. All system properties that may be set are texts."""
 
     def run(properties: Properties) -> None:
         value = read(properties)
@@ -39,12 +39,12 @@ def set_system(name: str, read: Read) -> Statement:
 
 
 def remove_user(name: str) -> Statement:
-    """REMOVE name. There need be none."""
+    """REMOVE name. The property need not exist."""
     return lambda properties: properties.remove(name)
 
 
 def remove_system(name: str) -> Statement:
-    """REMOVE sys.name: it is NULL then."""
+    """REMOVE sys.name: afterwards it is NULL."""
 
     def run(properties: Properties) -> None:
         properties.system[name] = None

@@ -1,11 +1,11 @@
 """What rules compute with, and what can go wrong with them.
 
 RuleError
-├── BadRule       a rule's text cannot be used; says where, and what to write instead
-└── RuleFailed    a rule cannot be worked out for a message, whatever its truth would be
+├── BadRule       a rule's text cannot be used; says where it is wrong, and what to write instead
+└── RuleFailed    a rule cannot be evaluated for a message, so it has no truth
 
-A rule that is merely not true is no error. Source of the rules: Microsoft, "Subscription Rule SQL Filter Syntax" and
-"Subscription Rule SQL Action Syntax"; what these leave open is decided in docs/decisions.
+A rule that is merely not true is not an error. Source of the rules: Microsoft, "Subscription Rule SQL Filter Syntax"
+and "Subscription Rule SQL Action Syntax"; what these leave open is decided in docs/decisions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from datetime import datetime
 from allocation.service_layer.errors import ServiceError
 
 Value = bool | int | float | str | datetime | None
-"""A property's value. None is NULL, and what a property that is not there is worth. An int has 64 bits."""
+"""A property's value. None is NULL, which is also the value of a property that is not there. An int has 64 bits."""
 
 Truth = bool | None
 """True, False, or None: UNKNOWN. Only True matches."""
@@ -38,11 +38,11 @@ SYSTEM_PROPERTIES = (
 """The properties of a Service Bus message that rules may read as sys.NAME. One that a message has not set is NULL."""
 
 SET_BY_THE_BROKER = frozenset({"EnqueuedTimeUtc"})
-_SYSTEM = {name.lower(): name for name in SYSTEM_PROPERTIES} | {"label": "Subject"}  # its older name, still good
+_SYSTEM = {name.lower(): name for name in SYSTEM_PROPERTIES} | {"label": "Subject"}  # its older name, still valid
 
 
 class RuleError(ServiceError):
-    """Root of what rules raise."""
+    """Base class of what rules raise."""
 
 
 class BadRule(RuleError):
@@ -64,29 +64,29 @@ def kind_of(value: Value) -> str:
 
 
 def literal(value: Value) -> str:
-    """A value as a rule would say it."""
+    """A value as a rule would write it."""
     if value is None or isinstance(value, bool):
         return "NULL" if value is None else str(value).upper()
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
 
 
 def system_name(name: str) -> str | None:
-    """A system property as it is spelled, or None if Service Bus messages have no such property."""
+    """A system property in its correct spelling, or None if Service Bus messages have no such property."""
     return _SYSTEM.get(name.lower())
 
 
 class Properties:
     """What rules see of a message: its user properties and its system properties, never its body.
 
-    Names of user properties are looked up in lower case, since they mean the same in any case; `named` tells how they
-    were written. A mutable thing, made anew for each copy.
+    Names of user properties are looked up in lower case, since case does not matter in them; `named` returns them as
+    they were written. Mutable, and made anew for each copy.
     """
 
     __slots__ = ("_spelled", "system", "user")
 
     def __init__(self, user: Mapping[str, Value], system: Mapping[str, Value] | None = None) -> None:
-        """`system` is keyed as in SYSTEM_PROPERTIES. Raises `RuleFailed` if two user properties differ in case only:
-        nobody could tell which is meant."""
+        """`system` is keyed as in SYSTEM_PROPERTIES. Raises `RuleFailed` if two user properties differ only in case:
+        which one is meant could not be known."""
         self.user: dict[str, Value] = {name.lower(): value for name, value in user.items()}
         self.system: dict[str, Value] = dict(system or {})
         self._spelled = {} if self.user.keys() == user.keys() else {name.lower(): name for name in user}
@@ -95,28 +95,28 @@ class Properties:
             raise RuleFailed(f"The property {twice} is there twice, in other cases")
 
     def copy(self) -> Properties:
-        """The same, to be changed apart."""
+        """A copy that can be changed independently."""
         return Properties(self.named(), self.system)
 
     def named(self) -> dict[str, Value]:
-        """The user properties under the names they were given."""
+        """The user properties, under the names as they were written."""
         return {self._spelled.get(name, name): value for name, value in self.user.items()}
 
     def set(self, name: str, value: Value) -> None:
-        """Add or replace a user property; one that is there keeps its spelling."""
+        """Add or replace a user property; an existing one keeps its spelling."""
         key = name.lower()
         if key not in self.user:
             self._spelled[key] = name
         self.user[key] = value
 
     def remove(self, name: str) -> None:
-        """Without a user property; there need be none."""
+        """Remove a user property, if it exists."""
         self.user.pop(name.lower(), None)
         self._spelled.pop(name.lower(), None)
 
 
 Read = Callable[[Properties], Value]
-"""An expression, compiled: gives its value for a message. Raises `RuleFailed`."""
+"""A compiled expression: returns its value for a message. Raises `RuleFailed`."""
 
 Test = Callable[[Properties], Truth]
-"""A condition, compiled: gives its truth for a message. Raises `RuleFailed`."""
+"""A compiled condition: returns its truth for a message. Raises `RuleFailed`."""
