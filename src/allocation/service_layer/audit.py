@@ -1,7 +1,7 @@
-"""The self-audit: a walk over the books that never ends, a few products at a time, beside everything else.
+"""The self-audit: an endless walk over the books, a few products at a time, alongside all other work.
 
-One process at a time walks; where it stands and what it found is kept, so that the next process goes on there, and
-any process can tell.
+One process at a time walks; where it stands and what it found is stored, so that the next process continues there, and
+any process can report it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One walk over everything: since when, how far, and what it found. `differences` counts, `first` holds the first
-    of them. `ended_at` None: it is under way."""
+    """One walk over everything: when it began, how far it has come, and what it found. `differences` is their number,
+    `first` holds the first of them. `ended_at` None: it is under way."""
 
     began_at: datetime
     ended_at: datetime | None = None
@@ -41,7 +41,7 @@ class Round:
     first: Sequence[Difference] = ()
 
     def with_step(self, step: Step) -> Round:
-        """The same, further on."""
+        """The same round, one step further."""
         return replace(
             self,
             events=self.events + (step.looked_at if step.part == "products" else 0),
@@ -54,7 +54,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Where the self-audit stands: the round under way and its place, and the last one that came to its end."""
+    """Where the self-audit stands: the round under way and its place, and the last round that was completed."""
 
     place: str = ""
     current: Round | None = None
@@ -67,16 +67,16 @@ class AuditStore(ABC):
 
     @abstractmethod
     def read(self) -> Audit:
-        """What was written last; a round that cannot be read (another version wrote it) is none. Callers may not assume
-        that they may write it: `take` says."""
+        """What was written last; a round that cannot be read (another version wrote it) is left out. Callers may not
+        assume that they may write: `take` decides."""
 
     @abstractmethod
     def take(self, owner: str, seconds: float) -> Audit | None:
-        """The right to go on, for so long, and where; None: another owner has it."""
+        """Take the right to go on, for `seconds`. Returns where to go on; None: another owner has the right."""
 
     @abstractmethod
     def write(self, audit: Audit, owner: str) -> bool:
-        """Keep it. False, having written nothing, if another owner took over meanwhile."""
+        """Store it. False, having written nothing, if another owner took over meanwhile."""
 
 
 class SelfAudit:
@@ -110,7 +110,7 @@ class SelfAudit:
             self._thread.join()
 
     def step(self) -> float:
-        """One step, if nobody else is at it. Answers how many seconds to leave it at that."""
+        """One step, if no other process is at it. Returns how many seconds to wait until the next."""
         audit = self._store.take(self._owner, LEASE_SECONDS + self._pause_seconds)
         if audit is None:
             return self._rest_seconds
@@ -138,13 +138,14 @@ class SelfAudit:
             except Unavailable as away:
                 _log.warning("self-audit: %s", away)
                 pause_seconds = self._rest_seconds
-            except Exception:  # noqa: BLE001  # said aloud; an audit that ended here would tell of its last good round
+            except Exception:  # noqa: BLE001  # logged; if the audit ended here, its last good round would stand
                 _log.exception("self-audit: it cannot go on here, and looks again later")
                 pause_seconds = self._rest_seconds
 
 
 def _under_way(audit: Audit) -> tuple[Place, Round | None]:
-    """Where to go on, and in which round; None: one begins, also where another version left what is no place."""
+    """Where to go on, and in which round; None: a new round begins, also if the stored place is not valid (another
+    version wrote it)."""
     if audit.current is not None:
         try:
             return Place.parse(audit.place), audit.current

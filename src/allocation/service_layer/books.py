@@ -1,4 +1,4 @@
-"""The log and the tables side by side, as one who checks them reads them: a port."""
+"""The log and the tables side by side, as they are read to be checked: a port."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LineFields = tuple[str, str, int, str | None, int]
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Stands for what a row holds if it cannot be read, or cannot be so."""
+    """Takes the place of what a row holds if that cannot be read, or is impossible."""
 
     reason: str
 
@@ -34,13 +34,13 @@ Logged = tuple[int, Event | Unreadable, int, str]
 
 
 KeptSnapshot = tuple[LogPosition, Snapshot | Unreadable]
-"""A snapshot, and where it says that its event is."""
+"""A snapshot, and the position at which it says that its event is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Projected:
-    """What the read models hold of a product: the stock level and what moved, by day; each with the position up to
-    which its projection has seen the product's events. `snapshots` come in order, to be gone through once."""
+    """What the read models hold of a product: the stock level, and what moved, by day; each with the position up to
+    which its projection has seen the product's events. `snapshots` come in order, and can be iterated once."""
 
     level: StockLevel | Unreadable | None = None
     levels_until: int = 0
@@ -51,10 +51,10 @@ class Projected:
 
 @dataclass(slots=True)
 class Stored:
-    """A product as log and tables have it. `version` is that of its row; None: there is no row.
+    """A product as the log and the tables have it. `version` is that of its row; None: there is no row.
 
-    `events` come in order, to be gone through once. `lines` are those of the sku, and those of any sku that are on one
-    of its batches. `projected` None: nobody looks at its read models now.
+    `events` come in order, and can be iterated once. `lines` are those of the sku, and those of any sku that are on one
+    of its batches. `projected` None: its read models are not checked now.
     """
 
     sku: str
@@ -67,7 +67,7 @@ class Stored:
 
 @dataclass(slots=True)
 class Correction:
-    """What makes the rows of a product right. `version` 0: it has no row."""
+    """What corrects the rows of a product. `version` 0: it should have no row."""
 
     version: int
     batches: list[Batch] = field(default_factory=list)
@@ -77,13 +77,13 @@ class Correction:
 
 
 class Locked(ABC):
-    """A product under its lock: nobody writes it until its context ends."""
+    """A product under its lock: nobody else writes it until the context ends."""
 
     stored: Stored
 
     @abstractmethod
     def correct(self, correction: Correction) -> None:
-        """Write it with the end of the context."""
+        """Write it when the context ends."""
 
 
 class Projecting(ABC):
@@ -99,19 +99,18 @@ class Projecting(ABC):
         movements: Mapping[str, Movements],
         snapshots: Mapping[LogPosition, Snapshot | None],
     ) -> None:
-        """Write exactly this with the end of the context; of the snapshots those that were wrong (None: away with
-        it)."""
+        """Write exactly this when the context ends; of the snapshots, only those that were wrong (None: delete it)."""
 
 
 LogRow = tuple[int, str, Any, str | None, bool]
-"""seq, sku, time (to be compared with others only), id of the command that led to it, and whether the
-inbox holds that command with this place."""
+"""seq, sku, time (to be compared with others only), id of the command that led to it, and whether the inbox holds that
+command with this position."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """Rows of a log partition, in order. With `head`, they reach its end, and that is what its counter says: the seq
-    and time of the last event."""
+    """Rows of a log partition, in order. If `head` is set, they reach the end, and `head` is what the partition's
+    counter says: the seq and time of the last event."""
 
     rows: Sequence[LogRow]
     head: tuple[int, Any] | None
@@ -119,7 +118,7 @@ class LogPage:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search turned up, as far as `until` (None: to the end); `looked_at` so many rows."""
+    """What a search found, up to `until` (None: to the end), having looked at `looked_at` rows."""
 
     until: str | None
     looked_at: int
@@ -127,15 +126,15 @@ class Found:
 
 
 def led_elsewhere(position: LogPosition) -> str:
-    """What is wrong with a command that is said to have led to the event at `position`."""
+    """What is wrong with a command that is recorded as having led to the event at `position`, and did not."""
     return f"it points at {position}, which it did not lead to"
 
 
 class Books(ABC):
-    """The log and the tables. Every answer is of one moment, and nobody waits for it: writers go on.
+    """The log and the tables. Every answer is from one moment, and writers do not wait for it.
 
-    Callers may not assume that two answers are of the same moment, that the tables follow the log, or that the log is
-    whole: finding out is what this is for. Raises `Unavailable` when the store cannot be reached.
+    Callers may not assume that two answers are from the same moment, that the tables follow the log, or that the log is
+    complete: finding that out is what this port is for. Raises `Unavailable` when the store cannot be reached.
     """
 
     @abstractmethod
@@ -144,25 +143,25 @@ class Books(ABC):
 
     @abstractmethod
     def holes(self) -> set[int]:
-        """The log partitions that do not hold exactly what their counter says."""
+        """The log partitions that do not hold exactly the events that their counter says."""
 
     @abstractmethod
     def log(self, partition: int, after: int, limit: int) -> LogPage:
-        """The rows behind a position, at most `limit`."""
+        """The rows after a position, at most `limit`."""
 
     @abstractmethod
     def products(self, after: str, most: int, most_events: int) -> AbstractContextManager[Sequence[Stored]]:
-        """The next products by sku that the log or any table knows: at most `most`, and so few that they have at most
-        `most_events` events together (but at least one product). To be read inside the context."""
+        """The next products, by sku, that the log or any table knows: at most `most`, and with at most `most_events`
+        events together (but at least one product). To be read inside the context."""
 
     @abstractmethod
     def false_commands(self, after: str, limit: int) -> Found:
-        """Look at the next `limit` commands, by id: those (id, source, problem) whose place in the log holds no event
-        that they led to, or which cannot be read, or whose answer cannot."""
+        """Of the next `limit` commands, by id, those (id, source, problem) whose position in the log holds no event
+        that they led to, or that cannot be read, or whose answer cannot be read."""
 
     @abstractmethod
     def strays(self, after: str, limit: int) -> Found:
-        """Look at the lines on the next `limit` batches, by reference: those (orderid, sku, batch reference) on a
+        """Look at the lines up to the next `limit` batches, by reference: those (orderid, sku, batch reference) on a
         reference that no batch has."""
 
     @abstractmethod
@@ -171,10 +170,10 @@ class Books(ABC):
 
     @abstractmethod
     def locked(self, sku: str, after_version: int, orderids: Collection[str]) -> AbstractContextManager[Locked]:
-        """Lock a product and read it: its events behind a version, its rows, and among the lines those of these orders
-        wherever they are. Raises `Conflict` if the lock cannot be had in time."""
+        """Lock a product and read it: its events after a version, its rows, and among the lines also those of these
+        orders, wherever they are. Raises `Conflict` if the lock cannot be taken in time."""
 
     @abstractmethod
     def projecting(self, sku: str) -> AbstractContextManager[Projecting]:
-        """Hold the projections of a product's partition, and read what they wrote of it. Asked only where `projected`
-        was told. Raises `Conflict` if they cannot be held in time."""
+        """Hold the projections of a product's partition, and read what they wrote of it. Called only if `projected` was
+        set. Raises `Conflict` if they cannot be held in time."""

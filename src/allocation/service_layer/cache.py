@@ -1,12 +1,13 @@
-"""A cache of answers that follows the log: what it gives was true at a place in the log which it knows.
+"""A cache of answers that follows the log: what it returns was true at a place in the log that it knows.
 
-One subscription, the keeper, tells the cache of every event: which *things* (an order, a product, a batch) it touched,
-and how far it has come. A reader that finds nothing asks the database, in one snapshot with the heads of the log, and
-fills the cache as of these heads. An answer counts as long as nothing that it rests on was touched since. The mark on
-a thing is the versioned tombstone of the answers before it: a fill that was read earlier and comes later is refused.
+One subscription, the keeper, tells the cache for every event which *things* (an order, a product, a batch) it touched,
+and how far the keeper has come. A reader that finds nothing asks the database, in one snapshot with the heads of the
+log, and fills the cache as of these heads. An answer is valid as long as nothing that it rests on has been touched
+since. The mark on a thing is the versioned tombstone of the answers before it: a fill that was read earlier and comes
+later is refused.
 
-There are no promises about what is kept. A cache that has lost its place, or has come less far than its keeper knows,
-begins anew: no answer from before counts, nor one that was asked for before and read from tables that were repaired
+Nothing is promised about what is kept. A cache that has lost its place, or has come less far than its keeper knows,
+begins anew: no answer from before is valid, nor one that was asked for before and read from tables that were repaired
 since.
 """
 
@@ -31,14 +32,14 @@ from allocation.domain.events import (
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
 
 Places = Mapping[int, int]
-"""A place in log partitions, by partition: everything up to there, and nothing behind."""
+"""A place in log partitions, by partition: everything up to there, and nothing after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """An answer, as bytes. It was read in one snapshot with the heads `as_of`; `rests_on` names, for each of these
-    partitions, the things whose change there changes the answer; `lives` are those that `look` told before it was
-    read."""
+    partitions, the things whose change there changes the answer; `lives` are those that `look` returned before the
+    answer was read."""
 
     data: bytes
     as_of: Places
@@ -48,9 +49,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found: how far the cache has come, in those of the partitions asked for that it knows of, and the
-    answer, if it has one that counts. `lives` tell apart what the cache was, in these partitions, before and after it
-    began anew."""
+    """What was found: how far the cache has come, in those of the requested partitions that it knows, and the answer,
+    if it has a valid one. `lives` differ, in these partitions, before and after the cache began anew."""
 
     places: Places
     data: bytes | None
@@ -58,9 +58,9 @@ class Found:
 
 
 class Cache(ABC):
-    """Keeps answers for readers, kept true by one keeper.
+    """Keeps answers for readers; one keeper keeps them true.
 
-    Callers may not assume that anything stays, not even the place that the cache has come to: it may be emptied, be
+    Callers may not assume that anything stays, not even the place that the cache has reached: it may be emptied, be
     restarted, or come back as it was some time ago, at any moment. Nor may they assume that its place is anywhere near
     the head of the log. If its keeper falls silent for long, it forgets its place. Every method raises `Unavailable`,
     at once or soon, when the cache cannot be reached. Threads share it.
@@ -68,23 +68,23 @@ class Cache(ABC):
 
     @abstractmethod
     def look(self, key: str, partitions: Collection[int]) -> Found:
-        """What is kept under the key, an answer that rests on things in these partitions. With an answer given,
-        `places` are of the same moment: the answer knows everything up to there."""
+        """What is kept under the key: an answer that rests on things in these partitions. If there is an answer,
+        `places` are from the same moment: the answer includes everything up to there."""
 
     @abstractmethod
     def fill(self, key: str, entry: Entry) -> bool:
-        """Keep an answer. False, and nothing is kept: it does not count any more, or a newer one is there, or the cache
-        began anew since it was looked at."""
+        """Keep an answer. False, and nothing is kept, if it is no longer valid, or a newer one is there, or the cache
+        has begun anew since it was looked at."""
 
     @abstractmethod
     def places(self, partitions: Collection[int]) -> Places:
-        """How far it has come, in those of the partitions that it knows of."""
+        """How far it has come, in those of the partitions that it knows."""
 
     @abstractmethod
     def mark(self, partition: int, after: int, until: int, touched: Mapping[str, int]) -> None:
-        """For the keeper: the events behind `after`, up to `until`, touched these things, each last at the place beside
-        it. All or nothing, and never backwards: what was said late, or twice, does no harm. A cache that has not come
-        to `after` begins anew at `until`."""
+        """For the keeper: the events after `after`, up to `until`, touched these things, each last at the position
+        given for it. All or nothing, and never backwards: a call that comes late, or twice, does no harm. A cache that
+        has not reached `after` begins anew at `until`."""
 
     @abstractmethod
     def confirm(self, position: LogPosition) -> None:
@@ -93,11 +93,11 @@ class Cache(ABC):
 
     @abstractmethod
     def forget(self, partitions: Collection[int]) -> None:
-        """No answer that rests on these partitions counts any more. It begins anew with what its keeper says next."""
+        """No answer that rests on these partitions is valid any more. It begins anew with its keeper's next call."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
 
 
 def order_thing(orderid: str) -> str:
@@ -109,7 +109,7 @@ def product_thing(sku: str) -> str:
 
 
 def batch_thing(ref: str) -> str:
-    """Of a batch, its day of arrival: the lines on it are promised for that day."""
+    """The thing that stands for a batch's day of arrival: the lines on the batch are promised for that day."""
     return f"batch:{ref}"
 
 

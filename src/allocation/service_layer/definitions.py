@@ -1,10 +1,10 @@
-"""Subscriptions that users define, beside those that are built in: which events, changed how, pulled or pushed.
+"""Subscriptions that users define, besides the built-in ones: which events, changed how, pulled or pushed.
 
 DefinitionError
-├── NameTaken       the name is that of a subscription which is built in
-├── AlreadyDefined  it is there, and was to be new
-├── OtherDelivery   it is pulled and is to be pushed, or the other way round
-├── NotPulled       it is there, but not to be pulled from
+├── NameTaken       a built-in subscription has this name
+├── AlreadyDefined  it exists, and was to be new
+├── OtherDelivery   it is pulled and would become pushed, or the other way round
+├── NotPulled       it exists, but cannot be pulled from
 └── BadRuleIn       one of its rules cannot be used; says which, and which part of it
 """
 
@@ -22,7 +22,7 @@ from allocation.service_layer.rules.values import BadRule
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 RULE_NAME_PATTERN = r"[A-Za-z0-9$][A-Za-z0-9$_.-]{0,49}"
-"""Of what Service Bus allows, what can stand in the id of a CloudEvent."""
+"""Those names that Service Bus allows and that can be part of the id of a CloudEvent."""
 
 MOST_RULES = 100
 SECRET_BYTES = 32
@@ -32,7 +32,7 @@ Delivery = Literal["pull", "push"]
 
 
 class DefinitionError(ServiceError):
-    """Root of what definitions are refused for."""
+    """Base class of the reasons for which definitions are refused."""
 
 
 class NameTaken(DefinitionError):
@@ -65,10 +65,10 @@ class BadRuleIn(DefinitionError):
 
 @dataclass(frozen=True, slots=True)
 class NamedRule:
-    """A rule as it was written: a filter's text, or what a correlation filter wants to be equal (`sys.NAME` for a
-    system property), or neither: all events. And the text of an action, if copies are to be changed.
+    """A rule as it was written: a filter's text, or the properties that a correlation filter requires to be equal
+    (`sys.NAME` for a system property), or neither: all events. And the text of an action, if copies are to be changed.
 
-    Two are equal if they say the same: values of two kinds differ, as 10 and 10.0 do, or 1 and true."""
+    Two are equal if they say the same; values of different kinds differ, as 10 and 10.0 do, or 1 and true."""
 
     name: str = "$Default"
     filter: str | None = None
@@ -88,8 +88,8 @@ class NamedRule:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where events are pushed. `secret`: what they are signed with, as Standard Webhooks has it (`whsec_` and Base64).
-    `handshake`: whether the receiver has to consent before the first (CloudEvents' webhooks do)."""
+    """Where events are pushed. `secret`: what they are signed with, in the form of Standard Webhooks (`whsec_` and
+    Base64). `handshake`: whether the receiver has to consent before the first event (as CloudEvents' webhooks do)."""
 
     url: str
     secret: str = field(default="", repr=False)
@@ -99,8 +99,8 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A subscription of a user. `sink` and `batch_size` (events in one request, at most) are of those that are pushed.
-    `stopped`: why nothing is pushed any more, until it is defined again; `restarts`: how often it was."""
+    """A subscription of a user. `sink` and `batch_size` (the most events in one request) concern those that are pushed.
+    `stopped`: why nothing is pushed any more, until it is defined again; `restarts`: how often that has happened."""
 
     name: str
     delivery: Delivery
@@ -112,19 +112,19 @@ class Definition:
 
 
 class Definitions(ABC):
-    """Keeps definitions, and makes and removes their cursors with them, so that neither is there without the other.
-    Callers may not assume that one is still what they read a moment ago; all methods raise `Unavailable` when the store
-    cannot be reached."""
+    """Keeps definitions, and creates and removes their cursors with them, so that neither exists without the other.
+    Callers may not assume that a definition is still what they read a moment ago; all methods raise `Unavailable` when
+    the store cannot be reached."""
 
     @abstractmethod
     def put(self, definition: Definition, known: Definition | None, from_the_beginning: bool) -> bool:
-        """Keep it in place of `known`, the one of its name, and make the cursors that it lacks, in one transaction. One
-        that is new (None) takes over neither cursors nor lanes. False, and nothing was done, if the one of this name is
-        not `known` any more."""
+        """Store it in place of `known`, the definition that the caller saw under its name, and create the cursors that
+        it lacks, in one transaction. A new one (`known` is None) takes over neither cursors nor lanes. Returns False,
+        having done nothing, if what is stored is no longer `known`."""
 
     @abstractmethod
     def get(self, name: str) -> Definition | None:
-        """The one of this name."""
+        """The definition with this name."""
 
     @abstractmethod
     def all(self) -> list[Definition]:
@@ -132,24 +132,24 @@ class Definitions(ABC):
 
     @abstractmethod
     def delete(self, name: str) -> bool:
-        """Keep it no more, nor its cursors and lanes, in one transaction; whether it was there. What was discarded
+        """Delete it with its cursors and lanes, in one transaction. Returns whether it was there. What was discarded
         stays recorded."""
 
     @abstractmethod
     def stop(self, definition: Definition, reason: str) -> bool:
-        """Mark it as stopped; False, and nothing was done, if it is another by now: who met the reason met the old
-        one."""
+        """Mark it as stopped. False, and nothing was done, if the stored definition is another by now: the reason
+        applies to the old one."""
 
 
 class RuleBook:
-    """Makes rules of what was written, once; they are the same until they are written anew."""
+    """Makes rules from what was written, once; they are reused until they are written anew."""
 
     def __init__(self, parser: RuleParser) -> None:
         self._parser = parser
         self._made: dict[tuple[NamedRule, ...], tuple[Rule, ...]] = {}
 
     def rules(self, definition: Definition) -> tuple[Rule, ...]:
-        """Ready to be used. Raises `BadRuleIn`."""
+        """The rules, ready to be used. Raises `BadRuleIn`."""
         if (made := self._made.get(definition.rules)) is None:
             made = tuple(self._rule(number, written) for number, written in enumerate(definition.rules))
             if len(self._made) >= 1000:
@@ -178,7 +178,7 @@ class RuleBook:
 
 @dataclass(frozen=True, slots=True)
 class Defined:
-    """What defining came to. `secret`: one that was made just now, to be told once."""
+    """The result of defining. `secret`: one that was made just now, to be shown once."""
 
     definition: Definition
     is_new: bool
@@ -186,8 +186,8 @@ class Defined:
 
 
 class Subscribers:
-    """Defines subscriptions and removes them. `reserved` are the names of those that are built in; `random_bytes` gives
-    what secrets are made of; `changed` is called after each change."""
+    """Defines subscriptions and removes them. `reserved` are the names of the built-in ones; `random_bytes` returns
+    what secrets are made from; `changed` is called after each change."""
 
     def __init__(
         self,
@@ -203,11 +203,11 @@ class Subscribers:
         self._changed, self._check = changed, check
 
     def define(self, wanted: Definition, from_the_beginning: bool, only_if_new: bool = False) -> Defined:
-        """Keep a definition; the same again changes nothing. One that is there keeps its place in the log, and its
+        """Store a definition; the same again changes nothing. An existing one keeps its place in the log, and its
         secret unless it brings another; a new one starts at the beginning of the log, or at its head.
 
-        Raises `NameTaken`, `OtherDelivery`, `BadRuleIn`, and what `check` raises of a sink; `AlreadyDefined` if nothing
-        else is wrong, it was to be new, and is there.
+        Raises `NameTaken`, `OtherDelivery`, `BadRuleIn`, and what `check` raises about a sink; `AlreadyDefined` if
+        nothing else is wrong, it was to be new, and exists.
         """
         if wanted.name in self._reserved:
             raise NameTaken(wanted.name)
@@ -218,7 +218,7 @@ class Subscribers:
         return defined
 
     def remove(self, name: str) -> None:
-        """It goes, with its cursors and lanes. Raises `UnknownSubscription`."""
+        """Remove it, with its cursors and lanes. Raises `UnknownSubscription`."""
         if not self._definitions.delete(name):
             raise UnknownSubscription(name)
         self._changed()
@@ -231,15 +231,15 @@ class Subscribers:
         return found
 
     def by_name(self) -> Mapping[str, Definition]:
-        """Every definition."""
+        """Every definition, keyed by name."""
         return {definition.name: definition for definition in self._definitions.all()}
 
     def _put(self, wanted: Definition, from_the_beginning: bool, only_if_new: bool) -> Defined | None:
-        """None: what is there changed while we looked at it."""
+        """Returns None if somebody else changed it in the meantime."""
         known = self._definitions.get(wanted.name)
         if known is not None and known.delivery != wanted.delivery:
             raise OtherDelivery(known.name, known.delivery)
-        if known is not None:  # one that starts again is another than the one that was stopped
+        if known is not None:  # a definition that starts again must differ from the stopped one
             wanted = replace(wanted, restarts=known.restarts + (known.stopped is not None))
         wanted, minted = self._with_secret(wanted, known)
         self._check(wanted)

@@ -10,8 +10,8 @@ from allocation.service_layer.envelope import partition_of
 
 
 def log_faults(partition: int, partitions: int, after: int, anchor: bool, page: LogPage) -> Iterator[Difference]:
-    """A page of a log partition. Behind `after` it has to go on; `anchor`: its first row is that of `after` itself,
-    already looked at, but for what the next row says about it."""
+    """What is wrong in a page of a log partition, which has to continue after `after`. `anchor`: the first row is that
+    of `after` itself, already checked, except for what depends on the next row."""
     before: LogRow | None = None
     due = after if anchor else after + 1
     for row in page.rows:

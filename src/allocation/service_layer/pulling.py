@@ -1,7 +1,8 @@
-"""Pull: receive, acknowledge, release, reject and renew, for as many competing consumers as like to come.
+"""Pull: receive, acknowledge, release, reject and renew, for any number of competing consumers.
 
-What one has in hand nobody else gets, nor what stands behind it of the same key; a lock that runs out gives it back.
-Deliveries are at least once: a consumer that dies after its work and before it acknowledged has it delivered again.
+While one consumer holds an event, no other gets it, nor later events of the same key; a lock that runs out gives it
+back. Deliveries are at least once: if a consumer dies after its work and before it has acknowledged, the event is
+delivered again.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from allocation.service_layer.subscriptions import Lane, Settlement, Subscriptio
 from allocation.service_layer.waiting import Timer
 
 LOOK_AGAIN_SECONDS = 0.5
-"""While somebody waits: for what other processes commit, and for locks and delays that run out."""
+"""How often to look while a consumer waits: other processes may commit, and locks and delays may run out."""
 
 MOST_RULE_SECONDS = 0.1
-"""How long rules are worked out within one turn: meanwhile nobody else can pull of this subscription, nor, on SQLite,
+"""How long rules are evaluated within one turn: meanwhile nobody else can pull from this subscription, nor, on SQLite,
 commit. One event may take longer; the turn ends with it."""
 
 LONGEST_SEARCH_SECONDS = 1.0
-"""How long a receive goes on past events that no rule wants, before it answers that it has not seen all yet."""
+"""How long a receive goes on past events that no rule wants, before it returns without having seen all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a token: done, or its lock was lost; `locked_until` if it was renewed."""
+    """What became of a token: done, or its lock had been lost; `locked_until` if it was renewed."""
 
     token: str
     is_lost: bool
@@ -45,15 +46,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What somebody has in hand now. `has_seen_all`: but for what is in hand there is nothing more; else there may be,
-    though nothing was found so far, and it is worth while to ask again at once."""
+    """What a consumer now holds. `has_seen_all`: apart from events that are held, there is nothing more; else there may
+    be more, even if nothing was found so far, and it is worth asking again at once."""
 
     held: Sequence[Held]
     has_seen_all: bool
 
 
 class Chime:
-    """Lets those who wait know that the log grew. What is rung between looking and waiting is not missed."""
+    """Lets waiting callers know that the log grew. A ring between looking and waiting is not missed."""
 
     def __init__(self) -> None:
         self._rung = 0
@@ -68,13 +69,13 @@ class Chime:
         return self._rung
 
     def wait(self, since: int, seconds: float) -> None:
-        """Until it was rung after `since` (a `count`), or so much time has passed."""
+        """Wait until it was rung after `since` (a `count`), or `seconds` have passed."""
         with self._changed:
             self._changed.wait_for(lambda: self._rung != since, seconds)
 
 
 class _Judging:
-    """Makes the copies of one turn's events, and says when that has taken long enough."""
+    """Makes the copies of one turn's events, and says when that has taken too long."""
 
     def __init__(self, copies: Copies, timer: Timer) -> None:
         self._copies, self._timer = copies, timer
@@ -95,7 +96,7 @@ class Pulling:
     """The consumers' side of subscriptions that are pulled. Threads share it; processes meet in the store.
 
     All methods raise `UnknownSubscription`, `NotPulled` and `Unavailable`. `most_waiting` callers at a time may wait
-    (0: nobody); who comes beyond that is answered at once.
+    (0: none); further callers are answered at once.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class Pulling:
         self._chime.ring()
 
     def receive(self, name: str, asked: Asked) -> Received:
-        """What is next, in order of the log for each key."""
+        """The next events, in order of the log for each key."""
         copies = self._copies(self._definition(name))
         if not asked.wait_seconds or not self._waiting.acquire(blocking=False):
             return self._look(name, asked, copies)
@@ -143,7 +144,7 @@ class Pulling:
             self._waiting.release()
 
     def acknowledge(self, name: str, tokens: Sequence[str]) -> list[Outcome]:
-        """What was in hand is done: not to come again. The keys are free for what comes next."""
+        """The events are done, and not to come again. Their keys are free for what comes next."""
 
         def settle(turn: Turn, held: Mapping[str, Lane]) -> Settlement:
             return acknowledge(turn, held.items(), self._clock.now())
@@ -151,12 +152,12 @@ class Pulling:
         return self._settle(name, tokens, settle)
 
     def release(self, name: str, tokens: Sequence[str], delay_seconds: float = 0.0) -> list[Outcome]:
-        """Not done: to come again after `delay_seconds`. After `MOST_DELIVERIES` it is parked."""
+        """The events are not done, and come again after `delay_seconds`. After `MOST_DELIVERIES` they are parked."""
         due = self._clock.now() + timedelta(seconds=delay_seconds)
         return self._change(name, tokens, lambda lane: given_back(lane, due, "released by its consumer"))
 
     def reject(self, name: str, tokens: Sequence[str], reason: str) -> list[Outcome]:
-        """It cannot be handled: the key is parked with the reason, until somebody says retry or discard."""
+        """The events cannot be handled: their key is parked with the reason, until somebody retries or discards."""
         told = f"Rejected: {reason}"
         return self._change(
             name,
@@ -167,7 +168,7 @@ class Pulling:
         )
 
     def renew(self, name: str, tokens: Sequence[str], lock_seconds: float = 60.0) -> list[Outcome]:
-        """It takes longer: locked for `lock_seconds` from now."""
+        """The work takes longer: keep the lock for `lock_seconds` from now."""
         until = self._clock.now() + timedelta(seconds=lock_seconds)
         outcomes = self._change(name, tokens, lambda lane: replace(lane, locked_until=until))
         return [outcome if outcome.is_lost else replace(outcome, locked_until=until) for outcome in outcomes]
@@ -186,7 +187,7 @@ class Pulling:
         return lambda logged: copies_of(rules, fact_of(logged))
 
     def _look(self, name: str, asked: Asked, copies: Copies) -> Received:
-        """One look at every partition that may have something, beginning with another one each time."""
+        """Looks once at every partition that may have something, starting with a different one each time."""
         first = next(self._turns)
         held: list[Held] = []
         has_seen_all = True
@@ -205,7 +206,7 @@ class Pulling:
         return Received(held, has_seen_all)
 
     def _behind(self, name: str) -> set[int]:
-        """The partitions that may have something, found without holding up anybody."""
+        """The partitions that may have something, found without holding anybody up."""
         now = self._clock.now()
         lagging = {c.partition for c in self._store.cursors() if c.subscription == name and c.lag_events}
         return lagging | {lane.partition for lane in self._store.lanes(name) if is_free(lane, now)}
@@ -221,7 +222,7 @@ class Pulling:
             if held or receiving.has_seen_all or self._timer.seconds() >= end:
                 return Received(held, receiving.has_seen_all)
             if judging.is_late():
-                self._timer.pause(judging.spent_seconds)  # others have their turn: for them, that is half the time
+                self._timer.pause(judging.spent_seconds)  # others get their turn: half of the time is theirs
 
     def _change(self, name: str, tokens: Sequence[str], change: Callable[[Lane], Lane]) -> list[Outcome]:
         def settle(turn: Turn, held: Mapping[str, Lane]) -> Settlement:
@@ -245,6 +246,6 @@ class Pulling:
         return [Outcome(token, token not in good) for token in tokens]
 
     def _partitions_of(self, tokens: Iterable[str]) -> set[int]:
-        """Where the locks are, as the tokens themselves say; none, for what is no token."""
+        """The partitions of the locks, as the tokens themselves say; none for a string that is not a token."""
         named = {token.partition("-")[0] for token in tokens}
         return {n for n in range(self._partitions) if str(n) in named}

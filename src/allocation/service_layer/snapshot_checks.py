@@ -1,4 +1,4 @@
-"""Snapshots of a product beside what its events say, while those are folded."""
+"""Compares the snapshots of a product with its events, while these are folded."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from allocation.service_layer.envelope import LogPosition
 from allocation.service_layer.history.snapshots import Snapshot, snapshot_of
 
 MOST_NAMED = 3
-"""Rows that differ, of those that one sentence is about."""
+"""The most differing rows that one sentence names."""
 
 Wrong = tuple[LogPosition, str, Snapshot | None]
-"""A snapshot that is not as it must be: at which position, what is wrong, and what it should be (None: it should not be
-there)."""
+"""A wrong snapshot: its position, what is wrong, and what it should be (None: it should not exist)."""
 
 
 class SnapshotCheck:
-    """Is told of each event after it was applied, in order; `wrong` says what differs. Not `is_on`: there are none, and
-    it need not be told. A snapshot that is missing is not wrong: it costs those who ask the past some time, no more.
+    """Takes each event after it was applied, in order; `wrong` says what differs. If not `is_on`, there are no
+    snapshots, and it need not be called. A missing snapshot is not wrong: it only makes questions about the past
+    slower.
 
-    It keeps account of who waits by itself: to look through all lines for each snapshot would take the square of them.
+    It keeps its own set of waiting lines: searching all lines for each snapshot would take quadratic time.
     """
 
     def __init__(self, kept: Iterable[KeptSnapshot]) -> None:
@@ -52,7 +52,7 @@ class SnapshotCheck:
         self._pass_by(None)
 
     def _pass_by(self, seq: int | None) -> None:
-        """What stands before `seq` (None: anywhere) and was not met is at no event of this product."""
+        """A snapshot before `seq` (None: anywhere) that was not met is at no event of this product."""
         while self._next is not None and (seq is None or self._next[0].seq < seq):
             self.wrong.append((self._next[0], "the log has no event of this sku there", None))
             self._next = next(self._kept, None)
@@ -67,8 +67,8 @@ def _problem(kept: Snapshot | Unreadable, due: Snapshot) -> str:
 
 
 def unlike_rows(has: Collection[object], says: Collection[object]) -> Iterator[str]:
-    """How what the table has differs from what the log says, in whichever order: the first few rows by name, the others
-    by number."""
+    """How the rows in the table differ from what the log says, in any order: the first few are named, the others
+    counted."""
     kept, due = dict.fromkeys(has), dict.fromkeys(says)
     if len(kept) != len(has):
         yield "something stands in it twice"

@@ -1,4 +1,4 @@
-"""Waiting, for a bounded time, until something is so."""
+"""Waiting, for a bounded time, until a condition is true."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.005, 0.02
 
 
 class Timer(Protocol):
-    """Measures time and lets it pass. Callers may not read a time of day out of it."""
+    """Measures time, and pauses. Callers may not read a time of day out of it."""
 
     def seconds(self) -> float:
         """Seconds since some moment in the past; never steps back."""
 
     def pause(self, seconds: float) -> None:
-        """Returns when so much time has passed."""
+        """Returns after `seconds`."""
 
 
 def wait_until(true: Callable[[], bool], timer: Timer, most_seconds: float) -> bool:
