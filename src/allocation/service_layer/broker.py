@@ -126,8 +126,7 @@ class Receiver(ABC):
 
     @abstractmethod
     def reject(self, delivery: Delivery, reason: str) -> None:
-        """It is never to come again: the caller has kept it with the reason, or the broker keeps dead letters
-        itself."""
+        """It never comes again: the caller has kept it with the reason, or the broker keeps dead letters itself."""
 
     @abstractmethod
     def close(self) -> None:

@@ -118,7 +118,7 @@ class Line:
         """Whether the last page was full: there is more to read."""
 
     def round(self, lease: Lease) -> tuple[Lease, bool]:
-        """Deliver what is there, up to a page, and the lanes that are due. Returns the lease, and whether anything
+        """Deliver what is there, up to a page, and the lanes that are due. Returns the lease and whether anything
         moved.
 
         Lanes that a round did not reach have the next one for themselves: at a destination that takes only so much at a

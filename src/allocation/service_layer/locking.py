@@ -154,8 +154,7 @@ class Receiving:
             self._settlement.lanes[lane.key] = lane
 
     def _go_on(self) -> None:
-        """Read from the cursor on, up to the first event that is wanted and for which there is no room, or until
-        late."""
+        """Read from the cursor on, until it is late, or up to the first wanted event for which there is no room."""
         for _ in range(PAGES_A_TURN):
             page = self._turn.read(self._settlement.seq, PAGE)
             for logged in page:
