@@ -1,4 +1,4 @@
-"""The `allocation` command. Exit codes: 0 fine, 1 refused or failed, 2 used wrongly."""
+"""The `allocation` command. Exit codes: 0 success, 1 refused or failed, 2 wrong usage."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ from allocation.entrypoints.topology import topology
 from allocation.entrypoints.verifying import rebuild, verify
 from allocation.service_layer.errors import SetupError, Unavailable, UnknownPosition, UnknownSubscription
 
-if TYPE_CHECKING:  # `--help` does not wait for a database library
+if TYPE_CHECKING:  # so that `--help` does not wait for a database library to load
     from allocation.service_layer.history.ports import At
 
 _STDIN = "-"
 
 
 _OF_FILES = {EACCES, EDQUOT, EFBIG, EIO, EISDIR, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EROFS}
-"""What a file or its disk may refuse. Anything else of the system shows where it came from."""
+"""Errors that come from a file or its disk. Any other system error is shown with its traceback."""
 
 
 class Commands(click.Group):
-    """Lists its commands in the order of a first day, and tells known failures in a sentence, without a trace."""
+    """Lists commands in the order in which a new user needs them; reports known failures without a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        if sys.stdin is None:  # closed by who started us: nothing comes from there
-            sys.stdin = Path(os.devnull).open()  # noqa: SIM115  # as long as the process
+        if sys.stdin is None:  # the parent process closed it, so there is no input
+            sys.stdin = Path(os.devnull).open()  # noqa: SIM115  # open as long as the process runs
         try:
             return super().invoke(ctx)
         except (SetupError, Unavailable, UnknownPosition, UnreadableFile) as failure:
@@ -79,7 +79,7 @@ class Commands(click.Group):
 def main() -> None:
     """Promises stock to order lines, and keeps the promise when the world changes.
 
-    Set up by environment variables ALLOCATION_...: see `allocation settings`.
+    Environment variables named ALLOCATION_... configure it: see `allocation settings`.
 
     \b
     A first minute:
@@ -91,9 +91,9 @@ def main() -> None:
 
 @main.command(short_help="A day in a small furniture shop, told by the real service.")
 def demo() -> None:
-    """A day in a small furniture shop: starts the real service, and tells what it promised.
+    """A day in a small furniture shop: starts the real service, and shows what it promised.
 
-    Uses a database of its own in a temporary folder; leaves nothing running and no files.
+    Uses its own database in a temporary folder; leaves no process running and no files behind.
     """
     from allocation.entrypoints.demo.story import tell
 
@@ -107,7 +107,7 @@ def demo() -> None:
     help="Where orders and products are read: in place of ALLOCATION_CACHE, which `allocation worker` is to know too.",
 )
 def serve(cache: str | None) -> None:
-    """Serve HTTP until stopped, with documentation at /docs.
+    """Serve HTTP until stopped; the API's documentation is at /docs.
 
     \b
     Example:
@@ -127,11 +127,11 @@ def serve(cache: str | None) -> None:
     help="A new subscription of this name starts at the beginning of the log. May stand several times.",
 )
 def worker(starts: tuple[str, ...]) -> None:
-    """Run what reacts to events: mail, brokers, read models. Stops on SIGTERM or Ctrl-C, deliveries under way finished.
+    """Run what reacts to events: mail, brokers, read models. On SIGTERM or Ctrl-C it finishes its deliveries and stops.
 
-    On SQLite `allocation serve` does it by itself. On PostgreSQL start one or more of these beside it; they share the
-    work. A new subscription that tells the world outside starts with what happens from now on; one that keeps a read
-    model starts at the beginning.
+    On SQLite, `allocation serve` does this itself. On PostgreSQL, start one or more workers beside it; they share the
+    work. A new subscription that sends events to the outside starts with what happens from now on; one that keeps a
+    read model starts at the beginning of the log.
 
     \b
     Example:
@@ -146,11 +146,12 @@ def worker(starts: tuple[str, ...]) -> None:
 
 @main.command()
 def consumer() -> None:
-    """Take in commands from the brokers that ALLOCATION_RECEIVE_FROM names. Stops on SIGTERM or Ctrl-C.
+    """Handle commands from the brokers that ALLOCATION_RECEIVE_FROM names. Stops on SIGTERM or Ctrl-C.
 
     A message is acknowledged once its command is committed. One that cannot be handled is kept among the dead letters
-    (`allocation dead-letters`), and the next one is served. Start several: they share the work, in order for each key.
-    Not with Redis pub/sub: each that listens hears every message, so start one for it alone, or give messages an id.
+    (`allocation dead-letters`), and the consumer goes on with the next. You can start several consumers: they share the
+    work, and keep the order for each key. Redis pub/sub is an exception: every consumer of it gets every message, so
+    start only one for it, or give the messages ids.
 
     \b
     Example:
@@ -164,9 +165,9 @@ def consumer() -> None:
 @main.command()
 @as_json
 def migrate(as_json: bool) -> None:
-    """Bring the database to the tables of this version.
+    """Bring the database's tables up to this version.
 
-    Starting the service does it too; this is for those who do it before they roll out.
+    The service also does this when it starts; use this command to do it before a rollout.
     """
     from allocation.bootstrap import migrate as migrate_database
 
@@ -185,7 +186,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True)
 
 
 def _one(_context: click.Context, parameter: click.Parameter, files: tuple[str, ...]) -> str | None:
-    """Of an option that stands twice click takes the last one, and leaves the others without a word."""
+    """If an option is given twice, click takes the last one and silently ignores the others."""
     if len(files) > 1:
         is_read = parameter.type is _FILE
         raise click.BadParameter("name one file" + ("; take in several one after the other." if is_read else "."))
@@ -249,17 +250,18 @@ def import_(
     refused_file: str | None,
     as_json: bool,
 ) -> None:
-    """Take in batches, then order lines, from CSV or Parquet files.
+    """Import batches, then order lines, from CSV or Parquet files.
 
-    The first line of a CSV file names the columns; further columns are left aside. A file named - is stdin, one named
-    *.parquet is Parquet. Files may be of any size. Running the same import again changes nothing, so what was
-    interrupted is finished by the same command. Only a line that was cancelled since is asked for anew, and taken in.
+    The first line of a CSV file names the columns; other columns are ignored. A file named - is stdin, and one named
+    *.parquet is Parquet. Files may be of any size. Running the same import again changes nothing, so an interrupted
+    import can be finished with the same command. The exception is a line that was cancelled in the meantime: it is
+    ordered again.
 
-    The rows of one product are taken in in the order of the file. An import that stops has taken in all rows before
-    the one that it tells; where several transactions are at work at once, also some behind it, of other products.
+    The rows of one product are imported in the order of the file. An import that stops has imported all rows before
+    the one that it reports; if several transactions run at once, also some rows of other products after it.
 
-    A dry run decides on the products as they are now, in memory, and sees what earlier rows would have done; it does
-    not see what others change meanwhile.
+    A dry run decides in memory, on the products as they are now, and takes into account what earlier rows would have
+    done, but not what others change in the meantime.
 
     \b
     Examples:
@@ -288,7 +290,7 @@ def import_(
 @past.at_option
 @as_json
 def stock(sku: str, at: At, as_json: bool) -> None:
-    """What there is of a product: its batches, what is free and when, and who waits.
+    """What there is of a product: its batches, how much is free and when, and which order lines wait.
 
     \b
     Examples:
@@ -310,12 +312,12 @@ def stock(sku: str, at: At, as_json: bool) -> None:
 @click.option("--days", type=click.IntRange(1, 100_000), default=30, show_default=True, help="The latest so many days.")
 @as_json
 def movements(sku: str, days: int, as_json: bool) -> None:
-    """What moved of a product, by day (UTC): pieces received, promised, taken off a batch, left waiting, cancelled.
+    """A product's movements by day (UTC): pieces received, promised, taken off a batch, left waiting, cancelled.
 
     Received is what batches were announced with. A quantity that was corrected later is not in it: `allocation history`
-    tells that, and `allocation stock` what there is now.
+    shows the correction, and `allocation stock` shows what there is now.
 
-    The worker counts them, a moment after they happen.
+    The worker counts the movements, a moment after they happen.
 
     \b
     Example:
@@ -361,9 +363,9 @@ def order(orderid: str, at: At, as_json: bool) -> None:
 @click.option("--sku", help="Only the events of this product.")
 @as_json
 def events(follow: bool, after: str, limit: int | None, sku: str | None, as_json: bool) -> None:
-    """What happened, in order, from the log: every change of stock and promises.
+    """What happened, in order, from the log: every change to stock and promises.
 
-    Prints the cursor to go on from, at the end, on stderr. With --json, each event is a line with a CloudEvent.
+    At the end, prints on stderr the cursor to continue from. With --json, each event is a CloudEvent on one line.
 
     \b
     Examples:
@@ -385,9 +387,9 @@ def events(follow: bool, after: str, limit: int | None, sku: str | None, as_json
 @main.command(short_help="Every setting: meaning, value, default, source.")
 @as_json
 def settings(as_json: bool) -> None:
-    """Every setting: what it means, what it is now, its default, and which of the two is in force.
+    """Every setting: its meaning, its present value, its default, and which of the two is in force.
 
-    Passwords in addresses are masked, keys whole.
+    Passwords within addresses are masked; keys are masked entirely.
     """
     explained = list(explain(os.environ))
     if as_json:

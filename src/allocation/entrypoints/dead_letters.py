@@ -20,9 +20,10 @@ ID = click.argument("id_", metavar="ID")
 
 @click.group("dead-letters", short_help="What came in and could not be handled: list, show, retry, remove.")
 def dead_letters() -> None:
-    """Messages that `allocation consumer` took off a broker, or Azure Event Grid brought, and nobody could handle.
+    """Messages from a broker (received by `allocation consumer`) or Azure Event Grid that could not be handled.
 
-    They are kept with the reason, off the broker, until somebody decides. A refusal is an answer and a reason too.
+    They are kept here with the reason, and no longer at the broker, until somebody decides about them. A command that
+    was refused is kept, too, with the refusal as its reason.
     """
 
 
@@ -30,7 +31,7 @@ def dead_letters() -> None:
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="The newest so many.")
 @as_json
 def list_letters(limit: int, as_json: bool) -> None:
-    """The newest first: when and from where it came, why it was not handled, and how it begins.
+    """The newest first: when and from where each came, why it was not handled, and how it begins.
 
     \b
     Example:
@@ -53,7 +54,7 @@ def list_letters(limit: int, as_json: bool) -> None:
 @ID
 @as_json
 def show(id_: str, as_json: bool) -> None:
-    """One dead letter, whole. What its sender put into headers stands in the body.
+    """One dead letter in full. What its sender put into headers is shown in the body.
 
     \b
     Example:
@@ -72,11 +73,11 @@ def show(id_: str, as_json: bool) -> None:
 @dead_letters.command()
 @ID
 def retry(id_: str) -> None:
-    """Handle one again, as if it came in now. It goes once it is done; what is still refused, or cannot be handled,
-    stays, and why is told.
+    """Handle one again, as if it came in now. It is removed once it is done; if it is refused again, or still cannot be
+    handled, it stays, and the reason is printed.
 
-    It is done under its own id, if it has one: what was done under that since is not done twice. What was refused under
-    it is asked for anew.
+    It is handled under its own id, if it has one, so if it has been done under that id in the meantime, it is not done
+    twice. If it was refused under that id, it is asked for again.
 
     \b
     Example:
@@ -95,7 +96,7 @@ def retry(id_: str) -> None:
 @dead_letters.command()
 @ID
 def remove(id_: str) -> None:
-    """Forget one for good, unhandled.
+    """Remove one for good, without handling it.
 
     \b
     Example:
@@ -108,7 +109,7 @@ def remove(id_: str) -> None:
 
 
 def safe(text: str) -> str:
-    """Foreign text as it is, but for what would move the cursor of a screen: only lines and tabs may."""
+    """Foreign text, with everything escaped that could move the cursor of a terminal, except newlines and tabs."""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 

@@ -26,17 +26,17 @@ SUBSCRIPTION, KEY = click.argument("subscription"), click.argument("key")
 
 @click.group(short_help="What could not be delivered: list, show, retry, discard.")
 def lanes() -> None:
-    """Keys (skus) that lag behind a subscription, because its destination refuses one of their events.
+    """Keys (skus) that lag behind a subscription because its destination refuses one of their events.
 
-    A lane is retried with growing pauses, then parked. Its later events wait behind the refused one; other keys go on.
-    The worker does what is said here; it need not be stopped.
+    A lane is retried with growing pauses, then parked. Its later events wait behind the refused one; other keys
+    continue. The worker carries out what is decided here; it need not be stopped.
     """
 
 
 @lanes.command("list")
 @as_json
 def list_lanes(as_json: bool) -> None:
-    """Every lane: since which event, how often tried, when next, and why not."""
+    """Every lane: its next event, the attempts so far, when the next one is due, and why the last one failed."""
     with opened.application() as application:
         found = application.subscriptions.lanes()
     if as_json:
@@ -53,7 +53,7 @@ def list_lanes(as_json: bool) -> None:
 @KEY
 @as_json
 def show(subscription: str, key: str, as_json: bool) -> None:
-    """One lane, with the event that is refused."""
+    """One lane, with the event that was refused."""
     with opened.application() as application:
         lane = _lane(application, subscription, key)
         event = _next_event(application, lane)
@@ -67,7 +67,7 @@ def show(subscription: str, key: str, as_json: bool) -> None:
 @SUBSCRIPTION
 @KEY
 def retry(subscription: str, key: str) -> None:
-    """Try a lane again now, its attempts counted anew."""
+    """Try a lane again now, and count its attempts from zero."""
     with opened.application() as application:
         if not application.subscriptions.set_due(subscription, key):
             raise _no_lane(subscription, key)
@@ -77,7 +77,7 @@ def retry(subscription: str, key: str) -> None:
 def _own_name() -> str | None:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a user without a name, who has to say one
+    except (KeyError, OSError):  # a container may run as a user without a name: --who is needed then
         return None
 
 
@@ -88,9 +88,10 @@ def _own_name() -> str | None:
 @click.option("--why", required=True, help="Kept for good, with your name.")
 @click.option("--who", default=_own_name, show_default="you", help="Who decides it.")
 def discard(subscription: str, key: str, place: str | None, why: str, who: str | None) -> None:
-    """Skip the refused event, and go on with the next of its key. This is the only way an event is ever skipped.
+    """Skip the refused event, and go on with the next one of its key. This is the only way an event is ever skipped.
 
-    Said twice, it is done once. Without --event nothing is skipped: it shows which event would be, and how to say so.
+    Giving the command twice skips the event once. Without --event nothing is skipped: the command shows the event that
+    would be, and the command line that skips it.
 
     \b
     Example:
@@ -125,7 +126,7 @@ def _no_lane(subscription: str, key: str) -> click.ClickException:
 
 
 def _next_event(application: Application, lane: Lane) -> EventEnvelope | None:
-    """What the lane waits with. A lane that went back in the log, or on from what was done, may stand before it."""
+    """The event the lane waits with. The lane's place may be before it, after a rewind or when an event is done."""
     from allocation.service_layer.locking import HEAD
 
     return next(iter(application.subscriptions.read_key(lane, HEAD, 1)), None)

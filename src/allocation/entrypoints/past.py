@@ -41,7 +41,7 @@ at_option = click.option(
 
 
 def views_at(application: Application, at: At) -> StateViews:
-    """The views of the present, or of the past if that is asked for. Raises `UnknownPosition`."""
+    """The views of the present, or of the past if `at` names it. Raises `UnknownPosition`."""
     from allocation.views import PastViews
 
     return application.views if at is None else PastViews(application.history, at)
@@ -59,8 +59,8 @@ def views_at(application: Application, at: At) -> StateViews:
 def history(sku: str | None, orderid: str | None, ref: str | None, after: str, limit: int, as_json: bool) -> None:
     """Who asked what of a product, an order or a batch, what happened because of it, and when.
 
-    If there is more than --limit, it tells on stderr how to go on: behind a version of the product, or for an order
-    behind a cursor of the log (a place in it, as in 0-17, is taken too).
+    If there are more events than --limit, a line on stderr says how to continue: after a version of the product, or
+    for an order after a cursor of the log (--after also accepts a place in the log, as in 0-17).
 
     \b
     Examples:
@@ -130,10 +130,10 @@ def _tell_how_to_go_on(following: str | int | None) -> None:
 @click.argument("correlation_id")
 @as_json
 def trace(correlation_id: str, as_json: bool) -> None:
-    """What followed from one request: its commands, their events, what was delivered of those, what they caused.
+    """What followed from one request: its commands, their events, how those were delivered, and what they caused.
 
-    The X-Correlation-Id of an answer is what to ask for; events and log lines carry it too. (A request that was
-    refused, and came without an Idempotency-Key, left nothing behind.) What is left out of a long one is told.
+    CORRELATION_ID is the X-Correlation-Id of an answer; events and log lines carry it, too. (A request that was refused
+    and came without an Idempotency-Key left nothing behind.) If a trace is too long to show, it says what is left out.
 
     \b
     Example:
@@ -164,11 +164,11 @@ def trace(correlation_id: str, as_json: bool) -> None:
 )
 @as_json
 def explain(orderid: str, sku: str, after: int, limit: int, as_json: bool) -> None:
-    """Why an order line is where it is: at each decision every batch in order of preference, and why it was taken or
+    """Why an order line is where it is: for each decision, every batch in order of preference, and why it was chosen or
     passed over.
 
-    The decisions are made again on the product as it was. Where today's rules decide otherwise, it says so. A line that
-    was refused left no event, and is not known here: `allocation what-if --at` decides it again as of that day.
+    Each decision is made again on the product as it was then. If today's rules decide otherwise, the output says so. A
+    line that was refused left no event, and is unknown here: `allocation what-if --at` decides it again as of that day.
 
     \b
     Example:
@@ -199,9 +199,9 @@ def explain(orderid: str, sku: str, after: int, limit: int, as_json: bool) -> No
 @click.option("--limit", type=click.IntRange(1, 10**9), help="Stop after so many products.")
 @as_json
 def shop(at: At, after: str, limit: int | None, as_json: bool) -> None:
-    """The whole shop, in order of skus, folded from the log: what is free, and who waits.
+    """The whole shop, in order of skus, folded from the log: what is free, and which order lines wait.
 
-    Where the log cannot be read, what came before is told; with --json, `stopped` says why it ends there.
+    If the log cannot be read at some place, the products before it are shown; with --json, `stopped` gives the reason.
 
     \b
     Example:
@@ -229,9 +229,9 @@ def shop(at: At, after: str, limit: int | None, as_json: bool) -> None:
 def what_if(file: BinaryIO, at: At, as_json: bool) -> None:
     """What would be different if the commands in FILE (- is stdin) were given, now or at a moment of the past.
 
-    FILE holds a JSON list; each command is what its HTTP route takes, and its type: CreateBatch, ChangeBatchQuantity,
-    ChangeBatchEta, ChangeBatch, Allocate, Deallocate. The real rules decide, in memory. Nothing is committed, and
-    nobody is told.
+    FILE holds a JSON list. Each command has the fields that its HTTP route accepts, and a type: CreateBatch,
+    ChangeBatchQuantity, ChangeBatchEta, ChangeBatch, Allocate, Deallocate. The real rules decide, in memory. Nothing is
+    committed, and nobody is notified.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`allocation topology provision`: make at a broker what is not there, and subscriptions with our rules."""
+"""`allocation topology provision`: create at a broker what is missing, and subscriptions with our rules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Integer = Annotated[int, msgspec.Meta(ge=LEAST, le=MOST)]
 
 
 class RuleSaid(msgspec.Struct, forbid_unknown_fields=True):
-    """A rule in the file: a text, or properties that have to be equal."""
+    """A rule in the file. Its filter is a text, or the properties that an event must have."""
 
     filter: str | dict[str, str | Integer | float | bool] = "1=1"
     action: str | None = None
@@ -31,14 +31,14 @@ class SubscriptionSaid(msgspec.Struct, forbid_unknown_fields=True):
 
     topic: str = FACTS
     by_sku: bool = True
-    rules: dict[str, RuleSaid] = {}  # a Struct copies it
+    rules: dict[str, RuleSaid] = {}  # safe: a Struct copies a mutable default
 
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,48}[A-Za-z0-9])?$")]
 
 
 def subscriptions_in(text: bytes, parser: RuleParser) -> list[WantedSubscription]:
-    """Raises `SetupError`, which says what is wrong with the file and where."""
+    """Raises `SetupError`, whose message says what is wrong with the file, and where."""
     try:
         said = msgspec.json.decode(text, type=dict[Name, SubscriptionSaid])
     except (msgspec.DecodeError, UnicodeError, RecursionError) as wrong:
@@ -69,14 +69,14 @@ def _rule(name: str, said: RuleSaid, parser: RuleParser) -> WantedRule:
 @click.command(short_help="Make queues, topics and subscriptions at Azure Service Bus.")
 @click.argument("file", type=click.File("rb"), required=False)
 def provision(file: BinaryIO | None) -> None:
-    """Make at Azure Service Bus what is not there: the queue of commands, the topics, and the subscriptions of FILE.
+    """Create what is missing at Azure Service Bus: the queue of commands, the topics, and the subscriptions in FILE.
 
     FILE is JSON (- reads stdin): subscriptions by name, each with a topic (facts, if it is left out) and rules by name.
-    A filter is a text, or an object of properties that have to be equal; an action is a text. Try both with
-    `allocation rules try`. "by_sku": false makes a subscription without sessions, which keeps no order.
+    A filter is a text, or an object of the properties that an event must have; an action is a text. Try both with
+    `allocation rules try`. "by_sku": false makes a subscription without sessions, which does not keep the order.
 
-    The rules of a subscription are those of FILE afterwards, and no others; without rules it gets everything. Whatever
-    else is there already is left as it is.
+    Afterwards a subscription has the rules in FILE, and no others; without rules it gets everything. Anything else that
+    already exists is left as it is.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""An event on its way into `allocation rules try`: a CloudEvent of ours, or a plain object of properties."""
+"""Reads the event for `allocation rules try`: one of our CloudEvents, or a plain object of properties."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_BYTES = 1_048_576  # many times what any event of ours has; stdin may be a 
 
 
 class UnreadableEvent(ValueError):
-    """What came is no event; says why, and what would be one."""
+    """The input is not an event. The message says why, and what to give instead."""
 
 
 def read_properties(body: bytes) -> Properties:
@@ -56,7 +56,7 @@ def _message(body: bytes) -> Message:
 
 
 def _plain(read: dict[str, Any]) -> Properties:
-    """An object's members, each a property. Raises `UnreadableEvent`."""
+    """Every member of an object as a property. Raises `UnreadableEvent`."""
     user: dict[str, Value] = {}
     system: dict[str, Value] = {}
     for name, value in read.items():

@@ -1,4 +1,4 @@
-"""`allocation rules`: try a rule on an event before a subscription lives by it."""
+"""`allocation rules`: try a rule on an event before a subscription uses it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _NAMES: dict[Truth, str] = {True: "true", False: "false", None: "unknown"}
 
 @click.group(short_help="Try the rule of a subscription on an event.")
 def rules() -> None:
-    """Rules of subscriptions: filters, and actions, in the SQL of Azure Service Bus. The same text works there.
+    """Rules of subscriptions: filters and actions, in the SQL of Azure Service Bus. The same text works there.
 
     A filter sees an event's properties, never its body: orderid, sku, qty, batchref, ref, eta, type, time, version,
     partition, sequence, correlation_id and others, and sys.MessageId, sys.SessionId (the sku), sys.Subject (the type).
-    The type is an event's name, as in Allocated, without the `allocation.` that a CloudEvent puts before it.
+    The type is the event's name, as in Allocated, without the prefix `allocation.` that it has in a CloudEvent.
     """
 
 
@@ -37,11 +37,11 @@ def rules() -> None:
 @click.option("--name", default="$Default", show_default=True, help="The rule's name; copies of an action carry it.")
 @as_json
 def try_rule(filter_text: str, action_text: str | None, name: str, as_json: bool) -> None:
-    """Try a rule on the event on stdin: whether it matches, which condition says what, and the properties of the copy.
+    """Try a rule on the event on stdin: whether it matches, the result of each condition, and the copy's properties.
 
-    The event is a CloudEvent as `allocation events --json` and /v1/events print it, or a plain JSON object of
-    properties, those of the system as "sys.MessageId" and so on. A filter is true, false, or unknown, as when it
-    compares with a property that is not there; only true matches. Texts go in single quotes.
+    The event is a CloudEvent as `allocation events --json` prints it and /v1/events returns it, or a plain JSON object
+    of properties, with system properties named "sys.MessageId" and so on. A filter is true, false, or unknown, for
+    example if it compares with a property that the event does not have; only true matches. Put texts in single quotes.
 
     \b
     Examples:
@@ -83,7 +83,7 @@ def try_rule(filter_text: str, action_text: str | None, name: str, as_json: bool
 
 
 def _pointed(bad: BadRule) -> str:
-    """The complaint, and below it the text with its place."""
+    """The error message, and below it the text with the place marked."""
     if bad.position is None:
         return str(bad)
     begin = max(0, bad.position - 60)
@@ -92,7 +92,7 @@ def _pointed(bad: BadRule) -> str:
 
 
 def _named_in_double_quotes(text: str, properties: Properties) -> list[str]:
-    """Names of which the event has no property; they may have been meant as texts."""
+    """Names in double quotes that are no property of the event; they may have been meant as texts."""
     there = {name.lower() for name in properties.named()}
     names = re.findall(r'"((?:[^"]|"")+)"', re.sub(r"'[^']*'", "", text))
     return [name for name in dict.fromkeys(names) if name.lower() not in there]
@@ -124,7 +124,7 @@ def _change(name: str, before: dict[str, Value], after: dict[str, Value]) -> str
 
 
 def _shown(properties: Properties) -> dict[str, Value]:
-    """User properties, then those system properties that are set, as rules name them."""
+    """User properties, then the system properties that are set, under the names that rules use."""
     system = {f"sys.{name}": value for name, value in properties.system.items() if value is not None}
     return {**properties.named(), **system}
 
@@ -136,7 +136,7 @@ def _print_as_json(truth: Truth, findings: Sequence[Finding], copy: Properties |
 
 
 def _for_json(value: Value) -> Value:
-    """JSON knows no times, and no doubles that are infinite or no number."""
+    """A value as text where JSON cannot represent it: times, and doubles that are infinite or NaN."""
     if isinstance(value, datetime):
         return value.isoformat()
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

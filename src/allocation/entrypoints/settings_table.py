@@ -13,9 +13,9 @@ MASK = "***"
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*:(//|\Z|\s)")
 
-# Up to the last @: a password may hold one that nobody escaped.
+# Up to the last @: a password may contain one that was not escaped.
 _PASSWORD_IN_URL = re.compile(r"(://[^:/?#]*:).*@")
-# Without an @, what stands where a port is and is no number was to be one.
+# Without an @, what is in the place of a port but is no number was meant as a password.
 _PASSWORD_AS_PORT = re.compile(r"(://[^:/?#@\[]*:)(?!\d*(?:[,/?#\s]|\Z)|\*{3}@).*")
 _PASSWORD_IN_QUERY = re.compile(r"([?&][^=&]*(?:password|passwd|secret|token|key)[^=&]*=)[^&]*", re.IGNORECASE)
 
@@ -32,7 +32,7 @@ class Setting:
 
 
 def explain(environment: Mapping[str, str]) -> Iterator[Setting]:
-    """Every setting as this environment sets it, right or wrong."""
+    """Every setting as this environment sets it, valid or not."""
     given = {n.lower(): value for n, value in environment.items() if value and not is_of_kubernetes(n, value)}
     for field, info in Settings.model_fields.items():
         name = f"{PREFIX}{field}".upper()
@@ -50,8 +50,8 @@ def explain(environment: Mapping[str, str]) -> Iterator[Setting]:
 
 
 def masked(value: str, hidden: Mapping[str, object]) -> str:
-    """A value as people may see it. `hidden` is `config.SECRET`: it is hidden whole; `SECRET_IN_URL`: a URL loses its
-    password, and what is no URL is hidden whole; else nothing is."""
+    """A value as people may see it. With `config.SECRET` as `hidden` it is masked entirely; with `SECRET_IN_URL` the
+    password of a URL is masked, and anything that is no URL is masked entirely; otherwise nothing is masked."""
     if not value or "secret" not in hidden:
         return value
     if hidden != SECRET_IN_URL or not _URL.match(value):

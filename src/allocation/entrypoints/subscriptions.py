@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # imported when a command runs, as in `cli`
 
 
 AT_A_TIME = 5
-"""Events: about as many as a pipe that has room surely takes (4 KiB), so that no lock runs while its reader is busy."""
+"""Events: about as many as surely fit into a pipe that has room (4 KiB), so no lock runs while its reader is busy."""
 
 
 @click.group(short_help="Who reads the log, and how far they have come; define one, pull from it.")
@@ -73,11 +73,11 @@ def list_subscriptions(as_json: bool) -> None:
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def rewind(name: str, places: tuple[str, ...], yes: bool) -> None:
-    """Deliver again, from the beginning of the log or from behind a position.
+    """Deliver again, from the beginning of the log or from after a position.
 
-    For a destination that has lost what it was given: a broker restored from an old copy, a new reader. Whoever
-    listens there gets everything once more, under the same ids. A key that is parked further on goes back as well, and
-    is tried; a discard that is not done yet is forgotten. The worker need not be stopped.
+    For a destination that has lost what it was given, such as a broker restored from an old copy, or for a new reader.
+    Its readers get everything once more, under the same ids. A key that is parked further on goes back as well, and is
+    tried again; a discard that has not been carried out yet is dropped. The worker need not be stopped.
 
     \b
     Example:
@@ -103,10 +103,10 @@ def rewind(name: str, places: tuple[str, ...], yes: bool) -> None:
 @click.argument("file", type=click.File("rb"))
 @as_json
 def define(name: str, file: BinaryIO, as_json: bool) -> None:
-    """Define a subscription, or define it anew, by a JSON file (- is stdin), as PUT /v1/subscriptions/<name> takes it.
+    """Define or redefine a subscription by a JSON file (- is stdin), in the format of PUT /v1/subscriptions/<name>.
 
-    The same again changes nothing. One that is there keeps its place in the log. The secret of a new webhook is printed
-    once, and never shown again.
+    The same definition again changes nothing. A subscription that exists keeps its place in the log. The secret of a
+    new webhook is printed once, and never shown again.
 
     \b
     Example:
@@ -153,7 +153,7 @@ def show(name: str) -> None:
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(name: str, yes: bool) -> None:
-    """Remove a subscription that was defined, with its place in the log."""
+    """Remove a subscription that a user defined, and its place in the log."""
     with opened.application() as application:
         _is_defined(application, name)
         if not yes:
@@ -169,9 +169,9 @@ def remove(name: str, yes: bool) -> None:
 def pull(name: str, most: int | None, key: str | None) -> None:
     """Print events as lines of JSON, and acknowledge those that were printed.
 
-    A line is printed before its event is acknowledged: who is interrupted gets it again, within a minute. A reader may
-    take its time; if a line could not be printed while the lock on its product lasted, that is said on stderr, and it
-    comes again.
+    A line is printed before its event is acknowledged: if you are interrupted, you get it again within a minute. The
+    program that reads the lines may take its time; if a line could not be printed while the lock on its product lasted,
+    a message on stderr says so, and the event comes again.
 
     \b
     Example:
@@ -205,13 +205,13 @@ def pull(name: str, most: int | None, key: str | None) -> None:
 
 
 def wait_for_reader() -> None:
-    """Until whoever reads our output has room for more."""
-    with suppress(OSError, ValueError):  # no file, or a system that cannot tell
+    """Wait until the program that reads our output has room for more."""
+    with suppress(OSError, ValueError):  # stdout is no file, or the system cannot wait for it
         select([], [sys.stdout], [])
 
 
 def _is_defined(application: Application, name: str) -> None:
-    """Raises `UnknownSubscription`, and `ClickException` for one that is built in."""
+    """Raises `UnknownSubscription`, or `ClickException` if the subscription is built in."""
     if name in application.subscribers.by_name():
         return
     if name in {cursor.subscription for cursor in application.subscriptions.cursors()}:
@@ -220,7 +220,7 @@ def _is_defined(application: Application, name: str) -> None:
 
 
 def _position(text: str, partitions: int) -> LogPosition:
-    """Of a partition that there is: one that is not named goes to the beginning, and a slip is not to do that."""
+    """Refuses a partition that does not exist: because of a typo, the one that was meant would go to the beginning."""
     try:
         position = parse_at(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""`allocation topology`: who brings commands, who reads the log, and where each of them tells it, as it is set up."""
+"""`allocation topology`: where commands come from, who reads the log, and where each reader delivers, as configured."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PULLED_BY = "those who pull"
 
 @dataclass(frozen=True, slots=True)
 class Producer:
-    """Somebody who brings commands; `runs` is the program that listens to them."""
+    """A source of commands; `runs` is the program that receives them."""
 
     name: str
     place: str
@@ -35,7 +35,7 @@ class Producer:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A subscription: which events it takes, what it does with them, and where they end."""
+    """A subscription: which events it gets, what it does with them, and where they go."""
 
     subscription: str
     events: str
@@ -51,8 +51,8 @@ class Topology:
 
 
 def topology_of(settings: Settings, subscriptions: list[str], definitions: Iterable[Definition]) -> Topology:
-    """The topology that these settings make: with the subscriptions that a worker has under them, and those that users
-    have defined."""
+    """The topology under these settings: `subscriptions` are those that a worker has under them, `definitions` those
+    that users have defined."""
     routes = [_route(settings, name) for name in subscriptions]
     return Topology(list(_producers(settings)), routes + [_defined(settings, one) for one in definitions])
 
@@ -79,7 +79,7 @@ def _route(settings: Settings, subscription: str) -> Route:
 
 
 def _defined(settings: Settings, definition: Definition) -> Route:
-    """Of an address only the host is told: what stands behind it may be a secret."""
+    """Shows only the host of an address: what comes after it may be a secret."""
     events = " or ".join(_wanted(rule) for rule in definition.rules)
     if definition.sink is None:
         return Route(definition.name, events, "Waits to be pulled from", PULLED_BY, "allocation serve")
@@ -95,7 +95,7 @@ def _wanted(rule: NamedRule) -> str:
 
 
 def deliverer(settings: Settings) -> str:
-    """The program that delivers, but for those that are pulled from."""
+    """The program that delivers for all subscriptions, except for those that are pulled from."""
     return "allocation serve" if settings.database_url.startswith(("sqlite", "memory")) else "allocation worker"
 
 
@@ -116,7 +116,7 @@ def _scheme(url: str) -> str:
 
 
 def mermaid(topology: Topology) -> str:
-    """The same as a Mermaid flowchart: producers on the left, the log, its readers, and where they tell it."""
+    """The topology as a Mermaid flowchart: producers on the left, then the log, its readers, and their destinations."""
     lines = ["flowchart LR", '  bus["message bus"] --> log[("log")]']
     for number, producer in enumerate(topology.producers):
         lines.append(f'  in{number}["{_said(producer.name)}<br/>{_said(producer.place)}"] --> bus')
@@ -137,9 +137,9 @@ def _said(text: str) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.pass_context
 def topology(ctx: click.Context, as_mermaid: bool, as_json: bool) -> None:
-    """Who brings commands, who reads the log, and where each tells it, as the settings have it.
+    """Where commands come from, who reads the log, and where each reader delivers, according to the settings.
 
-    Asks no broker: it tells what is set up, not who is there.
+    No broker is asked: this shows what is configured, not what is running.
 
     \b
     Example:

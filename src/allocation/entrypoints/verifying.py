@@ -37,7 +37,7 @@ go_on = click.option("--from", "place", default="", metavar="PLACE", help="Go on
 def verify(place: str, as_json: bool) -> None:
     """Fold the whole log and compare: products, batches, order lines, positions, commands, event ids.
 
-    Changes nothing, and holds up nobody. Exit code 1 if anything differs; each difference is named with its place.
+    Changes nothing, and blocks nobody. Exit code 1 if anything differs; each difference is listed with its place.
 
     \b
     Example:
@@ -50,11 +50,11 @@ def verify(place: str, as_json: bool) -> None:
 @go_on
 @as_json
 def rebuild(place: str, as_json: bool) -> None:
-    """Verify, and repair the rows that differ, one product at a time, while the service goes on. What a cache in Redis
-    keeps is read anew; a service with a cache in its own memory has to be restarted.
+    """Verify, and repair the rows that differ, one product at a time, while the service keeps running. What a cache in
+    Redis holds is read again; a service with a cache in its own memory has to be restarted.
 
-    The log and the command log are never rewritten. Where the log itself has lost something, the products of that
-    partition are left alone. Exit code 1 if anything differs that was not repaired.
+    The log and the command log are never rewritten. If the log itself has lost something, the products of that
+    partition are left as they are. Exit code 1 if anything differs that was not repaired.
 
     \b
     Example:
@@ -83,7 +83,7 @@ def _walk(command: str, place: str, as_json: bool) -> None:
                 report.stopped = "interrupted"
             except Unavailable as away:
                 report.stopped = str(away)
-            except Exception as defect:  # noqa: BLE001  # raised again, when all that was found is told
+            except Exception as defect:  # noqa: BLE001  # raised again, once all findings are reported
                 report.stopped, failure = reason_of(defect), defect
         if command == "rebuild":
             try:
@@ -94,14 +94,14 @@ def _walk(command: str, place: str, as_json: bool) -> None:
 
 
 def _size(application: Application) -> dict[str, int]:
-    """How much there is to look at, as far as it can be told cheaply."""
+    """How much there is to look at, as far as that can be found out cheaply."""
     events = sum(application.books.heads().values())
     return {"log": events, "products": events}
 
 
 @dataclass(slots=True)
 class _Report:
-    """What a walk came to, told as it goes."""
+    """The findings of a walk, reported while it goes on."""
 
     command: str
     as_json: bool
@@ -120,7 +120,7 @@ class _Report:
             self._list = JsonList("differences")
 
     def take(self, step: Step) -> int:
-        """Answers how much of the step's part is done."""
+        """Returns how much of the step's part is done."""
         self.done[step.part] += step.looked_at
         self.products += step.products
         self.goes_on = step.goes_on
