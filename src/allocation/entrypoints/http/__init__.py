@@ -1,5 +1,5 @@
-"""The HTTP edge, one module a resource.
+"""The HTTP edge, one module for each resource.
 
-A resource is a list of routes: plain functions, each declared with what it takes, gives and refuses. What runs and
-what `/openapi.json` says come from the same declaration.
+A resource is a list of routes: plain functions, each declared with what it accepts, returns and refuses. The code that
+runs and the content of `/openapi.json` come from the same declaration.
 """

@@ -23,7 +23,7 @@ PromisedEta = Annotated[date | None, msgspec.Meta(description="When the batch ar
 
 
 class AllocationRequest(Body):
-    """What an order wants of one sku."""
+    """The pieces of one sku that an order wants."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"orderid": "order-1", "sku": "RED-CHAIR", "qty": 10}})
 
@@ -48,13 +48,13 @@ class AllocatedLine(msgspec.Struct):
 
 
 class AllocationAnswer(AllocatedLine):
-    """Where an order line stands now, and where the log has what put it there."""
+    """Where an order line stands now, and the position in the log of the event that put it there."""
 
     position: LogToken
 
 
 def allocation_answer(answer: Answer) -> AllocationAnswer:
-    """Raises what the command was refused or failed with."""
+    """Raises the error with which the command was refused or failed."""
     promise = answer.unwrap()
     if not isinstance(promise, Promise):
         raise TypeError(f"an order line was asked for, not {promise!r}")
@@ -98,8 +98,8 @@ def allocation_answer(answer: Answer) -> AllocationAnswer:
 def allocate(call: Call, line: AllocationRequest) -> Reply:
     """Promise an order line.
 
-    It gets a batch that has enough: stock on hand first, then the earliest to arrive. The same line again changes
-    nothing. One order has one line of a sku.
+    It gets a batch that has enough: stock on hand first, then the earliest to arrive. Sending the same line again
+    changes nothing. An order has at most one line for each sku.
     """
     answer = call.ask(line.command())
     content = allocation_answer(answer)
@@ -133,8 +133,8 @@ def read_allocation(call: Call, query: AtLeast, orderid: str, sku: str) -> Reply
 def deallocate(call: Call, orderid: str, sku: str) -> Reply:
     """Cancel an order line.
 
-    What it held goes to the lines that wait, the oldest first. The answer has no body; its position in the log, to be
-    named as `at_least`, is in the header `Log-Position`.
+    The pieces that it held go to the lines that wait, the oldest first. The answer has no body; the header
+    `Log-Position` has its position in the log, for use as `at_least`.
     """
     answer = call.ask(Deallocate(orderid, sku))
     answer.unwrap()

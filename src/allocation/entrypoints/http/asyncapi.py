@@ -1,4 +1,4 @@
-"""The messages of this service, as a document for programs."""
+"""The messages of this service, as a machine-readable document."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ _document = cache(asyncapi_document)
 
 @routes.get("/asyncapi.json", gives={200: Given("the document", {"asyncapi": "3.0.0"}, type=dict[str, Any])})
 def asyncapi(call: Call) -> Reply:
-    """The messages that go out and come in, as an AsyncAPI 3 document, with a JSON Schema for each."""
+    """The messages that this service sends and receives, as an AsyncAPI 3 document, with a JSON Schema for each."""
     return json_reply(200, _document())

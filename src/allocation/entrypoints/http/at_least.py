@@ -1,4 +1,4 @@
-"""Read your own writes: a question may name the position that a write returned, and the answer knows that write."""
+"""Read your own writes: a question may name the position that a write returned; its answer then includes that write."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _position(text: object) -> LogPosition:
 
 
 class AtLeast(Body):
-    """How new the answer has to be."""
+    """How recent the answer must be."""
 
     at_least: Annotated[
         LogPosition | None,
@@ -44,8 +44,8 @@ class AtLeast(Body):
     )
 
     def wait(self, call: Call, reached: Callable[[LogPosition], bool]) -> None:
-        """Returns when `reached` says so. Raises `NotReached` if it does not in time, and at once if the log itself
-        has not come so far (a write is in the log before it is answered); `Invalid` for a partition there is not."""
+        """Returns once `reached` is true. Raises `NotReached` if that takes too long, or at once if the log itself has
+        not come so far (a write is in the log before it is answered); `Invalid` if there is no such partition."""
         position, application = self.at_least, call.application
         if position is None:
             return

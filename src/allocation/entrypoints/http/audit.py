@@ -1,4 +1,4 @@
-"""The self-audit: whether tables and log agree, as found last."""
+"""The self-audit: whether the tables agree with the log, as last found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ routes = Routes("Audit")
 
 
 class DifferenceRead(msgspec.Struct):
-    """What is not as it must be, and in which row of which table."""
+    """A row that differs from what it must be, and its table."""
 
     table: str
     place: str
@@ -25,7 +25,7 @@ class DifferenceRead(msgspec.Struct):
 
 
 class RoundRead(msgspec.Struct):
-    """One walk over log and tables; `ended_at` null: it is under way."""
+    """One walk over the log and the tables. `ended_at` is null while it is under way."""
 
     began_at: datetime
     ended_at: datetime | None
@@ -37,7 +37,7 @@ class RoundRead(msgspec.Struct):
 
 
 class AuditRead(msgspec.Struct):
-    """The last round that came to its end, and the one under way; null: there was none yet."""
+    """The last round that was completed, and the one under way; null if there has been none yet."""
 
     last: RoundRead | None
     current: RoundRead | None
@@ -52,8 +52,9 @@ EXAMPLE = AuditRead(RoundRead(_BEGAN, _ENDED, 1700, 25, 1500, 1, _FIRST), None)
 def read_audit(call: Call) -> Reply:
     """What the self-audit found last.
 
-    Beside its work the service goes through log and tables all the time, a few products at a time: the tables must be
-    what the log folds to. `allocation verify` does the same at once, `allocation rebuild` repairs the tables.
+    Besides its other work, the service continually goes through the log and the tables, a few products at a time, and
+    checks that the tables are what the log folds to. `allocation verify` checks everything at once, and
+    `allocation rebuild` repairs the tables.
     """
     audit = call.application.audits.read()
     return json_reply(200, AuditRead(_read(audit.last), _read(audit.current)))

@@ -40,12 +40,12 @@ class BatchRequest(Body):
 
 
 def _optional(schema: dict[str, Any]) -> None:
-    """The default stands for absence and is no value that could be sent."""
+    """Leaves out the default: it stands for an absent field, and is no value that a client may send."""
     del schema["default"]
 
 
 class BatchChange(Body):
-    """What turned out differently: the quantity, the day of arrival (null: it is here), or both."""
+    """What has changed: the quantity, the day of arrival (null: the batch has arrived), or both."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "example": {"qty": 80, "eta": "2031-05-01"}})
 
@@ -69,7 +69,7 @@ class BatchChange(Body):
 
 
 class BatchRead(msgspec.Struct):
-    """A batch: `qty` as bought, of which `available` are promised to nobody."""
+    """A batch: `qty` pieces were bought, of which `available` are not promised to any order."""
 
     ref: str
     sku: str
@@ -80,13 +80,13 @@ class BatchRead(msgspec.Struct):
 
 
 class BatchAnswer(BatchRead):
-    """A batch now, and where the log has what was changed."""
+    """A batch as it is now, and the position of the change in the log."""
 
     position: LogToken
 
 
 def batch_answer(answer: Answer) -> BatchAnswer:
-    """Raises what the command was refused or failed with."""
+    """Raises the error with which the command was refused or failed."""
     batch = answer.unwrap()
     if not isinstance(batch, BatchState):
         raise TypeError(f"a batch was asked for, not {batch!r}")
@@ -96,7 +96,7 @@ def batch_answer(answer: Answer) -> BatchAnswer:
 
 
 def created(answer: Answer) -> Reply:
-    """201 for a new batch, 200 for one that was there."""
+    """201 for a new batch, 200 for one that existed already."""
     content = batch_answer(answer)
     if not answer.changed:
         return json_reply(200, content, _etag(content.version))
@@ -127,9 +127,9 @@ def _etag(version: int) -> Headers:
     refuses=[BatchExists("batch-1")],
 )
 def create_batch(call: Call, batch: BatchRequest) -> Reply:
-    """Take in stock.
+    """Add a batch.
 
-    Order lines that wait for this sku are served at once, the oldest first.
+    Order lines that wait for this sku are allocated at once, the oldest first.
     """
     return created(call.ask(batch.command()))
 
@@ -145,7 +145,7 @@ def create_batch(call: Call, batch: BatchRequest) -> Reply:
     heeds=["If-None-Match"],
 )
 def read_batch(call: Call, query: AtLeast, ref: str) -> Reply:
-    """A batch and what is left of it."""
+    """A batch, and how much of it is free."""
     query.wait(call, call.application.views.log_reached)
     batch = call.application.views.batch(ref)
     if batch is None:
@@ -169,10 +169,10 @@ def read_batch(call: Call, query: AtLeast, ref: str) -> Reply:
     heeds=["If-Match"],
 )
 def change_batch(call: Call, change: BatchChange, ref: str) -> Reply:
-    """Say that a batch turned out otherwise.
+    """Correct a batch.
 
     If it holds less than was promised, the newest lines give way: they move to another batch, or wait. A new day of
-    arrival leaves lines where they are.
+    arrival leaves all lines where they are.
     """
     content = batch_answer(call.ask(change.command(ref, call.if_version())))
     return json_reply(200, content, _etag(content.version))

@@ -1,7 +1,7 @@
 """The three routes of *Architecture Patterns with Python*, for its readers and their clients.
 
-`/allocate` accepts a line and lets it wait if there is too little, as the book's last version does. The answers hold
-what `/v1` answers.
+`/allocate` accepts a line and lets it wait if there is not enough stock, as the book's last version does. The answers
+contain what those of `/v1` contain.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ routes = Routes("The book's routes")
 
 
 class BookLine(Body):
-    """What an order wants of one sku."""
+    """The pieces of one sku that an order wants."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"orderid": "order-1", "sku": "RED-CHAIR", "qty": 10}})
 
@@ -53,7 +53,7 @@ class BookAllocation(msgspec.Struct):
     refuses=[BatchExists("batch-1")],
 )
 def add_batch(call: Call, batch: BatchRequest) -> Reply:
-    """Take in stock."""
+    """Add a batch."""
     return created(call.ask(batch.command()))
 
 
@@ -72,7 +72,7 @@ def add_batch(call: Call, batch: BatchRequest) -> Reply:
 def allocate_endpoint(call: Call, line: BookLine) -> Reply:
     """Allocate an order line, or let it wait.
 
-    An unknown sku is a 400 here, with the book's `message`.
+    An unknown sku gets a 400 here, with the book's `message`.
     """
     try:
         answer = call.ask(Allocate(line.orderid, line.sku, line.qty, IfShort.WAIT))
@@ -90,7 +90,7 @@ def allocate_endpoint(call: Call, line: BookLine) -> Reply:
     refuses=[UnknownOrder("order-9"), NothingAllocated("order-2"), NOT_REACHED],
 )
 def allocations_view_endpoint(call: Call, query: AtLeast, orderid: str) -> Reply:
-    """Where the lines of an order were allocated."""
+    """The batches on which the lines of an order are."""
     query.wait(call, call.application.views.reached)
     found = allocations(orderid, call.application.views)
     if not found and call.application.views.order(orderid):

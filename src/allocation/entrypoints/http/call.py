@@ -1,4 +1,4 @@
-"""One request as a resource sees it, and the reply it gives."""
+"""One request as a resource sees it, and the reply that the resource gives."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _VERSION = re.compile(r"(0|[1-9][0-9]{0,17})\Z")
 
 
 class Reply:
-    """What goes back: status, body, headers. Not to be stored by caches, unless `headers` say otherwise."""
+    """What is sent back: status, body, headers. Caches must not store it, unless `headers` say otherwise."""
 
     __slots__ = ("body", "headers", "media_type", "status")
 
@@ -43,12 +43,12 @@ class Reply:
 
 
 def json_reply(status: int, content: Any, headers: Headers = NO_STORE, media_type: str = JSON) -> Reply:
-    """`content` is a msgspec struct, or what is made of them. Ends in a newline, for those who read on a terminal."""
+    """`content` is a msgspec struct, or is made of such structs. Ends in a newline, for readers on a terminal."""
     return Reply(status, _encoder.encode(content) + b"\n", headers, media_type)
 
 
 class Call:
-    """One request. `source` names its route; under it the inbox knows the keys that clients bring."""
+    """One request. `source` names its route; the inbox keeps the keys that clients send under this name."""
 
     __slots__ = ("_correlation_id", "application", "environ", "source", "traceparent")
 
@@ -62,22 +62,22 @@ class Call:
 
     @property
     def correlation_id(self) -> str:
-        """The client's own if it sent a valid one, else minted once."""
+        """The one that the client sent, if it is valid; otherwise one that is made at the first call."""
         if self._correlation_id is None:
             self._correlation_id = self.application.ids.new()
         return self._correlation_id
 
     def correlate(self) -> str:
-        """The same, for `observing.CORRELATION`."""
+        """The same as a method, for `observing.CORRELATION`."""
         return self.correlation_id
 
     def ask(self, command: Command) -> Answer:
-        """Hand a command to the bus. Raises what it was refused or failed with, `BadHeader` for a bad key."""
+        """Hand a command to the bus. Raises the error if it is refused or fails; `BadHeader` for a bad key."""
         return self.application.bus.ask(self._envelope(command, self._idempotency_key()))
 
     def ask_many(self, commands: Sequence[Command]) -> list[Answer]:
-        """Hand commands to the bus, in order, as one transaction; answers as many answers, refusals among them. The key
-        counts for each of them, by its place. Raises `BadHeader`, `Unavailable`."""
+        """Hand commands to the bus, in order, as one transaction. Returns an answer for each, refusals included. The
+        key applies to each command, together with its place. Raises `BadHeader`, `Unavailable`."""
         key = self._idempotency_key()
         keys = repeat(None) if key is None else (f"{key}#{n}" for n in count())
         envelopes = [self._envelope(command, own) for command, own in zip(commands, keys, strict=False)]
@@ -100,8 +100,8 @@ class Call:
     def if_version(self) -> int | None:
         """The version that `If-Match` asks for (RFC 9110, section 13.1.1), for the command to compare under the lock.
 
-        None: any will do. Of several tags the highest counts: versions only rise, so whoever has seen it knows that
-        the lower ones are gone. A weak tag, or one that is no version, matches none.
+        None means any version. Of several tags the highest counts: versions only rise, so a client that has seen it
+        knows that the lower ones are gone. A weak tag, or one that is not a version, matches no version.
         """
         given: str | None = self.environ.get("HTTP_IF_MATCH")
         if given is None or given.strip() == "*":
@@ -125,16 +125,16 @@ class Call:
         return given is not None
 
     def versioned(self, version: int, content: Any) -> Reply:
-        """A thing at a product's version, or the news that the client has it (304)."""
+        """`content` as of a version of its product, or a 304 if the client has that version."""
         headers = (("ETag", f'"{version}"'), ("Cache-Control", "no-cache"))
         return Reply(304, headers=headers) if self.has(version) else json_reply(200, content, headers)
 
 
 def log_token(position: LogPosition | None) -> str | None:
-    """A position as clients get it: to compare and to send back, not to read."""
+    """A position as clients get it: they may compare it and send it back, but not interpret it."""
     return None if position is None else str(position)
 
 
 def path_to(collection: str, *ids: str) -> str:
-    """The path of a resource; ids may hold characters that mean something in an URL."""
+    """The path of a resource. Ids are escaped, because they may contain characters with a meaning in a URL."""
     return "/".join((collection, *(x if _UNRESERVED.match(x) else quote(x, safe="") for x in ids)))

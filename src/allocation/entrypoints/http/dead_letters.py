@@ -1,4 +1,4 @@
-"""Dead letters: what came in and could not be handled."""
+"""Dead letters: messages that came in and could not be handled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from allocation.entrypoints.http.routes import Given, Routes
 
 routes = Routes("Dead letters")
 
-MOST_ON_A_PAGE = 100  # each may be as long as a request may
+MOST_ON_A_PAGE = 100  # each may be as long as a request
 
 
 class DeadLettersQuery(Body):
@@ -29,7 +29,7 @@ class DeadLettersQuery(Body):
 
 
 class DeadLetterRead(msgspec.Struct):
-    """A message that nobody could handle: when and from where it came, and why not."""
+    """A message that could not be handled: when and from where it came, and the reason."""
 
     id: str
     time: datetime
@@ -60,10 +60,10 @@ EXAMPLE = DeadLetterRead(
     gives={200: Given("a page of dead letters", DeadLetterList([EXAMPLE], EXAMPLE.id))},
 )
 def list_dead_letters(call: Call, query: DeadLettersQuery) -> Reply:
-    """What came in and could not be handled.
+    """Messages that came in and could not be handled.
 
-    A message that `allocation consumer` took off a broker, or Azure Event Grid brought, is kept here if nobody can
-    handle it. `allocation dead-letters` tries one again, or removes it.
+    A message from a broker (received by `allocation consumer`) or from Azure Event Grid is kept here if it cannot be
+    handled. `allocation dead-letters` tries one again, or removes it.
     """
     found = call.application.dead_letters.parked(query.limit + 1, query.after)
     page = [DeadLetterRead(x.id, x.time, x.source, x.reason, x.body) for x in found[: query.limit]]

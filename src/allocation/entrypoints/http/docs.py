@@ -1,4 +1,4 @@
-"""The documentation page: the OpenAPI document for people, without anything from elsewhere."""
+"""The documentation page: the OpenAPI document for people. It loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Json = dict[str, Any]
 
 
 def docs_routes(routes: Sequence[Route]) -> Routes:
-    """The route that gives the page about all routes, itself included, and those that lead to it."""
+    """The route of the page about all routes, itself included, and the routes that redirect to it."""
     own = Routes("Documentation")
 
     @own.get("/", gives={302: Given("to the documentation", headers=["Location"])})
     def lead_to_docs(call: Call) -> Reply:
-        """Who comes without a path is led to the documentation."""
+        """Redirects to the documentation."""
         return Reply(302, headers=(("Location", "/docs"),))
 
     @own.get("/docs/", gives={302: Given("to the documentation", headers=["Location"])})
     def lead_back_to_docs(call: Call) -> Reply:
-        """The same with a slash too many."""
+        """Redirects to the documentation, for a path with a slash too many."""
         return Reply(302, headers=(("Location", "/docs"),))
 
     @own.get("/docs", gives={200: Given("the page", type=str)})
@@ -49,7 +49,7 @@ def docs_routes(routes: Sequence[Route]) -> Routes:
 
 
 def page_of(document: Json) -> tuple[bytes, str]:
-    """The page, and the Content-Security-Policy that lets nothing run but what is on it."""
+    """The page, and a Content-Security-Policy that allows only what is on the page to run."""
     style, script = _asset("docs.css"), _asset("docs.js")
     operations = [
         (tag["name"], [o for o in _operations(document) if tag["name"] in o["tags"]]) for tag in document["tags"]
@@ -123,13 +123,13 @@ def _answer(status: str, given: Json) -> str:
 
 
 def _table(rows: Iterable[Row]) -> str:
-    """Names and what they mean; nothing if there are none."""
+    """A table of names and their meanings; empty text if there are none."""
     told = "".join(f"<tr><td><code>{escape(name)}</code></td><td>{_prose(text)}</td></tr>" for name, text in rows)
     return f'<table class="fields"><tbody>{told}</tbody></table>' if told else ""
 
 
 def _form(document: Json, operation: Json) -> str:
-    """Something to try the operation with; docs.js sends it."""
+    """A form to try the operation with; docs.js sends it."""
     fields = []
     for meant in parameters_of(document, operation):
         where = f"{meant['in']}:{escape(meant['name'])}"

@@ -1,4 +1,4 @@
-"""Parameters and fields of the OpenAPI document in words, and a body to begin with."""
+"""Parameters and fields of the OpenAPI document in words, and an example body to start from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Row = tuple[str, str]
 """A name, and what it means: text with `code` in it."""
 
 EVERYWHERE = frozenset({"Idempotency-Key", "X-Correlation-Id"})
-"""Headers that the page tells of at its top."""
+"""Headers that the page explains at its top."""
 
 _KINDS = {
     "string": "text",
@@ -24,13 +24,13 @@ _KINDS = {
 
 
 def parameters_of(document: Json, operation: Json) -> Iterator[Json]:
-    """The parameters of an operation, each as it is described once for all."""
+    """The parameters of an operation, with references resolved."""
     for parameter in operation["parameters"]:
         yield resolved(document, parameter)
 
 
 def parameter_rows(document: Json, operation: Json) -> Iterator[Row]:
-    """What can be asked for, beside what every operation heeds."""
+    """The parameters of an operation, without those that apply everywhere."""
     for parameter in parameters_of(document, operation):
         if parameter["name"] not in EVERYWHERE:
             field = {**parameter["schema"], "description": parameter["description"]}
@@ -38,7 +38,7 @@ def parameter_rows(document: Json, operation: Json) -> Iterator[Row]:
 
 
 def body_rows(document: Json, operation: Json) -> Iterator[Row]:
-    """The fields of the body and of what they refer to, one level down; of a body in several forms, these forms."""
+    """The fields of the body, and one level of the fields within them; for a body in several forms, the forms."""
     contents = operation.get("requestBody", {"content": {}})["content"]
     if len(contents) > 1:
         for media_type, content in contents.items():
@@ -52,7 +52,7 @@ def body_rows(document: Json, operation: Json) -> Iterator[Row]:
 
 
 def example_of(document: Json, schema: Json) -> Any:
-    """What a request may look like: the schema's example, else the fields that have to be there."""
+    """What a request may look like: the schema's example, or else its required fields."""
     schema = resolved(document, schema)
     if "example" in schema:
         return _in_order(schema["example"], schema.get("properties", {}))
@@ -80,7 +80,7 @@ def _in_order(example: Any, properties: Mapping[str, Any]) -> Any:
 
 
 def _below(document: Json, name: str, field: Json) -> Iterator[Row]:
-    """The fields of the objects that a field holds; of objects of several types, the types."""
+    """The fields of the objects that a field holds; for objects of several types, the types."""
     for kind in field.get("anyOf", [field]):
         held, place = (kind["items"], f"{name}[]") if kind.get("type") == "array" else (kind, name)
         for part in held.get("oneOf", ()):

@@ -1,18 +1,18 @@
-"""Requests that no command can be made of.
+"""Errors for requests from which no command can be made.
 
 EdgeError
-├── NotLetIn           whoever asks brought no secret of ours
-├── NotExpected        a handshake by somebody whom no setting names
-├── Malformed          the body is no JSON as RFC 8259 has it
-├── BadHeader          a header that cannot be meant like that
-│   └── Unheeded       a condition that this route does not look at
-├── Invalid            JSON, parameters or ids that do not fit; lists every fault
-├── TooLarge           the body is longer than this service takes in
-├── NotJson            the body is of another media type, or encoded
-├── UnknownOrder       a question about an order that is not there
+├── NotLetIn           the request has none of our secrets
+├── NotExpected        a handshake by a sender that no setting names
+├── Malformed          the body is not JSON according to RFC 8259
+├── BadHeader          a header with an invalid value
+│   └── Unheeded       a condition that this route does not evaluate
+├── Invalid            JSON, parameters or ids that are not valid; lists every fault
+├── TooLarge           the body is longer than this service accepts
+├── NotJson            the body has another media type, or is encoded
+├── UnknownOrder       a question about an order that does not exist
 ├── NothingAllocated   a question about the batches of an order that has none yet
-├── UnknownCorrelation a trace of nothing
-└── UnknownLane        a lane that is not there, or is at another event
+├── UnknownCorrelation a trace that would be empty
+└── UnknownLane        a lane that does not exist, or is at another event
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import msgspec
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is wrong with one part of a request: a place in the body (`pointer`, RFC 6901, as a URI fragment), or a
-    parameter of path or query."""
+    parameter of the path or the query."""
 
     detail: str
     pointer: str | None = None
@@ -32,11 +32,11 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EdgeError(Exception):
-    """Root of what the HTTP edge itself refuses. Nothing was done."""
+    """Base class of what the HTTP edge itself refuses. Nothing was done."""
 
 
 class Malformed(EdgeError):
-    """`offset` counts characters from 0; `line` and `column` from 1. None where the place is not known."""
+    """`offset` counts characters from 0; `line` and `column` from 1. None if the place is not known."""
 
     def __init__(self, detail: str, offset: int | None = None, text: str = "") -> None:
         super().__init__(detail)
@@ -53,7 +53,7 @@ class NotLetIn(EdgeError):
 
 
 class NotExpected(EdgeError):
-    """`what` asks: a topic, an origin. Which one is not said again."""
+    """`what` is the kind of sender: a topic, an origin. The message does not repeat its name."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"This is {what} that ALLOCATION_EVENT_GRID_FROM does not name")
@@ -97,7 +97,7 @@ class UnknownOrder(EdgeError):
 
 
 class NothingAllocated(EdgeError):
-    """The order is there, and waits for stock."""
+    """The order exists, but waits for stock."""
 
     def __init__(self, orderid: str) -> None:
         super().__init__(f"Order {orderid} waits for stock; none of its lines is on a batch yet")

@@ -1,8 +1,8 @@
-"""Azure Event Grid, in: commands that it pushes to us, and the handshakes by which it asks whether it may.
+"""Azure Event Grid as a source: commands that it pushes to us, and the handshakes by which it asks whether it may.
 
-Event Grid signs nothing, so it has to bring a secret of ours. What it brings goes the way of all messages: the same
-event twice has one effect, and what cannot be handled is a dead letter. An answer of 200 says that it need not come
-again, 503 that it has to. It never tries again after 400, 401, 403 or 413.
+Event Grid signs nothing, so it has to send a secret of ours. Its events are handled like all messages: the same event
+sent twice has one effect, and an event that cannot be handled becomes a dead letter. An answer of 200 means that the
+event need not be sent again, 503 that it must be. Event Grid never tries again after 400, 401, 403 or 413.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ READS: Mapping[str, Any] = {
 
 
 class Brought(Body):
-    """The secret, where it does not come in a header."""
+    """The secret, if it is not sent in a header."""
 
     code: Annotated[str | None, Field(max_length=1000, description="The secret, unless X-Event-Grid-Key has it")] = None
 
 
 class EventGridAnswer(msgspec.Struct, omit_defaults=True, rename={"validation_response": "validationResponse"}):
-    """How many events were done, and how many became dead letters (`parked`); or the code of a handshake."""
+    """The number of events that were done, and of those that became dead letters (`parked`); or a handshake's code."""
 
     done: int | None = None
     parked: int | None = None
@@ -75,9 +75,9 @@ def take_from_event_grid(call: Call, brought: Brought) -> Reply:
     """Commands pushed by Azure Event Grid.
 
     Events of the types `allocation.ChangeBatchQuantity` and so on, as CloudEvents or in Event Grid's own schema, one or
-    many. The same event is done once, however often it comes. What cannot be done is kept among the dead letters, with
-    its reason, and need not come again. The validation event of a topic named in `ALLOCATION_EVENT_GRID_FROM` is
-    answered with its code.
+    many. The same event is done once, however often it is sent. An event that cannot be done is kept among the dead
+    letters, with the reason, and need not be sent again. The validation event of a topic named in
+    `ALLOCATION_EVENT_GRID_FROM` is answered with its code.
     """
     settings = call.application.settings
     _let_in(call, brought, settings)
@@ -100,7 +100,7 @@ def take_from_event_grid(call: Call, brought: Brought) -> Reply:
 def consent_to_event_grid(call: Call, brought: Brought) -> Reply:
     """Whether Event Grid may push: the handshake of CloudEvents.
 
-    Consent goes to the origins named in `ALLOCATION_EVENT_GRID_FROM`.
+    The origins named in `ALLOCATION_EVENT_GRID_FROM` get consent.
     """
     settings = call.application.settings
     _let_in(call, brought, settings)
@@ -114,7 +114,7 @@ def consent_to_event_grid(call: Call, brought: Brought) -> Reply:
 
 
 def _let_in(call: Call, brought: Brought, settings: Settings) -> None:
-    """Raises `NotLetIn`. Every secret is compared, so that the time tells nothing."""
+    """Raises `NotLetIn`. Every secret is compared, so that the time taken reveals nothing."""
     given = (call.environ.get("HTTP_X_EVENT_GRID_KEY") or brought.code or "").encode("utf-8", "surrogateescape")
     matches = [compare_digest(given, secret.encode()) for secret in settings.event_grid_key.split()]
     if not any(matches):
@@ -129,7 +129,7 @@ def _validated(body: bytes, settings: Settings) -> Reply:
 
 
 def _handle(call: Call, body: bytes) -> tuple[int, int]:
-    """How many were done, and how many parked. Raises `Unavailable` if any has to come again; then all may."""
+    """How many were done, and how many parked. Raises `Unavailable` if any must be sent again; then all may be."""
     application, parked = call.application, 0
     try:
         deliveries = deliveries_in(body, _binary_headers(call.environ))

@@ -1,4 +1,4 @@
-"""The event feed: the log, from anywhere, in order."""
+"""The event feed: the log in order, from any place on."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ class CloudEvent(msgspec.Struct, omit_defaults=True):
 
 
 class EventPageRead(msgspec.Struct):
-    """Events in order, and the cursor to ask on from. With nothing new, `next` is as good as `after` was."""
+    """Events in order, and the cursor of the next page. If there is nothing new, `next` is equivalent to `after`."""
 
     events: Sequence[CloudEvent]
     next: Annotated[str, msgspec.Meta(description="Opaque; keep it and ask again with `after`")]
 
 
 def cloud_event(logged: EventEnvelope) -> CloudEvent:
-    """An event as the feed gives it, which is how brokers carry it."""
+    """An event as the feed returns it, in the form in which brokers carry it."""
     return CloudEvent(**cloudevents.cloud_event(fact_of(logged)))  # type: ignore[arg-type]  # a dict of all its fields
 
 
@@ -104,8 +104,9 @@ EXAMPLE = EventPageRead(
 def read_events(call: Call, query: EventQuery) -> Reply:
     """The event feed.
 
-    Every change of stock and promises, in order and without a gap (within each partition of the log). Who follows the
-    messages of a broker finds here what it missed: a product's events behind a version, or all behind a position.
+    Every change to stock and promises, in order and without gaps (within each partition of the log). A program that
+    follows the messages of a broker finds here what it missed: a product's events after a version, or all events after
+    a position.
     """
     page = call.application.views.events(_beginning(call, query), query.limit, query.sku)
     return json_reply(200, EventPageRead([cloud_event(e) for e in page.events], encode_cursor(page.next)))

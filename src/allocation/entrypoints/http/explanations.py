@@ -22,7 +22,7 @@ routes = Routes("History")
 
 
 class ConsideredRead(msgspec.Struct):
-    """A batch in its turn, as it stood then, and what today's rules make of it."""
+    """A batch in the order of preference, as it was then, and how today's rules judge it."""
 
     ref: str
     eta: date | None
@@ -31,7 +31,7 @@ class ConsideredRead(msgspec.Struct):
 
 
 class DecisionRead(msgspec.Struct):
-    """One time that the line was put on a batch, or left to wait (`batchref` null)."""
+    """An occasion on which the line was put on a batch, or left to wait (`batchref` is null)."""
 
     time: datetime
     position: LogToken
@@ -50,7 +50,7 @@ class DecisionRead(msgspec.Struct):
 
 
 class ExplanationQuery(Body):
-    """Which part."""
+    """Which decisions."""
 
     after: whole(0, events.LARGEST_VERSION, 0) = Field(  # type: ignore[valid-type]  # a type that a function makes
         default=0, description="`next` of the page before: a version of the product; from the start if absent"
@@ -59,7 +59,7 @@ class ExplanationQuery(Body):
 
 
 class Explanation(msgspec.Struct):
-    """Decisions about an order line, the first one first."""
+    """Decisions about an order line, the earliest first."""
 
     orderid: str
     sku: str
@@ -122,9 +122,9 @@ EXAMPLE = Explanation(
     refuses=[UnknownOrderLine("order-9", "RED-CHAIR")],
 )
 def explain_allocation(call: Call, query: ExplanationQuery, orderid: str, sku: str) -> Reply:
-    """Why an order line is where it is: every batch that was considered, and why it was taken or passed over.
+    """Why an order line is where it is: every batch that was considered, and why it was chosen or passed over.
 
-    Each decision is made again on the product as it was. Nothing is stored for it.
+    Each decision is made again on the product as it was then. Nothing is stored for this.
     """
     decisions = explain(call.application.history, orderid, sku, query.after, query.limit)
     if not decisions and not query.after:

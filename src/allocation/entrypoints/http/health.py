@@ -1,4 +1,4 @@
-"""For those who watch over the process."""
+"""Health checks, for the program that supervises the process."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ routes = Routes("Health")
 
 
 class Health(msgspec.Struct):
-    """All is well; else there is a problem, or no answer."""
+    """All is well. Otherwise there is a problem instead, or no answer."""
 
     status: str
 
 
 @routes.get("/health/live", gives={200: Given("the process answers", Health("live"))})
 def live(call: Call) -> Reply:
-    """Whether the process is alive. If not: start it again."""
+    """Whether the process is alive. If it is not, restart it."""
     return json_reply(200, Health("live"))
 
 
 @routes.get("/health/ready", gives={200: Given("the store answers", Health("ready"))})
 def ready(call: Call) -> Reply:
-    """Whether it can work. If not (503): send requests elsewhere for now."""
+    """Whether the process can work. If it cannot (503), send requests elsewhere for now."""
     call.application.views.ready()
     return json_reply(200, Health("ready"))

@@ -33,7 +33,7 @@ routes = Routes("History")
 
 
 class HistoryQuery(Body):
-    """Which part."""
+    """Which events."""
 
     after: whole(0, events.LARGEST_VERSION, 0) = Field(  # type: ignore[valid-type]  # a type that a function makes
         default=0, description="`next` of the page before: a version of the product; from the start if absent"
@@ -42,7 +42,7 @@ class HistoryQuery(Body):
 
 
 class CommandRead(msgspec.Struct):
-    """A command as it came in, and what it came to."""
+    """A command as it came in, and its outcome."""
 
     type: str
     id: str
@@ -57,7 +57,7 @@ class CommandRead(msgspec.Struct):
 
 
 class StepRead(msgspec.Struct):
-    """A command (null: the command log has lost it) and what happened because of it."""
+    """A command (null if the command log has lost it), and what happened because of it."""
 
     command: CommandRead | None
     events: Sequence[CloudEvent]
@@ -71,14 +71,14 @@ class HistoryPage(msgspec.Struct):
 
 
 class OrderHistoryQuery(Body):
-    """Which part."""
+    """Which events."""
 
     after: After = None
     limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="How many events at most")  # type: ignore[valid-type]  # as above
 
 
 class OrderHistory(msgspec.Struct):
-    """What happened to an order, by time."""
+    """What happened to an order, in order of time."""
 
     steps: Sequence[StepRead]
     next: Annotated[str | None, msgspec.Meta(description="Ask again with this as `after`; null: there is no more")]
@@ -139,7 +139,7 @@ def order_history(page: OrderPage) -> OrderHistory:
     refuses=[InvalidSku("RED-CHIAR")],
 )
 def read_product_history(call: Call, query: HistoryQuery, sku: str) -> Reply:
-    """All that happened to a product: who asked what, and what came of it."""
+    """All that happened to a product: who asked what, and what happened because of it."""
     steps = history_of_product(call.application.history, sku, query.after, query.limit)
     if not steps and not query.after:
         raise InvalidSku(sku)
@@ -153,7 +153,7 @@ def read_product_history(call: Call, query: HistoryQuery, sku: str) -> Reply:
     refuses=[UnknownBatch("batch-9")],
 )
 def read_batch_history(call: Call, query: HistoryQuery, ref: str) -> Reply:
-    """All that happened to a batch, and the lines that came to it and left it."""
+    """All that happened to a batch, including the lines that were put on it or taken off it."""
     steps = history_of_batch(call.application.history, ref, query.after, query.limit)
     if not steps and not query.after:
         raise UnknownBatch(ref)
@@ -167,7 +167,7 @@ def read_batch_history(call: Call, query: HistoryQuery, ref: str) -> Reply:
     refuses=[UnknownOrder("order-9"), UnknownPosition(LogPosition(0, 17))],
 )
 def read_order_history(call: Call, query: OrderHistoryQuery, orderid: str) -> Reply:
-    """All that happened to the lines of an order, those included that were cancelled."""
+    """All that happened to the lines of an order, including cancelled ones."""
     page = history_of_order(call.application.history, orderid, positions_behind(call, query.after), query.limit)
     if not page.steps and query.after is None:
         raise UnknownOrder(orderid)

@@ -20,7 +20,7 @@ routes = Routes("Lanes")
 
 
 class Discard(Body):
-    """Which event (the lane's `next_event`) is skipped, by whom, and why; kept for good."""
+    """Which event to skip (the lane's `next_event`), who decides it, and why. This is kept for good."""
 
     event: Annotated[
         str, Field(pattern="^[0-9]{1,5}-[0-9]{1,18}$", description="As the lane has it", examples=["0-17"])
@@ -30,7 +30,7 @@ class Discard(Body):
 
 
 class LaneRead(msgspec.Struct):
-    """A key that lags behind a subscription; `due_at` null: parked. Until `locked_until` a puller has it in hand."""
+    """A key that lags behind a subscription. It is parked if `due_at` is null. Until `locked_until` a puller has it."""
 
     subscription: str
     key: str
@@ -42,7 +42,7 @@ class LaneRead(msgspec.Struct):
 
 
 class LaneList(msgspec.Struct):
-    """All lanes there are."""
+    """All lanes."""
 
     lanes: Sequence[LaneRead]
 
@@ -61,8 +61,8 @@ EXAMPLE = LaneRead(
 def list_lanes(call: Call) -> Reply:
     """What could not be delivered.
 
-    A subscription whose destination refuses an event puts the event's key in a lane: retried with growing pauses, then
-    parked. Its later events wait behind it; other keys go on.
+    If a subscription's destination refuses an event, the subscription puts the event's key in a lane, which is retried
+    with growing pauses, then parked. Later events of the key wait behind that event; other keys continue.
     """
     return json_reply(200, LaneList([_read(lane) for lane in call.application.subscriptions.lanes()]))
 
@@ -73,7 +73,7 @@ def list_lanes(call: Call) -> Reply:
     refuses=[UnknownLane("send_out_of_stock_notification", "RED-CHAIR")],
 )
 def retry_lane(call: Call, subscription: str, key: str) -> Reply:
-    """Try a lane again now, its attempts counted anew."""
+    """Try a lane again now, and count its attempts from zero."""
     return _say(call, subscription, key)
 
 
@@ -84,10 +84,10 @@ def retry_lane(call: Call, subscription: str, key: str) -> Reply:
     refuses=[UnknownLane("send_out_of_stock_notification", "RED-CHAIR")],
 )
 def discard_event(call: Call, said: Discard, subscription: str, key: str) -> Reply:
-    """Skip the refused event, and go on with the next of its key. This is the only way an event is ever skipped."""
+    """Skip the refused event, and go on with the next one of its key. This is the only way an event is ever skipped."""
     partition, _, seq = said.event.partition("-")
     if int(partition) != partition_of(key, call.application.settings.log_partitions):
-        raise UnknownLane(subscription, key)  # that event is of other keys
+        raise UnknownLane(subscription, key)  # the event belongs to another key
     return _say(call, subscription, key, (said.who, said.why), int(seq))
 
 

@@ -1,4 +1,4 @@
-"""Many order lines in one request: one transaction, and an answer for each."""
+"""Many order lines in one request: one transaction, and an answer for each line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_LINES = 1_000
 
 
 class ManyLines(Body):
-    """What orders want, in the order in which it is to be promised."""
+    """Order lines, in the order in which they are to be promised."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"lines": [{"orderid": "order-1", "sku": "RED-CHAIR", "qty": 10}]}}
@@ -40,7 +40,7 @@ class LineAnswer(msgspec.Struct):
 
 
 class ManyAnswers(msgspec.Struct):
-    """One for each line, in their order."""
+    """An answer for each line, in the order of the lines."""
 
     answers: Sequence[LineAnswer]
 
@@ -64,8 +64,8 @@ class ManyAnswers(msgspec.Struct):
 def allocate_many(call: Call, body: ManyLines) -> Reply:
     """Promise up to 1,000 order lines.
 
-    They share one transaction, and a line that is refused holds up no other. Under an `Idempotency-Key` each line is
-    done at most once; send the same lines again if the answer was lost.
+    They share one transaction, and a refused line does not affect the others. With an `Idempotency-Key` each line is
+    done at most once, so send the same lines again with the same key if the answer was lost.
     """
     answers = call.ask_many([line.command() for line in body.lines])
     return json_reply(200, ManyAnswers([_told(answer, call.correlation_id) for answer in answers]))

@@ -12,9 +12,9 @@ routes = Routes("Health")
 def metrics(call: Call) -> Reply:
     """Metrics in the text format of Prometheus.
 
-    Commands by outcome, group sizes, retries, what subscriptions were given and how far behind they are, lanes, the
-    cache, the self-audit. Where several processes serve, any of them tells the sum of all. What cannot be told just
-    then is left out, and logged.
+    Commands by outcome, group sizes, retries, what was delivered to subscriptions and how far behind they are, lanes,
+    the cache, the self-audit. If several processes serve, any of them reports the sum of all. A metric that cannot be
+    determined at that moment is left out, and the failure is logged.
     """
     from allocation.adapters.telemetry.exposition import CONTENT_TYPE_LATEST, told
 

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the routes as they are declared and the models that they use."""
+"""The OpenAPI 3.1 document, made from the declarations of the routes and the models that they use."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def openapi_document(routes: Sequence[Route]) -> Json:
 
 
 def openapi_routes(routes: Sequence[Route]) -> Routes:
-    """The route that gives the document, itself included."""
+    """The route of the document, which also describes this route."""
     own = Routes("Documentation")
 
     @own.get("/openapi.json", gives={200: Given("the document", {"openapi": "3.1.0"}, type=dict[str, Any])})
@@ -133,7 +133,7 @@ def _query_parameters(route: Route) -> list[Json]:
     found = []
     for name, schema in route.asks.model_json_schema()["properties"].items():
         parameter = {"name": name, "in": "query", "description": schema.pop("description", "")}
-        present = [s for s in schema.pop("anyOf", []) if s != {"type": "null"}]  # absent, since a query has no null
+        present = [s for s in schema.pop("anyOf", []) if s != {"type": "null"}]  # left out: a query has no null
         if schema.get("default", 0) is None:
             del schema["default"]
         schema.pop("title", None)
@@ -186,7 +186,7 @@ def _headers_of(names: Iterable[str]) -> Json:
 
 
 def _anywhere(route: Route) -> Iterable[Exception]:
-    """What any route of this shape may refuse, or fail with."""
+    """The errors that any route of this shape may return."""
     if route.takes is not None or route.reads:
         yield edge.Malformed("The body is not JSON: expecting value", 8, '{"qty": }')
         yield edge.TooLarge(1_048_576)
@@ -207,7 +207,7 @@ def _anywhere(route: Route) -> Iterable[Exception]:
 
 def _schemas(routes: Sequence[Route]) -> Json:
     taken = [(route.takes, "validation") for route in routes if route.takes is not None]
-    _, requests = models_json_schema(taken, ref_template=SCHEMAS + "{model}")  # type: ignore[arg-type]  # "validation" is a literal, which a list of pairs forgets
+    _, requests = models_json_schema(taken, ref_template=SCHEMAS + "{model}")  # type: ignore[arg-type]  # in a list of pairs, mypy takes the literal "validation" for a str
     given = [g.type or type(g.example) for route in routes for g in route.gives.values() if g.example is not None]
     _, answers = msgspec.json.schema_components([*given, Problem, *EVENT_TYPES], ref_template=SCHEMAS + "{name}")
     schemas: Json = requests["$defs"] | answers

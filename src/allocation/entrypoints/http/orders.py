@@ -32,7 +32,7 @@ class OrderedLine(msgspec.Struct):
 
 
 class OrderRead(msgspec.Struct):
-    """An order with its lines, by sku."""
+    """An order with its lines, in order of skus."""
 
     orderid: str
     lines: Sequence[OrderedLine]
@@ -55,7 +55,7 @@ EXAMPLE = OrderRead(
     refuses=[UnknownOrder("order-9"), UnknownPosition(LogPosition(0, 17)), NOT_REACHED],
 )
 def read_order(call: Call, query: AsOf, orderid: str) -> Reply:
-    """An order: each line with its batch and day, or waiting; or as it was."""
+    """An order now, or as it was: each line with its batch and day, or waiting."""
     promises = views_at(call, query).order(orderid)
     if not promises and query.at is not None:
         return problem_reply(UnknownOrder(orderid), call.correlation_id, detail=f"There was no order {orderid} then")

@@ -1,4 +1,4 @@
-"""What every feed asks for in the same way: where to go on from, and how many at most."""
+"""Parameters that all feeds have in common: where to continue from, and how many at most."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ After = Annotated[
 
 
 def whole(least: int, most: int, default: int | None = None) -> Any:
-    """The type of a parameter that is a whole number; None: it has no default."""
+    """The type of a parameter that is a whole number. `default` is None if it has no default."""
     schema: dict[str, Any] = {"type": "integer", "minimum": least, "maximum": most}
     return Annotated[
         int,
@@ -45,7 +45,7 @@ def positions_behind(call: Call, after: str | None) -> list[LogPosition]:
 
 
 def _digits(least: int, most: int) -> Callable[[object], int]:
-    """Query parameters are text; what `int` takes besides (blanks, signs, the digits of all scripts) is not meant."""
+    """Query parameters are text. What `int` also accepts (blanks, signs, the digits of all scripts) is refused here."""
 
     def read(value: object) -> int:
         if not isinstance(value, str) or not (value.isascii() and value.isdigit() and len(value) <= 20):

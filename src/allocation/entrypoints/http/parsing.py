@@ -1,8 +1,8 @@
-"""From bytes to what a command is made of, or a sentence about what is wrong.
+"""From bytes to the values that a command is made of, or a sentence about what is wrong.
 
-The body is read by Python's own JSON scanner with hooks (2 to 3 microseconds for an order line): of the fast parsers
-none sees a name that stands twice. Its leniencies are closed here; what remains is JSON as RFC 8259 and I-JSON
-(RFC 7493) have it.
+The body is read by Python's own JSON scanner with hooks (2 to 3 microseconds for an order line), because none of the
+fast parsers notices a name that appears twice. What the scanner accepts beyond JSON according to RFC 8259 and I-JSON
+(RFC 7493) is refused here.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from allocation.entrypoints.http.errors import BadHeader, Fault, Invalid, Malfor
 DEEPEST_NESTING = 100
 LONGEST_NUMBER = 309  # digits, as many as the largest double has
 MOST_FAULTS = 50
-READ_ON_FACTOR = 8  # times the limit: so much of a body that is too long is still taken in, to be able to answer
+READ_ON_FACTOR = 8  # times the limit: so much of a body that is too long is still read, so that it can be answered
 
 Model = TypeVar("Model", bound=BaseModel)
 
-ID_SCHEMA_PATTERN = ID_PATTERN.replace(r"\Z", "$")  # as JSON Schema (ECMA-262) and pydantic's engine spell the end
+ID_SCHEMA_PATTERN = ID_PATTERN.replace(r"\Z", "$")  # how JSON Schema (ECMA-262) and pydantic's engine write the end
 ID_MEANING = "must be 1 to 255 printable ASCII characters without space or slash"
 
 
 class Body(BaseModel):
-    """What a request may say: exactly these fields, of exactly these types."""
+    """A body or query that may have exactly these fields, of exactly these types."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -80,7 +80,7 @@ Eta = Annotated[
 
 
 def read_body(environ: Mapping[str, Any], limit_bytes: int) -> bytes:
-    """The whole body. Raises `NotJson`, `TooLarge` (chunked or not), `Malformed` if it ends early."""
+    """The whole body. Raises `NotJson`, `TooLarge` (whether chunked or not), `Malformed` if it ends early."""
     if environ.get("CONTENT_TYPE") != "application/json":
         _require_json(environ.get("CONTENT_TYPE", ""))
     if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() not in ("identity", ""):
@@ -108,7 +108,7 @@ def read_body(environ: Mapping[str, Any], limit_bytes: int) -> bytes:
 
 
 def _read_on(stream: Any, at_most: int) -> None:
-    """Take the rest off the connection: a client that is cut off while it sends may never see the answer."""
+    """Read the rest from the connection: a client that is cut off while it sends may never see the answer."""
     while at_most > 0 and (piece := stream.read(min(at_most, 65_536))):
         at_most -= len(piece)
 
@@ -128,7 +128,7 @@ def _require_json(content_type: str) -> None:
 
 
 class _Unreadable(ValueError):
-    """Found by a hook of the scanner, which does not say where it stands."""
+    """Raised by a hook of the scanner. Hooks do not know the place."""
 
     def __init__(self, detail: str, token: str) -> None:
         super().__init__(detail)
@@ -182,7 +182,8 @@ def _constant(name: str) -> NoReturn:
 _SCANNER = json.JSONDecoder(
     object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_constant
 )
-# A string that never ends is taken to the end, or each quote in it would be looked at anew: quadratic time.
+# A string that never ends matches up to the end of the text; otherwise each quote in it would be tried again, which
+# takes quadratic time.
 _STRING_OR_OTHER = re.compile(r'"(?:[^"\\]|\\.)*+"?|[^"\s,:\[\]{}]+', re.DOTALL)
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
@@ -192,7 +193,7 @@ def _place_of(token: str, text: str) -> int | None:
 
 
 def _require_shallow(text: str) -> None:
-    """The scanner calls itself once a level; how many levels a thread's stack can bear is nobody's promise."""
+    """The scanner calls itself once for each level, and nothing guarantees how many a thread's stack can hold."""
     depth = 0
     for found in _STRING_OR_BRACKET.finditer(text):
         if found[0] in "[{":
@@ -214,7 +215,7 @@ def _what_is_wrong(wrong: json.JSONDecodeError, text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """A stranger's text, short and fit to be sent back."""
+    """Foreign text, shortened and made safe to send back."""
     short = text if len(text) <= 60 else f"{text[:60]}..."
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in short)
 
@@ -223,12 +224,12 @@ def shown(text: str) -> str:
 
 
 def parse_body(model: type[Model], environ: Mapping[str, Any], limit_bytes: int) -> Model:
-    """The body as the model has it. Raises `EdgeError`."""
+    """The body as an instance of the model. Raises `EdgeError`."""
     return validated(model, read_json(read_body(environ, limit_bytes)))
 
 
 def validated(model: type[Model], value: object) -> Model:
-    """A JSON value as the model has it. Raises `Invalid`."""
+    """A JSON value as an instance of the model. Raises `Invalid`."""
     try:
         return model.model_validate(value)
     except ValidationError as wrong:
@@ -236,7 +237,7 @@ def validated(model: type[Model], value: object) -> Model:
 
 
 def parse_query(model: type[Model], query: str) -> Model:
-    """The query string as the model has it. Raises `Invalid`, also for a parameter that is unknown or stands twice."""
+    """The query string as an instance of the model. Raises `Invalid`, also if a parameter is unknown or given twice."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=20)
     except ValueError:
@@ -252,7 +253,7 @@ def parse_query(model: type[Model], query: str) -> Model:
 
 
 def require_ids(parameters: Mapping[str, str]) -> None:
-    """Ids in the path. Raises `Invalid`."""
+    """Check the ids in the path. Raises `Invalid`."""
     for name, value in parameters.items():
         if not is_id(value):
             raise Invalid([Fault(ID_MEANING, parameter=name)])
@@ -294,7 +295,7 @@ def _sentence(error: Mapping[str, Any]) -> str:
 
 
 def _path(location: tuple[int | str, ...], value: Any) -> tuple[int | str, ...]:
-    """The location without names that the body does not have: of one kind among several, pydantic names the kind."""
+    """The location without names that the body does not have: in a union, pydantic adds the name of the kind."""
     path: list[int | str] = []
     for part in location[:-1]:
         if isinstance(value, dict) and part not in value:

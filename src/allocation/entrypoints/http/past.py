@@ -1,4 +1,4 @@
-"""The past as resources ask for it: the parameter `at`, and the whole shop."""
+"""The past in the resources: the parameter `at`, and the whole shop."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ At = Annotated[
 
 
 class AsOf(AtLeast):
-    """How new the answer has to be, or of when."""
+    """How recent the answer must be, or of which moment it is."""
 
     at: At = None
 
 
 def views_at(call: Call, query: AsOf) -> StateViews:
-    """The views of the present, or of the past if that is asked for. Raises `UnknownPosition`, `NotReached`."""
+    """The views of the present, or of the past if the query names it. Raises `UnknownPosition`, `NotReached`."""
     query.wait(call, call.application.views.reached)
     return call.application.views if query.at is None else PastViews(call.application.history, query.at)
 
 
 class ShopQuery(Body):
-    """When, and which products."""
+    """Which moment, and which products."""
 
     at: At = None
     after: Id | None = Field(default=None, description="`next` of the page before; from the start if absent")
@@ -60,7 +60,7 @@ class ShopQuery(Body):
 
 
 class ProductOfShop(msgspec.Struct):
-    """A product in a line."""
+    """A product in brief."""
 
     sku: str
     version: int
@@ -71,7 +71,7 @@ class ProductOfShop(msgspec.Struct):
 
 
 class ShopPage(msgspec.Struct):
-    """Products in order of skus."""
+    """Products, in order of skus."""
 
     products: Sequence[ProductOfShop]
     next: Annotated[str | None, msgspec.Meta(description="Ask again with this as `after`; null: there are no more")]
@@ -97,7 +97,7 @@ def product_of_shop(product: ProductView) -> ProductOfShop:
 def read_shop(call: Call, query: ShopQuery) -> Reply:
     """The whole shop, now or at any moment, product by product, folded from the log.
 
-    To read all of one moment, ask for each page with the same `at`.
+    To read the whole shop as of one moment, use the same `at` for each page.
     """
     views = PastViews(call.application.history, query.at)
     found = list(islice(views.shop(query.after or ""), query.limit + 1))

@@ -1,4 +1,4 @@
-"""What goes wrong, told to clients: one table from errors to problem details (RFC 9457)."""
+"""What clients get when something goes wrong: one table from errors to problem details (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
-FACTS = ("orderid", "sku", "ref", "qty", "available")  # of refusals, under the same names in the problem
+FACTS = ("orderid", "sku", "ref", "qty", "available")  # attributes of refusals, under the same names in the problem
 UNEXPECTED = "Something went wrong here. It is in the log, under this correlation id; nothing more is known"
 UNAVAILABLE = "The store cannot be reached now. Nothing was done; send the same again in a moment"
 CONFLICT = "Others changed the same products at the same time. Nothing was done; send the same again"
@@ -37,7 +37,7 @@ OUTCOME_UNKNOWN = (
 
 
 class Problem(msgspec.Struct, omit_defaults=True):
-    """RFC 9457 problem details. Beyond the first four members come those that this problem has something to say in."""
+    """RFC 9457 problem details. Of the members after the first four, only those that apply are present."""
 
     type: str
     title: str
@@ -175,12 +175,12 @@ KINDS: dict[type[Exception], Kind] = {
 
 
 def kind_of(error: Exception) -> Kind:
-    """The kind of the nearest ancestor that has one."""
+    """The kind of the error's class, or of its nearest ancestor that has one."""
     return next(KINDS[t] for t in type(error).__mro__ if t in KINDS)
 
 
 def problem_of(error: Exception) -> Problem:
-    """What a client is told about an error."""
+    """The problem by which an error is reported to a client."""
     if isinstance(error, HTTPException) and type(error) not in KINDS:
         code = error.code or 500
         return Problem("about:blank", HTTP_STATUS_CODES.get(code, "Error"), code, error.description or "")
@@ -189,7 +189,7 @@ def problem_of(error: Exception) -> Problem:
 
 
 def problem_told(error: Exception, correlation_id: str) -> Problem:
-    """What the client of a request is told about an error. Logs the unexpected."""
+    """The problem by which an error is reported to the client of a request. Logs unexpected errors."""
     problem = problem_of(error)
     if problem.status == 500:
         _log.error("unexpected error", exc_info=error)
@@ -200,13 +200,13 @@ def problem_told(error: Exception, correlation_id: str) -> Problem:
 
 
 def problem_of_question(error: Exception, correlation_id: str) -> Reply:
-    """The reply to a request that failed and would have changed nothing: nobody was faster with the same products."""
+    """The reply to a failed request that would have changed nothing. Here a conflict means: the store stopped it."""
     changed = {"detail": STOPPED} if isinstance(error, service.Conflict) else {}
     return problem_reply(error, correlation_id, **changed)
 
 
 def problem_reply(error: Exception, correlation_id: str, **changed: Any) -> Reply:
-    """The reply to a request that failed; `changed` are members that differ on this route. Logs the unexpected."""
+    """The reply to a request that failed; `changed` are members that differ on this route. Logs unexpected errors."""
     problem = problem_told(error, correlation_id)
     for member, value in changed.items():
         setattr(problem, member, value)

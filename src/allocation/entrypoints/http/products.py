@@ -1,4 +1,4 @@
-"""Products: what there is of a sku, when, and who waits for it."""
+"""Products: what there is of a sku, when, and which order lines wait for it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ EXAMPLE = ProductRead(
     heeds=["If-None-Match"],
 )
 def read_product(call: Call, query: AsOf, sku: str) -> Reply:
-    """What there is of a product, when, and who waits; or what there was."""
+    """What there is, or was, of a product, when, and which order lines wait."""
     product = views_at(call, query).product(sku)
     if product is None and query.at is not None:
         return problem_reply(InvalidSku(sku), call.correlation_id, detail=f"No batch of {sku} was bought by then")

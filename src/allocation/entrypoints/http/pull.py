@@ -1,4 +1,4 @@
-"""Pull: receive from a subscription, and say what became of it."""
+"""Pull: receive events from a subscription, and report what became of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Tokens = Annotated[list[Token], Field(min_length=1, max_length=MOST_EVENTS, desc
 
 
 class ReceiveRequest(Body):
-    """How much to receive, and for how long to have it in hand."""
+    """How much to receive, and for how long to lock it."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"most": 10, "wait_seconds": 20}})
 
@@ -49,13 +49,13 @@ class ReceiveRequest(Body):
 
 
 class TokensRequest(Body):
-    """What is meant, by lock tokens."""
+    """The events meant, by their lock tokens."""
 
     lock_tokens: Tokens
 
 
 class ReleaseRequest(TokensRequest):
-    """What comes again, and when."""
+    """Which events are to come again, and when."""
 
     delay_seconds: Annotated[int, Field(ge=0, le=LONGEST_DELAY_SECONDS)] = Field(
         default=0, description="Until they come again"
@@ -63,19 +63,19 @@ class ReleaseRequest(TokensRequest):
 
 
 class RejectRequest(TokensRequest):
-    """What cannot be handled, and why."""
+    """Which events cannot be handled, and why."""
 
     reason: Words = Field(examples=["there is no such order here"])
 
 
 class RenewRequest(TokensRequest):
-    """What takes longer."""
+    """Which events take longer."""
 
     lock_seconds: LockSeconds = Field(default=60, description="From now on")
 
 
 class PulledEvent(CloudEvent, omit_defaults=True):
-    """An event as in the feed. On a copy that an action of a rule has changed, `data` is changed, and `id` ends in the
+    """An event as in the feed. In a copy that a rule's action has changed, `data` is changed, and `id` ends in the
     rule's name."""
 
     data: Any
@@ -83,7 +83,7 @@ class PulledEvent(CloudEvent, omit_defaults=True):
 
 
 class DeliveryRead(msgspec.Struct):
-    """A sku in hand: its next event, or several, copies by rules included. All are done, or none, by one token."""
+    """A locked sku: its next event or events, including copies by rules. One token settles all of them together."""
 
     lock_token: str
     key: Annotated[str, msgspec.Meta(description="The sku")]
@@ -93,7 +93,7 @@ class DeliveryRead(msgspec.Struct):
 
 
 class DeliveryList(msgspec.Struct):
-    """What is in hand now; or nothing."""
+    """What is locked by this call; possibly nothing."""
 
     deliveries: Sequence[DeliveryRead]
     has_seen_all: Annotated[
@@ -106,8 +106,8 @@ class DeliveryList(msgspec.Struct):
 
 
 class OutcomeRead(msgspec.Struct, omit_defaults=True):
-    """What became of a token. `lock_lost`: it ran out, or was used before; nothing was done, and the events come
-    again, if they were not acknowledged."""
+    """What became of a token. `lock_lost`: the lock ran out, or the token was used before; nothing was done, and the
+    events come again unless they were acknowledged."""
 
     lock_token: str
     outcome: Literal["done", "lock_lost"]
@@ -155,9 +155,9 @@ TOLD = Given("what became of each token", DONE)
 def receive(call: Call, asked: ReceiveRequest, name: str) -> Reply:
     """Receive events, and lock their skus.
 
-    What is in hand nobody else gets, nor what comes behind it of the same sku; other skus go on. A lock that runs out
-    gives its events back. Several consumers may receive from one subscription. A search past many events that the rules
-    do not want is done in steps: `has_seen_all` tells whether to ask again at once.
+    While a sku is locked, nobody else gets its events, nor later ones of the same sku; other skus continue. When a lock
+    runs out, its events are given back. Several consumers may receive from one subscription. If many events do not
+    match the rules, the search is done in steps: `has_seen_all` says whether to ask again at once.
     """
     wanted = Asked(asked.most, asked.per_key, asked.lock_seconds, asked.key, asked.wait_seconds)
     received = call.application.pulling.receive(name, wanted)
@@ -166,7 +166,7 @@ def receive(call: Call, asked: ReceiveRequest, name: str) -> Reply:
 
 @routes.post("/v1/subscriptions/<name>:acknowledge", takes=TokensRequest, gives={200: TOLD}, refuses=REFUSES)
 def acknowledge(call: Call, told: TokensRequest, name: str) -> Reply:
-    """Say that events are done.
+    """Acknowledge events as done.
 
     They do not come again, and their skus are free for what comes next.
     """
@@ -177,8 +177,8 @@ def acknowledge(call: Call, told: TokensRequest, name: str) -> Reply:
 def release(call: Call, told: ReleaseRequest, name: str) -> Reply:
     """Give events back.
 
-    They come again, after a delay if one is given. What was delivered 10 times is parked, as
-    `MaxDeliveryCountExceeded`; `GET /v1/lanes` shows it.
+    They come again, after a delay if one is given. Events that have been delivered 10 times are parked, with the reason
+    `MaxDeliveryCountExceeded`; `GET /v1/lanes` shows them.
     """
     return _outcomes(call.application.pulling.release(name, told.lock_tokens, told.delay_seconds))
 
@@ -187,20 +187,20 @@ def release(call: Call, told: ReleaseRequest, name: str) -> Reply:
 def reject(call: Call, told: RejectRequest, name: str) -> Reply:
     """Park events that cannot be handled.
 
-    The sku waits, with the reason, at the first of the token's events, until somebody has it tried again or discards
-    that event: `GET /v1/lanes` shows it. Nothing overtakes it.
+    The sku waits, with the reason, at the first of the token's events, until somebody retries it or discards that
+    event: `GET /v1/lanes` shows it. No later event of the sku overtakes it.
     """
     return _outcomes(call.application.pulling.reject(name, told.lock_tokens, told.reason))
 
 
 @routes.post("/v1/subscriptions/<name>:renew", takes=RenewRequest, gives={200: TOLD}, refuses=REFUSES)
 def renew(call: Call, told: RenewRequest, name: str) -> Reply:
-    """Have events in hand for longer."""
+    """Lock events for longer."""
     return _outcomes(call.application.pulling.renew(name, told.lock_tokens, told.lock_seconds))
 
 
 def delivery_read(held: Held) -> DeliveryRead:
-    """What somebody has in hand, as it is told."""
+    """What a consumer has locked, as the API returns it."""
     events = [_pulled(message) for message in held.messages]
     return DeliveryRead(held.token, held.key, held.delivery_count, held.locked_until, events)
 

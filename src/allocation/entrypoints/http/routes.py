@@ -1,4 +1,4 @@
-"""How a resource declares a route: what it takes, gives and refuses. The code runs on it and so does the document."""
+"""How a resource declares a route: what it accepts, returns and refuses. Code and document both follow from that."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class Given:
 
     when: str
     example: Any = None
-    type: Any = None  # of the content, where the example cannot tell: a list, or something that is no JSON
+    type: Any = None  # of the content, if the example does not show it: a list, or something other than JSON
     headers: Sequence[str] = ()
-    media_type: str = "text/html"  # of a content that is text
+    media_type: str = "text/html"  # if the content is text
 
 
 @dataclass(frozen=True)
 class Route:
-    """`takes` is the model of the body, `asks` that of the query; `reads` holds media types and schemas of a body that
-    the handler reads itself, as messages with ids of their own; `refuses` holds an example of each refusal that is this
-    route's own (those that any route may give are not listed)."""
+    """`takes` is the model of the body, `asks` that of the query. `reads` holds media types and schemas of a body that
+    the handler reads itself, as messages with their own ids. `refuses` holds an example of each refusal that is
+    particular to this route (those that any route may return are not listed)."""
 
     tag: str
     method: str
@@ -54,7 +54,7 @@ class Route:
     reads: Mapping[str, Any] = field(default_factory=dict)
     heeds: Sequence[str] = ()  # headers beyond those that every route heeds
     takes_a_key: bool = False
-    """Whether an Idempotency-Key makes it safe to send this again: where commands are given to the bus."""
+    """Whether an Idempotency-Key makes it safe to send this again, as for routes that give commands to the bus."""
     source: str = field(init=False)
     conditions_unheeded: Mapping[str, str] = field(init=False)
     """Headers that the route is not to be called with, by their names in the environment of WSGI."""
@@ -74,7 +74,7 @@ class Route:
         return self.method not in ("GET", "OPTIONS")
 
     def answer(self, application: Application, environ: Mapping[str, Any], ids: Mapping[str, str]) -> tuple[Reply, str]:
-        """The reply and its correlation id. Raises nothing: what goes wrong becomes a problem (RFC 9457)."""
+        """The reply and its correlation id. Raises nothing: every error becomes a problem (RFC 9457)."""
         call = Call(application, environ, self.source)
         begin = time.perf_counter()
         token = CORRELATION.set(call.correlate)
@@ -88,8 +88,8 @@ class Route:
         return reply, call.correlation_id
 
     def _traced(self, call: Call, ids: Mapping[str, str]) -> Reply:
-        """In a span below the client's, which the command and all that follows from it carry on. What the client did
-        wrong is no error of ours."""
+        """In a span below the client's; the command and all that follows from it continue the trace. A client's mistake
+        is not marked as a failure of the span."""
         about: dict[str, str | int] = {"http.request.method": self.method, "http.route": self.path}
         with call.application.telemetry.tracer.span("server", self.source, call.traceparent, about) as span:
             call.traceparent = span.traceparent
@@ -105,7 +105,7 @@ class Route:
     def _told(self, call: Call, ids: Mapping[str, str]) -> Reply:
         try:
             return self._handle(call, ids)
-        except Exception as error:  # noqa: BLE001  # the last one who can tell the client; unexpected ones are logged
+        except Exception as error:  # noqa: BLE001  # last chance to answer the client; logs the unexpected
             return self._problem(error, call)
 
     def _problem(self, error: Exception, call: Call) -> Reply:

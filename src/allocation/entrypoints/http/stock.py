@@ -1,4 +1,4 @@
-"""Stock levels for programs that keep a copy of their own, and what moved of a product."""
+"""Stock levels for programs that keep their own copy, and the movements of a product."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StockQuery(AtLeast):
 
 
 class StockLevelRead(msgspec.Struct):
-    """What is free of a product. Of two levels of a sku the one with the higher version is the newer."""
+    """The free stock of a product. Of two levels of a sku, the one with the higher version is the newer."""
 
     sku: str
     version: Annotated[int, msgspec.Meta(description="Of the product")]
@@ -46,7 +46,7 @@ class StockLevelRead(msgspec.Struct):
 
 
 class StockPageRead(msgspec.Struct):
-    """Levels in the order in which they last changed. With nothing new, `next` is as good as `after` was."""
+    """Levels in the order in which they last changed. If there is nothing new, `next` is equivalent to `after`."""
 
     levels: Sequence[StockLevelRead]
     next: Annotated[str, msgspec.Meta(description="Opaque; keep it and ask again with `after`")]
@@ -60,13 +60,13 @@ class StockPageRead(msgspec.Struct):
 
 
 class MovementsQuery(Body):
-    """How much of it."""
+    """How many days."""
 
     limit: whole(1, MOST_DAYS, 100) = Field(default=100, description="Of how many days at most")  # type: ignore[valid-type]  # as above
 
 
 class DayRead(msgspec.Struct):
-    """What moved on one day (UTC)."""
+    """The movements of one day (UTC)."""
 
     day: date
     received: Pieces
@@ -77,7 +77,7 @@ class DayRead(msgspec.Struct):
 
 
 class MovementsRead(msgspec.Struct):
-    """What moved of a product, by day, the latest day first; days on which nothing did are left out."""
+    """The movements of a product by day, the latest day first; days without movements are left out."""
 
     sku: str
     days: Sequence[DayRead]
@@ -103,10 +103,10 @@ def day_of(day: date, moved: Movements) -> DayRead:
     refuses=[UnknownPosition(LogPosition(0, 17)), NOT_REACHED],
 )
 def read_stock(call: Call, query: StockQuery) -> Reply:
-    """Stock levels, to keep a copy of.
+    """Stock levels, for keeping a copy.
 
-    From the start: every product that has ever been bought. Behind a cursor: those that changed since, each once, as
-    it is now. It follows the log by a moment; `as_of` says by how much.
+    From the start: every product that has ever been bought. After a cursor: the products that have changed since, each
+    once, as it is now. The levels are a moment behind the log; `as_of` says how far.
     """
     query.wait(call, call.application.views.stock_reached)
     now = call.application.clock.now()
@@ -124,11 +124,11 @@ def read_stock(call: Call, query: StockQuery) -> Reply:
     refuses=[InvalidSku("RED-CHIAR")],
 )
 def read_movements(call: Call, query: MovementsQuery, sku: str) -> Reply:
-    """What moved of a product, by day.
+    """The movements of a product, by day.
 
     Pieces received, promised, taken off a batch again, left to wait, cancelled. Received is what batches were announced
-    with; a quantity that was corrected later is not in it, but in the history of the product. It follows the log by a
-    moment.
+    with; a quantity that was corrected later is not in it, but in the history of the product. The figures are a moment
+    behind the log.
     """
     moved = call.application.views.movements(sku, query.limit)
     if not moved and call.application.views.product(sku) is None:

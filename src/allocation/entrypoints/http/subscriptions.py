@@ -1,4 +1,4 @@
-"""Subscriptions: who reads the log, how far they have come; and those that users define."""
+"""Subscriptions: who reads the log, and how far each has come; and the subscriptions that users define."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ Equal = Annotated[
 
 
 class RuleRequest(Body):
-    """Which events: those for which `filter` is true, or whose properties equal those of `correlation`, or all.
+    """Which events: those for which `filter` is true, or those with the properties in `correlation`, or all.
     `action` changes the copy. The SQL is that of Azure Service Bus."""
 
     name: Annotated[str, StringConstraints(pattern=f"^{RULE_NAME_PATTERN}$")]
@@ -145,7 +145,7 @@ class SinkRead(msgspec.Struct):
 
 
 class CursorRead(msgspec.Struct):
-    """How far it has come in a partition of the log, and how many events are behind that."""
+    """How far a subscription has come in a partition of the log, and how many events come after that."""
 
     partition: int
     position: str
@@ -153,7 +153,7 @@ class CursorRead(msgspec.Struct):
 
 
 class SubscriptionRead(msgspec.Struct):
-    """A reader of the log. `stopped`: why nothing is pushed any more."""
+    """A reader of the log. `stopped` says why nothing is pushed any more."""
 
     name: str
     delivery: Annotated[str, msgspec.Meta(description="pull, push, or built-in")]
@@ -166,13 +166,13 @@ class SubscriptionRead(msgspec.Struct):
 
 
 class DefinedRead(SubscriptionRead):
-    """A subscription that was defined just now."""
+    """A subscription that was just defined."""
 
     secret: Annotated[str | None, msgspec.Meta(description="Made for its sink; keep it, it is never told again")]
 
 
 class SubscriptionList(msgspec.Struct):
-    """All subscriptions there are."""
+    """All subscriptions."""
 
     subscriptions: Sequence[SubscriptionRead]
 
@@ -193,9 +193,9 @@ BUILT_IN = "project_stock_levels"
 
 @routes.get("/v1/subscriptions", gives={200: Given("the subscriptions, by name", SubscriptionList([EXAMPLE]))})
 def list_subscriptions(call: Call) -> Reply:
-    """Who reads the log, and how far they have come.
+    """Who reads the log, and how far each has come.
 
-    Those that are built in, and those that users have defined.
+    The list has built-in subscriptions and those that users have defined.
     """
     return json_reply(200, SubscriptionList(told_all(call.application)))
 
@@ -226,11 +226,11 @@ def read_subscription(call: Call, name: str) -> Reply:
     heeds=["If-None-Match"],
 )
 def define_subscription(call: Call, wanted: SubscriptionRequest, name: str) -> Reply:
-    """Define a subscription, or define it anew.
+    """Define or redefine a subscription.
 
-    The same again changes nothing. One that is there keeps its place in the log, whatever its rules are now, and starts
-    again if it was stopped; it cannot change between pull and push. With `If-None-Match: *` one that is there stays as
-    it is.
+    The same definition again changes nothing. A subscription that exists keeps its place in the log even if its rules
+    change, and starts again if it was stopped; it cannot change between pull and push. With
+    `If-None-Match: *`, a subscription that exists stays as it is.
     """
     defined = define(call.application, name, wanted, call.only_if_new())
     location = (("Location", path_to("/v1/subscriptions", name)), ("Cache-Control", "no-store"))
@@ -260,7 +260,7 @@ def define(application: Application, name: str, wanted: SubscriptionRequest, onl
 
 
 def told_defined(application: Application, defined: Defined) -> DefinedRead:
-    """A definition with its place, and the secret if that was made just now."""
+    """A definition with its place in the log, and the secret if it was just made."""
     read = told(application, defined.definition.name)
     return DefinedRead(**{name: getattr(read, name) for name in read.__struct_fields__}, secret=defined.secret)
 

@@ -39,7 +39,7 @@ class DeliveryRead(msgspec.Struct):
 
 
 class TracedEventRead(msgspec.Struct):
-    """An event, who was told of it, and the commands that it led to."""
+    """An event, the subscriptions that it was delivered to, and the commands that it led to."""
 
     event: CloudEvent
     deliveries: Sequence[DeliveryRead]
@@ -47,7 +47,7 @@ class TracedEventRead(msgspec.Struct):
 
 
 class TracedCommandRead(msgspec.Struct):
-    """A command, its first events, and the commands that name it as their cause."""
+    """A command, its first events, and the commands that give it as their cause."""
 
     command: CommandRead
     events: Sequence[TracedEventRead]
@@ -59,14 +59,14 @@ class TracedCommandRead(msgspec.Struct):
 
 
 class TraceRead(msgspec.Struct):
-    """What stands under one correlation id, as trees."""
+    """Everything with one correlation id, as trees."""
 
     commands: Sequence[TracedCommandRead]
     more: Annotated[bool, msgspec.Meta(description="Whether it has further commands, which are not told")]
 
 
 def wants_of(application: Application) -> Wants:
-    """What each subscription wants: those of this process, and those that another may run."""
+    """The events that each subscription wants, for those of this process and those that another may run."""
     wants = {handler.__name__: frozenset[type]() for named in EVENT_HANDLERS.values() for handler in named}
     for event, named in EVENT_HANDLERS.items():
         for handler in named:
@@ -118,11 +118,11 @@ EXAMPLE = TraceRead(
     refuses=[UnknownCorrelation("019f3c2b5d0971d2a3b4c5d6e7f80912")],
 )
 def read_trace(call: Call, correlation_id: str) -> Reply:
-    """What followed from one request: its commands, their events, what was delivered of those, what they caused.
+    """What followed from one request: its commands, their events, how those were delivered, and what they caused.
 
-    `X-Correlation-Id` of an answer is what to ask for. At most 200 commands are told (`more`: it has others),
-    and 2,000 events, which the commands share: of each the first ones, and how many were left out. A request that was
-    refused, and came without an `Idempotency-Key`, left nothing behind.
+    The correlation id is the `X-Correlation-Id` of an answer. At most 200 commands are returned (`more` says whether
+    there are others), and 2,000 events, which the commands share: for each command the first ones, and how many were
+    left out. A request that was refused and came without an `Idempotency-Key` left nothing behind.
     """
     application = call.application
     wants, now = wants_of(application), application.clock.now()

@@ -1,4 +1,4 @@
-"""What if: commands that nobody gave, and the promises that would be others."""
+"""What if: imagined commands, and the promises that they would change."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _example(**fields: object) -> ConfigDict:
 
 
 class IfCreateBatch(BatchRequest):
-    """More were bought."""
+    """More stock was bought."""
 
     model_config = _example(type="CreateBatch", ref="batch-3", sku="RED-CHAIR", qty=50, eta="2031-06-01")
 
@@ -62,7 +62,7 @@ class IfDeallocate(Body):
 
 
 class IfChangeBatchQuantity(Body):
-    """A batch comes short, or holds more."""
+    """A batch holds less than announced, or more."""
 
     type: Literal["ChangeBatchQuantity"]
     ref: Id
@@ -73,7 +73,7 @@ class IfChangeBatchQuantity(Body):
 
 
 class IfChangeBatchEta(Body):
-    """A shipment is late, or early, or here (null)."""
+    """A shipment is late or early, or has arrived (null)."""
 
     type: Literal["ChangeBatchEta"]
     ref: Id
@@ -84,7 +84,7 @@ class IfChangeBatchEta(Body):
 
 
 class IfChangeBatch(Body):
-    """Both at once."""
+    """Both the quantity and the day of a batch change."""
 
     type: Literal["ChangeBatch"]
     ref: Id
@@ -130,7 +130,7 @@ class Standing(msgspec.Struct):
 
 
 class ChangeRead(msgspec.Struct):
-    """A promise that would be another. `before` null: the line would be new; `after` null: it would be cancelled."""
+    """A promise that would differ. If `before` is null, the line would be new; if `after` is, it would be cancelled."""
 
     orderid: str
     sku: str
@@ -154,21 +154,21 @@ class Refusal(msgspec.Struct):
 
 
 class CommandAnswer(msgspec.Struct):
-    """What one command would come to: refused, or not; whether it would change anything."""
+    """The outcome of one command: whether it would be refused, and whether it would change anything."""
 
     changed: bool
     refused: Refusal | None
 
 
 class WhatIfAnswer(msgspec.Struct):
-    """The difference: one answer for each command, and every promise that would be another."""
+    """The difference: one answer for each command, and every promise that would differ."""
 
     answers: Sequence[CommandAnswer]
     changes: Sequence[ChangeRead]
 
 
 def difference_read(difference: Difference) -> WhatIfAnswer:
-    """Raises what a command failed with, unless it was a refusal."""
+    """Raises the error with which a command failed, unless it was a refusal."""
     answers = [_answer(answer) for _, answer in difference.answers]
     return WhatIfAnswer(answers, [_change(changed) for changed in difference.changes])
 
@@ -223,8 +223,8 @@ EXAMPLE = WhatIfAnswer(
 def what_if(call: Call, asked: WhatIfRequest) -> Reply:
     """What would be different if these commands were given, now or at a moment of the past.
 
-    They are decided by the real rules, in memory, on copies of the products that they name. Nothing is committed and
-    nobody is told; so an `Idempotency-Key` means nothing here.
+    The real rules decide, in memory, on copies of the products that the commands name. Nothing is committed and nobody
+    is notified, so an `Idempotency-Key` has no effect here.
     """
     application = call.application
     wanted = [imagined.command() for imagined in asked.commands]
