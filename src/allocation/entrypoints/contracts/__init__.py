@@ -1,1 +1,1 @@
-"""What other programs can rely on: the messages that go out and come in, as a document, and a check that keeps it."""
+"""What other programs can rely on: a document of the messages that go out and come in, and a check of its promises."""

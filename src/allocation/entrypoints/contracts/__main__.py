@@ -1,6 +1,6 @@
 """`python -m allocation.entrypoints.contracts`: check the committed document, or write it (`--write`).
 
-Exit code 1 if the messages broke a promise of the document, or if it is not the present one.
+Exit code 1 if the messages break a promise of the document, or if the document is out of date.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(write: bool, file: Path) -> None:
 
 
 def as_text(document: Json) -> str:
-    """As it is committed: indented, in the order of the code."""
+    """The document as it is committed: indented, in the order of the code."""
     return json.dumps(document, indent=2) + "\n"
 
 

@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 SCHEMAS, MESSAGES = "#/components/schemas/", "#/components/messages/"
 VERSION, DIRECTION = "x-schema-version", "x-direction"
-"""Marks in a schema: its version, and whether it goes out, comes in, or is in another one (absent)."""
+"""Marks in a schema: its version, and whether it goes out or comes in (absent: it is part of another schema)."""
 
 RECEIVED = (broker.COMMANDS, "change_batch_quantity")
 
@@ -134,7 +134,7 @@ def _schemas_of(types: Iterable[type]) -> Iterable[tuple[str, Json]]:
 
 
 def _versioned(schema: Json, direction: str, registry: Schemas | None = None) -> Json:
-    """Marked, if it is that of a message; what is in a message has no version of its own."""
+    """The schema with its marks, if it is that of a message; a part of a message has no version of its own."""
     name = str(schema.get("title"))
     if not direction or (registry is not None and name not in registry.types) or name == Available.__name__:
         return schema

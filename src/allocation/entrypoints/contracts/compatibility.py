@@ -8,15 +8,15 @@ from typing import Any
 from allocation.entrypoints.contracts.asyncapi import DIRECTION, VERSION, Json
 
 WORDS_ONLY = ("title", "description", "default", "examples", VERSION, DIRECTION)
-"""What a schema says to people; it may change freely."""
+"""The parts of a schema that are for people; they may change freely."""
 
 
 def breaking_changes(old: Json, new: Json) -> list[str]:
-    """What a program that relies on `old` would stumble over, each in a sentence; none: `new` keeps its word.
+    """The changes that would break a program that relies on `old`, each in a sentence; empty if there are none.
 
-    Within a version a schema may gain fields that can be absent, and nothing else. An event of a new version is
-    another matter: its upcasters read the old one. A command never gets one, for the inbox keeps commands without a
-    version: a changed command needs a new name.
+    Within a version, a schema may gain fields that can be absent, and nothing else. An event may change in a new
+    version, because its upcasters read the old one. A command never gets a new version, because the inbox keeps
+    commands without a version: a changed command needs a new name.
     """
     return [*_channels(old["channels"], new["channels"]), *_schemas(_all(old), _all(new))]
 
@@ -52,7 +52,7 @@ def _schemas(old: Json, new: Json) -> Iterator[str]:
 
 
 def _changes(old: Json, new: Json) -> Iterator[str]:
-    """Of one schema, what is not only more."""
+    """The changes of one schema that are more than additions."""
     fields, now = old.get("properties", {}), new.get("properties", {})
     must, must_now = set(old.get("required", ())), set(new.get("required", ()))
     for field, schema in fields.items():
@@ -71,5 +71,5 @@ def _changes(old: Json, new: Json) -> Iterator[str]:
 
 
 def _bare(schema: Any) -> Any:
-    """Without the words for people."""
+    """The schema without the parts that are for people."""
     return {name: value for name, value in schema.items() if name not in WORDS_ONLY}

@@ -1,1 +1,1 @@
-"""A day in a small furniture shop, told by the real service."""
+"""A day in a small furniture shop, shown with the real service."""

@@ -1,4 +1,4 @@
-"""The real service, started for a while: embedded SQLite in a temporary folder, on a port that is free."""
+"""The real service, started temporarily: embedded SQLite in a temporary folder, on a free port."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Service:
         return response.status, json.loads(content) if content else None
 
     def expect(self, status: int, method: str, path: str, body: object = None) -> Any:
-        """The body of an answer that must have this status. Raises `Unavailable` if it has not."""
+        """The body of an answer that must have this status. Raises `Unavailable` if it has another."""
         found, content = self.ask(method, path, body)
         if found != status:
             raise Unavailable(f"{method} {path} was answered with {found} instead of {status}: {content}")
@@ -52,9 +52,9 @@ class Service:
 
 @contextmanager
 def running_service() -> Iterator[Service]:
-    """The service, ready; when the block ends, however it ends, it is gone with all its files.
+    """The service, ready for requests. However the block ends, the service is then gone with all its files.
 
-    Raises `Unavailable` with the end of its log if it does not come up.
+    Raises `Unavailable` with the end of the service's log if it does not start.
     """
     with _Interrupts() as interrupts, TemporaryDirectory(prefix="allocation-demo-") as folder:
         log = Path(folder, "service.log")
@@ -78,7 +78,7 @@ def _start(folder: str, port: int, log: Path) -> subprocess.Popen[bytes]:
     }
     command = [sys.executable, "-m", "allocation.entrypoints.cli", "serve"]
     with log.open("wb") as output:
-        # In a session of its own: a Ctrl-C is ours to handle, and the whole session can be ended.
+        # In a session of its own, so that only we get a Ctrl-C, and can end the whole session.
         return subprocess.Popen(
             command,
             cwd=folder,
@@ -113,8 +113,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Interrupts:
-    """SIGINT, SIGTERM and SIGHUP, each ending the program, but only where it can be ended without leaving anything:
-    inside `heard`. Elsewhere (things are being set up or cleared away) they wait for that, or for the end."""
+    """Lets SIGINT, SIGTERM and SIGHUP end the program, but only inside `heard`, where nothing would be left behind.
+    Elsewhere, while things are set up or cleared away, the signals wait until `heard` is entered, or for the end."""
 
     def __init__(self) -> None:
         self._heard = False

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Bought(NamedTuple):
-    """A batch; `days` until it arrives, None: it is here."""
+    """A batch, and the `days` until it arrives (None: it is here)."""
 
     ref: str
     sku: str

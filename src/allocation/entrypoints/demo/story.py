@@ -1,4 +1,4 @@
-"""Tells the day. Every figure printed is what the service answered, over HTTP."""
+"""Tells the story of the day. Every figure printed is an answer of the service over HTTP."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def tell() -> None:
 
 
 class Day:
-    """One day of the shop; remembers how far it has read the event feed, and what that told of every line."""
+    """One day of the shop. Remembers how far it has read the event feed, and what the feed said about every line."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._today = date.today()  # noqa: DTZ011  # the day of whoever watches
+        self._today = date.today()  # noqa: DTZ011  # the day where the demo is watched
         self._after = ""
         self._sequences: list[int] = []
         self._lines: dict[tuple[str, str], str | None] = {}
@@ -147,7 +147,7 @@ class Day:
         return self._service.ask("POST", "/v1/allocations", {**line._asdict(), "if_short": if_short})
 
     def _news(self) -> list[tuple[str, dict[str, Any]]]:
-        """What the feed has that was not read yet: each event's name and data."""
+        """The events of the feed that were not read yet: the name and data of each."""
         news: list[tuple[str, dict[str, Any]]] = []
         while True:
             page = self._service.expect(200, "GET", f"/v1/events?limit=1000{self._after}")

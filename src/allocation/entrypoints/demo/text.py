@@ -16,7 +16,7 @@ def title(text: str) -> None:
 
 
 def heading(text: str, request: str = "") -> None:
-    """A heading, with the request that it is about on the right."""
+    """Print a heading, with the request that it is about on the right."""
     click.echo(f"\n{click.style(text, bold=True)}{click.style(request.rjust(WIDTH - len(text)), dim=True)}")
 
 
@@ -25,7 +25,7 @@ def paragraph(text: str) -> None:
 
 
 def items(label: str, things: Iterable[str]) -> None:
-    """A label, and behind it what belongs to it, wrapped between the things."""
+    """Print a label, and after it the things that belong to it; lines are broken only between things."""
     kept_together = ", ".join(thing.replace(" ", "\0") for thing in things)
     lines = textwrap.wrap(
         kept_together, WIDTH, initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False
@@ -34,7 +34,7 @@ def items(label: str, things: Iterable[str]) -> None:
 
 
 def when(eta: str | None) -> str:
-    """A day as the service tells it, for people: `on hand`, or `Wed 5 Aug`."""
+    """A day as returned by the service, in a form for people: `on hand`, or `Wed 5 Aug`."""
     if eta is None:
         return "on hand"
     day = date.fromisoformat(eta)

@@ -1,1 +1,1 @@
-"""Taking in files: rows become commands, groups of them go through the bus, and every row's end is told."""
+"""Importing files: rows become commands, groups of them go through the bus, and every row's outcome is reported."""

@@ -1,4 +1,4 @@
-"""What an import would do: the same commands, decided in memory, on products as the store has them now."""
+"""What an import would do: the same commands, decided in memory, on the products that the store has now."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _PAGE = 1000
 
 
 class DryRun:
-    """A bus in memory. A product is folded from its log when a command first names it, and decided on from there.
+    """A bus in memory. A product is folded from its log when a command first names it; later decisions build on it.
 
-    So it sees what earlier rows would have done, and each product as it was when it was first named; what others
-    change meanwhile it does not see. It reads, but never writes or locks, the store; it keeps the products it has
-    met in memory, with their whole history.
+    So decisions take into account what earlier rows would have done, and each product as it was when it was first
+    named, but not what others change in the meantime. The store is read, but never written or locked. All products
+    that were named are kept in memory, with their whole history.
     """
 
     def __init__(self, views: Views, handlers: Mapping[type, Callable[..., Any]], ids: Ids, clock: Clock) -> None:
@@ -32,7 +32,7 @@ class DryRun:
         self._met: set[str] = set()
 
     def handle_many(self, envelopes: Sequence[CommandEnvelope]) -> list[Answer]:
-        """As `MessageBus.handle_many`, but that nothing is stored."""
+        """As `MessageBus.handle_many`, except that nothing is stored."""
         for envelope in envelopes:
             self._meet(envelope.command)
         return self._bus.handle_many(envelopes)

@@ -1,4 +1,4 @@
-"""Opening what the command line names."""
+"""Opens the files that the command line names."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from allocation.entrypoints.importing.rows import Rows, Shape
 
 
 def open_rows(path: str, shape: Shape, opened: ExitStack) -> Rows:
-    """The rows of a file, or of stdin (`-`); Parquet by its name, else CSV. `opened` closes it.
+    """The rows of a file, or of stdin (`-`): Parquet if it is named so, else CSV. `opened` closes it.
 
     Raises `UnreadableFile`, `OSError`.
     """
     if path == "-":
         return CsvRows(sys.stdin.buffer, "stdin", shape)
-    stream = opened.enter_context(Path(path).open("rb"))  # noqa: SIM115  # `opened` is the context
+    stream = opened.enter_context(Path(path).open("rb"))  # noqa: SIM115  # `opened` closes it
     size_bytes = os.fstat(stream.fileno()).st_size or None
     if Path(path).suffix.lower() in (".parquet", ".pq"):
         return ParquetRows(stream, Path(path).name, shape, size_bytes)

@@ -1,7 +1,8 @@
 """CSV to commands, fast, and with no more than a group in memory.
 
 A group of good lines is recognised by one regular expression, which is what makes an import fast. A group with any
-other line in it (blanks, odd quotes, mistakes) goes line by line, which says the same of good rows and why of bad ones.
+other line in it (blanks, odd quotes, mistakes) is read line by line; this gives the same result for good rows, and the
+reason for bad ones.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from typing import BinaryIO, cast
 from allocation.entrypoints.importing.rows import BadValue, Group, Rows, Shape, UnreadableFile, shown
 
 LONGEST_LINE = 4096
-"""Characters. Three ids and a date in quotes fit well; what is longer is no row."""
+"""Characters. Three ids and a date in quotes easily fit; a longer line cannot be a row."""
 
-_KEPT_OF_A_LINE_BYTES = 4 * LONGEST_LINE  # whatever is in them, it is too long a line still
+_KEPT_OF_A_LINE_BYTES = 4 * LONGEST_LINE  # bytes: with any content, the line is still too long
 
 
 class CsvRows(Rows):
-    """CSV as RFC 4180 has it, one line a row, in UTF-8 with or without a byte order mark, any line ends.
+    """CSV according to RFC 4180, one row on each line, in UTF-8 with or without a byte order mark, with any line ends.
 
-    Its first line names the columns, in any order; others than those of the shape are left aside. Raises
-    `UnreadableFile` if it does not.
+    The first line names the columns, in any order; columns that are not in the shape are ignored. Raises
+    `UnreadableFile` if the first line does not name the columns of the shape.
     """
 
     word = "line"
@@ -35,7 +36,7 @@ class CsvRows(Rows):
     def __init__(self, stream: BinaryIO, name: str, shape: Shape, size_bytes: int | None = None) -> None:
         self.name, self.shape, self.size_bytes = name, shape, size_bytes
         self._metered = _Metered(stream)
-        # Bytes that are no UTF-8 become lone surrogates, which are found, and told, where they stand.
+        # Bytes that are not UTF-8 become lone surrogates, which are found and reported with their place.
         self._lines = io.TextIOWrapper(cast(BinaryIO, self._metered), encoding="utf-8-sig", errors="surrogateescape")
         header = self._read_header(self._lines.readline())
         self._order = tuple(header.index(column) for column in shape.columns)
@@ -77,7 +78,7 @@ class CsvRows(Rows):
             raise UnreadableFile(f"{self.name} cannot be read from line {first} on ({failure})") from failure
 
     def _all_good(self, lines: Sequence[str], first: int) -> Group | None:
-        if max(map(len, lines)) > LONGEST_LINE:  # perhaps not whole, see `_Metered`: what is left may look good
+        if max(map(len, lines)) > LONGEST_LINE:  # perhaps cut by `_Metered`: what is left may look good
             return None
         recognise = self._quoted if '"' in lines[0] else self._plain
         if (rows := recognise(lines)) is None:
@@ -102,7 +103,7 @@ class CsvRows(Rows):
 def _recogniser(
     header: Sequence[str], columns: Mapping[str, str], quotes: bool
 ) -> Callable[[Sequence[str]], Iterable[Sequence[str]] | None]:
-    """Makes the function that tells the values of `columns` of every line, or None if a line is not surely good."""
+    """Makes a function that returns the values of `columns` in every line, or None if some line is not surely good."""
     patterns, places = [], {}
     groups = 0
     for name in header:
@@ -135,7 +136,7 @@ def _fields(line: str) -> list[str]:
 
 
 class _Metered(io.BufferedIOBase):
-    """Counts the bytes read, and leaves out what is far too much of a line: groups stay small, whatever comes."""
+    """Counts the bytes read, and cuts lines that are far too long, so that groups stay small with any input."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.position_bytes = 0

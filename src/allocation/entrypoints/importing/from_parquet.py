@@ -1,4 +1,4 @@
-"""Parquet to commands; memory holds a row group of the file at most."""
+"""Parquet to commands, with at most one row group of the file in memory."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from allocation.entrypoints.importing.rows import Group, Rows, Shape, UnreadableFile, shown
 
-if TYPE_CHECKING:  # an extra, imported when a file is read
+if TYPE_CHECKING:  # pyarrow is an extra, imported when a file is read
     from pyarrow import Array
 
 
 class ParquetRows(Rows):
-    """Parquet, read a batch of rows at a time. Raises `UnreadableFile` where pyarrow, or a column, is missing."""
+    """Parquet, read a batch of rows at a time. Raises `UnreadableFile` if pyarrow or a column is missing."""
 
     word = "row"
 
@@ -54,7 +54,7 @@ class ParquetRows(Rows):
 
 
 def _texts(column: Array) -> list[str]:
-    """Pandas writes a column of dates as timestamps: one at midnight, of no zone, is a date."""
+    """Pandas writes a column of dates as timestamps, so a timestamp at midnight without a zone is read as a date."""
     from pyarrow import compute, types
 
     texts = column.cast("string").fill_null("")

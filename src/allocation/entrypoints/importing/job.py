@@ -22,17 +22,17 @@ from allocation.service_layer.fork_join import ForkJoin
 from allocation.service_layer.handlers import COMMAND_HANDLERS
 
 MOST_IN_A_GROUP = 100_000
-"""Rows in memory at a time, however many transactions share them."""
+"""Rows in memory at a time, regardless of how many transactions share them."""
 
 Handlers = Mapping[type, Callable[..., Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to take in, and how. A file is a path, or `-` for stdin.
+    """What to import, and how. A file is a path, or `-` for stdin.
 
-    A transaction takes in `group` rows, of several `at_once` (None: as many as do best on this store) as many as
-    products allow.
+    A transaction imports `group` rows. If several run `at_once` (None: the best number for this store), their sizes
+    depend on how the rows divide by product.
     """
 
     batches: str | None
@@ -46,9 +46,9 @@ class Job:
     at_once: int | None = None
 
     def run(self, application: Callable[[Handlers], AbstractContextManager[Application]]) -> tuple[bool, str | None]:
-        """Answers whether every row was good, and, if it stopped early, how to go on.
+        """Returns whether every row was good and, if the import stopped early, how to continue.
 
-        The headers of all files are read before anything is done. Raises `UnreadableFile` if one is wrong.
+        The headers of all files are read before anything else is done. Raises `UnreadableFile` if one is wrong.
         """
         stop = StopAtFirstRefusal() if self.on_error == "stop" else None
         handlers: Handlers = stop.wrap(COMMAND_HANDLERS) if stop else COMMAND_HANDLERS
@@ -59,7 +59,7 @@ class Job:
             refused = opened.enter_context(as_it_was(self.refused)) if self.refused else None
             report = Report(self.as_json, refused)
             handle, at_once = app.bus.handle_many, self.at_once or app.at_once
-            if self.dry_run:  # in memory, where nothing works beside it
+            if self.dry_run:  # in memory, where nothing runs in parallel
                 handle, at_once = DryRun(app.views, handlers, app.ids, app.clock).handle_many, 1
             begin = time.monotonic()
             send = ForkJoin(stop.each(handle) if stop else handle, at_once, self.group)

@@ -1,4 +1,4 @@
-"""What an import tells: a sentence for each file, the rows that were not taken in, and why."""
+"""What an import reports: a sentence for each file, the rows that were not imported, and why."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _COLUMNS = [field.name for field in fields(RowNotTakenIn)]
 
 
 def as_it_was(path: str) -> TextIO:
-    """Opens a file to write rows to, in which bytes that are no UTF-8 are again what they were when they were read."""
+    """Opens a file for writing rows, in which bytes that are not UTF-8 are written as they were read."""
     return Path(path).open("w", newline="", encoding="utf-8", errors="surrogateescape")
 
 
 class Report:
-    """Hears of rows as they come: writes all of them to `refused` (CSV) and, `as_json`, to stdout; keeps a few."""
+    """Gets rows as they come: writes all of them to `refused` (CSV) and, with `as_json`, to stdout; keeps a few."""
 
     def __init__(self, as_json: bool, refused: TextIO | None) -> None:
         self._json = JsonList("refused") if as_json else None
@@ -42,7 +42,7 @@ class Report:
             self._kept.append(row)
 
     def end(self, done: Import, stopped: Stopped | None, dry_run: bool, seconds: float) -> None:
-        """Tell the whole, once."""
+        """Print the result. To be called once."""
         changed = sum(tally.counts[outcome] for tally in done.tallies for outcome in _CHANGES)
         if self._json:
             self._json.end(
@@ -74,7 +74,7 @@ class Report:
 
 
 def how_to_go_on(stopped: Stopped, dry_run: bool) -> str:
-    """The sentence for one whose import stopped."""
+    """The sentence for a user whose import stopped."""
     if dry_run:
         return f"Stopped at {stopped.reason}"
     if stopped.row is None:

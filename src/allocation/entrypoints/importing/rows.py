@@ -1,4 +1,4 @@
-"""What the rows of a file must be: columns, commands made of them, and a sentence about each row that is no good."""
+"""What the rows of a file must be: columns, the commands made from them, and a sentence about each bad row."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BadValue(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that is no command: where, what was found there, and why not."""
+    """A row from which no command can be made: its place, its text, and the reason."""
 
     number: int
     text: str
@@ -31,38 +31,38 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Commands in the order of the file, the number of the line (or row) of each, and what could not be read among
-    them."""
+    """Commands in the order of the file, the number of the line (or row) of each, and the rows among them that could
+    not be read."""
 
     commands: Sequence[Command]
     numbers: Sequence[int]
     bad: Sequence[BadRow] = ()
 
     def before(self, number: int) -> Group:
-        """The commands of the rows before that one."""
+        """The group of the commands before the row with this number."""
         count = sum(n < number for n in self.numbers)
         return Group(self.commands[:count], self.numbers[:count])
 
 
 _is_day = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII).match
 
-# The same as patterns of a CSV line: an id that needs no quotes, a quantity without leading zeros that is surely not
-# too large, a day or nothing. What they leave out is looked at line by line.
+# The same checks as patterns for a CSV line: an id that needs no quotes, a quantity without leading zeros that is
+# surely not too large, a day or nothing. Whatever they do not match is looked at line by line.
 _ID, _QTY, _DAY = r"([!#-+\-.0-~]{1,255})", r"([1-9][0-9]{0,8})", r"((?:[0-9]{4}-[0-9]{2}-[0-9]{2})?)"
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the rows of a file are: its columns with the pattern of each, and the commands that their texts make.
+    """What the rows of a file are: the columns with the pattern of each, and the commands made from their texts.
 
-    `commands` takes rows that match, and raises `ValueError` for a day that no calendar has.
+    `commands` accepts rows that match, and raises `ValueError` for a day that does not exist in the calendar.
     """
 
     columns: dict[str, str]
     commands: Callable[[Iterable[Sequence[str]]], list[Command]]
 
     def checked(self, row: Sequence[str]) -> Command:
-        """For any row. Raises `BadValue` with a sentence."""
+        """The command of any row. Raises `BadValue` with a sentence."""
         for column, text in zip(self.columns, row, strict=True):
             _check(column, text)
         return self.commands([row])[0]
@@ -74,7 +74,7 @@ class Shape:
 
 
 def batches() -> Shape:
-    """Rows of stock bought."""
+    """Rows of batches that were bought."""
 
     def create(rows: Iterable[Sequence[str]]) -> list[Command]:
         return [
@@ -85,7 +85,7 @@ def batches() -> Shape:
 
 
 def orders(if_short: IfShort) -> Shape:
-    """Rows of order lines, which wait or are refused when nothing fits."""
+    """Rows of order lines; those for which no batch has enough wait or are refused."""
 
     def allocate(rows: Iterable[Sequence[str]]) -> list[Command]:
         return [Allocate(orderid, sku, int(qty), if_short) for orderid, sku, qty in rows]
@@ -122,16 +122,16 @@ def shown(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text as it was read, for a screen: bytes that are no UTF-8, and so no characters, are told by their numbers."""
+    """Text as it was read, for a screen: bytes that are not UTF-8, and so not characters, are shown as numbers."""
     return re.sub("[\udc80-\udcff]", lambda c: f"\\x{ord(c[0]) - 0xDC00:02x}", text)
 
 
 class Rows(ABC):
-    """An open file. `position_bytes` tells how far it was read, of `size_bytes` (None: nobody knows)."""
+    """An open file. `position_bytes` says how far it has been read, out of `size_bytes` (None if unknown)."""
 
     name: str
     word: str
-    """What its rows are counted in: lines or rows."""
+    """The unit in which its rows are counted: line or row."""
     shape: Shape
     size_bytes: int | None
 
@@ -141,7 +141,7 @@ class Rows(ABC):
 
     @abstractmethod
     def groups(self, size: int) -> Iterator[Group]:
-        """The rows, up to `size` at a time. Raises `UnreadableFile` when the rest cannot be read."""
+        """The rows, up to `size` at a time. Raises `UnreadableFile` if the rest cannot be read."""
 
     def _each(self, rows: Iterator[tuple[int, str, Callable[[], Sequence[str]]]]) -> Group:
         commands, numbers, bad = [], [], []

@@ -35,7 +35,7 @@ class Outcome(StrEnum):
 
 NOT_TAKEN_IN = (Outcome.OUT_OF_STOCK, Outcome.REFUSED, Outcome.UNREADABLE)
 WRONG = (Outcome.REFUSED, Outcome.UNREADABLE)
-"""That stop an import, unless it skips. Being out of stock is an answer to a good row."""
+"""Outcomes that stop an import, unless it skips. Being out of stock is an answer to a good row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class RowNotTakenIn:
 
 @dataclass(slots=True)
 class Tally:
-    """One file: how many of its rows had which outcome."""
+    """How many rows of one file had which outcome."""
 
     file: str
     word: str
@@ -64,36 +64,37 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Why a run ended early; `row` is the one to mend, if it was a row."""
+    """Why a run ended early; `row` is the row to correct, if a row was the cause."""
 
     reason: str
     row: RowNotTakenIn | None = None
 
 
 class NotReached(Refused):
-    """The row stands behind the one that stopped the import."""
+    """The row comes after the one that stopped the import."""
 
 
 class _Here(local):
-    """Of one thread, which has one group at a time."""
+    """State of one thread, which has one group at a time."""
 
     first: Command | None = None
     stopped_at: Command | None = None
 
 
 class StopAtFirstRefusal:
-    """Wraps command handlers, and what sends groups to them: once one has refused or failed, the rest of that group is
-    left undone, also where the bus handles it one by one.
+    """Wraps command handlers, and the function that sends groups to them: once a command is refused or fails, the rest
+    of its group is not done, even if the bus handles the commands one by one.
 
-    Being out of stock does not count. Each group stops by itself, those at work in other threads as well as the next.
-    A group that is tried again, which begins with its first command, begins afresh; so does the command it stopped at.
+    Being out of stock does not count. Each group stops by itself: groups in other threads and the next group are not
+    affected. If a group is tried again, which shows in its first command coming again, it begins afresh; so does the
+    command at which it stopped.
     """
 
     def __init__(self) -> None:
         self._here = _Here()
 
     def each(self, send: Send) -> Send:
-        """`send`, with whose groups the wrapped handlers begin anew."""
+        """A wrapped `send`: with each group that it sends, the wrapped handlers begin anew."""
 
         @wraps(send)
         def send_anew(envelopes: Sequence[CommandEnvelope]) -> list[Answer]:
@@ -128,10 +129,10 @@ class StopAtFirstRefusal:
 class Import:
     """`send` handles a group in one transaction (`MessageBus.handle_many`), or in several at once (`ForkJoin`).
 
-    `tell` hears of each row that was not taken in, `advanced` (file, bytes read, of how many, rows) after each group.
-    With `on_error` "stop", `send` and the handlers behind it must be wrapped by `StopAtFirstRefusal`. It stops at the
-    first wrong row of the file, and every row before that was taken in; behind it, of the same group and in another
-    transaction, so were some of other products, or were found wrong too.
+    `tell` is called with each row that was not imported, `advanced` (file, bytes read, total bytes, rows) after each
+    group. With `on_error` "stop", `send` and the handlers that it leads to must be wrapped by `StopAtFirstRefusal`. The
+    import stops at the first wrong row of the file, and has imported every row before it. After it, other transactions
+    may have imported rows of other products from the same group, or found them wrong, too.
     """
 
     send: Send
@@ -144,15 +145,15 @@ class Import:
     advanced: Callable[[str, int, int | None, int], None]
     tallies: list[Tally] = field(default_factory=list)
     position: LogPosition | None = None
-    """Of the last event in the log that the import led to; with several log partitions, of one of them."""
+    """The place in the log of the last event that the import led to; with several partitions, in one of them."""
 
     @property
     def went_wrong(self) -> bool:
-        """Whether a row was unreadable or refused (but for being out of stock)."""
+        """Whether a row was unreadable, or refused for another reason than being out of stock."""
         return any(tally.counts[outcome] for tally in self.tallies for outcome in WRONG)
 
     def run(self, files: Sequence[Rows]) -> Stopped | None:
-        """Take in the files, one after the other. Answers None if it came to their ends; what was taken in stays."""
+        """Import the files, one after the other. Returns None if all were read to the end; what was imported stays."""
         correlation_id = self.ids.new()
         try:
             for rows in files:
@@ -169,7 +170,7 @@ class Import:
         return None
 
     def _take_in(self, group: Group, rows: Rows, tally: Tally, correlation_id: str) -> RowNotTakenIn | None:
-        """Answers the first row that was wrong."""
+        """Returns the first row that was wrong."""
         bad = group.bad
         if bad and self.on_error == "stop":
             group, bad = group.before(bad[0].number), bad[:1]
@@ -207,7 +208,7 @@ class Import:
 
 
 def outcome_of(answer: Answer) -> Outcome:
-    """Raises `Unavailable` if that is what the answer says: no row can be taken in then."""
+    """Raises `Unavailable` if that is the answer's error, because then no row can be imported."""
     error = answer.error
     if error is None:
         if not answer.changed:
