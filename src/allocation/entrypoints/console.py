@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-_WIDE = 240  # columns of an output that is no terminal: tables are as wide as their content, and nothing is folded
+_WIDE = 240  # columns, if the output is not a terminal: tables are as wide as their content, and nothing is folded
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 def console(stderr: bool = False) -> Console:
-    """A console that prints what it is given: ids may look like markup, and are none."""
+    """A console that prints text as it is: ids may look like markup, but are not."""
     plain = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
     if not plain.is_terminal:
         plain.width = _WIDE
@@ -56,7 +56,7 @@ def print_json_line(data: object) -> None:
 class JsonList:
     """A JSON object printed as it grows: first a list under `name`, item by item, then the other members.
 
-    So memory stays flat, however long the list. Well formed once it is ended: see `to_its_end`.
+    So memory stays flat, however long the list is. The object is well formed only after `end`: see `to_its_end`.
     """
 
     def __init__(self, name: str) -> None:
@@ -73,7 +73,7 @@ class JsonList:
 
 
 class Listed(Protocol):
-    """What takes items one after the other, and then some last words."""
+    """Accepts items one after the other, and the closing members at the end."""
 
     def add(self, item: Any) -> None: ...
     def end(self, members: dict[str, Any]) -> None: ...
@@ -81,7 +81,7 @@ class Listed(Protocol):
 
 @contextmanager
 def to_its_end(listed: Listed) -> Iterator[Listed]:
-    """Ends it, whatever comes: its member `stopped` says what broke it off; null: nothing did."""
+    """Ends `listed` in any case: its member `stopped` gives the reason if it was broken off, and is null if not."""
     stopped: str | None = None
     try:
         yield listed
@@ -93,7 +93,7 @@ def to_its_end(listed: Listed) -> Iterator[Listed]:
 
 
 def reason_of(failure: BaseException) -> str:
-    """Why something broke off, in a few words."""
+    """The reason why something was broken off, in a few words."""
     return "interrupted" if isinstance(failure, KeyboardInterrupt) else str(failure) or type(failure).__name__
 
 
@@ -102,9 +102,9 @@ Advanced = Callable[[str, int, int | None, int], None]
 
 @contextmanager
 def progress() -> Iterator[Advanced]:
-    """A bar for each file on stderr if that is a terminal, else nothing.
+    """A progress bar for each file on stderr if that is a terminal, else nothing.
 
-    Call what it gives with the file, the bytes read, of how many (None: nobody knows), and the rows done.
+    Call the yielded function with the file, the bytes read, the total bytes (None if unknown), and the rows done.
     """
     shown = console(stderr=True)
     if not shown.is_terminal:

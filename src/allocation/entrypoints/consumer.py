@@ -1,7 +1,7 @@
-"""Any receiver to the bus: takes commands from brokers, and handles what arrives together as one group.
+"""From a receiver to the bus: receives commands from brokers, and handles those that arrive together as one group.
 
 A delivery is acknowledged after the commit. One that cannot be handled, or is refused, is kept among the dead letters
-with its reason, and the others go on. While the database is away nothing is received.
+with the reason, and the others continue. While the database is unreachable, nothing is received.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class Consumer:
         self._failures = 0
 
     def run(self) -> None:
-        """Whatever happens to the broker or to the database meanwhile."""
+        """Serve until `stopping` is set, whatever happens to the broker or to the database meanwhile."""
         try:
             while not self._stopping.is_set():
                 self.serve(WAIT_SECONDS)
         finally:
-            self._stopping.set()  # a fault of ours ends the process: whoever watches over it starts another
+            self._stopping.set()  # a bug of ours ends the process; its supervisor starts another
             self._receiver.close()
 
     def serve(self, wait_seconds: float) -> None:
-        """Receive what is there, waiting up to `wait_seconds` for it, and handle it."""
+        """Receive what has arrived, waiting up to `wait_seconds` for it, and handle it."""
         left: list[Delivery] = []
         try:
             deliveries = self._receiver.receive(MOST_AT_ONCE, wait_seconds)
@@ -63,7 +63,7 @@ class Consumer:
             self._wait_for_the_database()
 
     def _handle(self, group: Sequence[Delivery], bad: dict[Delivery, str], left: list[Delivery]) -> None:
-        """Handle a group and settle it; what is settled is taken out of `left`. Raises `Unavailable`."""
+        """Handle a group and settle it; settled deliveries are removed from `left`. Raises `Unavailable`."""
         correlations: dict[Delivery, str] = {}
         for delivery, answer in self._answers([d for d in group if d not in bad], correlations):
             if isinstance(answer.error, Unavailable):
@@ -103,7 +103,7 @@ class Consumer:
         self._stopping.wait(seconds)
 
     def _wait_for_the_database(self) -> None:
-        """Nothing is received meanwhile: brokers count deliveries, and put aside what was delivered too often."""
+        """Nothing is received in the meantime: brokers count deliveries, and set aside what was delivered too often."""
         while not self._stopping.is_set():
             try:
                 return self._application.views.ready()
@@ -113,8 +113,8 @@ class Consumer:
 
 
 def _given_up(deliveries: Sequence[Delivery]) -> dict[Delivery, str]:
-    """Those that were delivered so often that they may be what kills us. Of each source only the first counts: those
-    behind it were delivered with it each time, and never tried."""
+    """Deliveries that came so often that they may be what kills this process. Only the first one of each source counts:
+    those after it were delivered together with it each time, and were never tried."""
     first: dict[str, Delivery] = {}
     for delivery in deliveries:
         first.setdefault(delivery.source, delivery)
@@ -126,8 +126,8 @@ def _given_up(deliveries: Sequence[Delivery]) -> dict[Delivery, str]:
 
 
 def _groups(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
-    """What came for the first time goes together; what came before goes alone, and is settled before the next one is
-    tried: should one of them kill us, it is the first that comes again."""
+    """Deliveries that come for the first time are one group. One that has come before is a group of its own, and is
+    settled before the next one is tried: if one of them kills this process, it is the first one to come again."""
     for comes_again, group in groupby(deliveries, lambda delivery: delivery.attempts > 1):
         if comes_again:
             yield from ([delivery] for delivery in group)
@@ -136,8 +136,8 @@ def _groups(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
 
 
 def serve_all(application: Application, receivers: Mapping[str, Receiver], stopping: Flag) -> None:
-    """A thread for each receiver, so that a broker that is away holds up no other. Returns once `stopping` is set and
-    what is in hand is settled; raises what one of them failed with, if that was no `Unavailable`."""
+    """Serve each receiver in a thread of its own, so that an unreachable broker does not hold up the others. Returns
+    once `stopping` is set and received deliveries are settled; raises the error of a thread, unless `Unavailable`."""
     with ThreadPoolExecutor(len(receivers), "receiver") as threads:
         running = [threads.submit(Consumer(application, receiver, stopping).run) for receiver in receivers.values()]
     for ended in running:
@@ -145,7 +145,7 @@ def serve_all(application: Application, receivers: Mapping[str, Receiver], stopp
 
 
 def run_consumer(settings: Settings) -> None:
-    """Serve what `ALLOCATION_RECEIVE_FROM` names until SIGTERM or SIGINT; what is in hand is finished.
+    """Serve the brokers in `ALLOCATION_RECEIVE_FROM` until SIGTERM or SIGINT; received deliveries are finished first.
 
     Raises `SetupError`, `Unavailable` as `bootstrap` does, and `SetupError` if nothing is named.
     """

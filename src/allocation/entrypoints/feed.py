@@ -22,7 +22,7 @@ LOOK_AGAIN_SECONDS = 0.5
 
 
 class Feed:
-    """Reads on from a cursor, which is the same as that of `GET /v1/events`. Raises `ForgedCursor`."""
+    """Reads on from a cursor, which has the same form as that of `GET /v1/events`. Raises `ForgedCursor`."""
 
     def __init__(self, application: Application, after: str, sku: str | None) -> None:
         self._views = application.views
@@ -30,10 +30,10 @@ class Feed:
         self._sku = sku
 
     def print(self, follow: bool, limit: int | None, as_json: bool) -> bool:
-        """Up to `limit` events, those that are there or, to `follow`, as they come. Ends well at Ctrl-C.
+        """Print up to `limit` events: those that exist or, with `follow`, also new ones as they come. Ctrl-C ends it.
 
-        However it ends, the cursor to go on from is told on stderr. Answers whether there was any event. Raises
-        `UnknownPosition` for a cursor that is of another log, or of this one before it was restored from a backup.
+        However it ends, the cursor to continue from is printed on stderr. Returns whether there was any event. Raises
+        `UnknownPosition` if the cursor belongs to another log, or to this one before it was restored from a backup.
         """
         is_any = False
         try:

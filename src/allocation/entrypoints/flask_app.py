@@ -75,7 +75,7 @@ _STATUS_LINES = {code: f"{code} {name}" for code, name in HTTP_STATUS_CODES.item
 
 
 def create_app(application: Application) -> Flask:
-    """A Flask application over `application`, which stays the caller's to close. Several may live in one process."""
+    """A Flask application over `application`, which the caller has to close. One process may have several."""
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False
     routes = all_routes()
@@ -103,20 +103,20 @@ def create_app(application: Application) -> Flask:
 
 @cache
 def all_routes() -> Sequence[Route]:
-    """What the service answers, in the order of the document; the same for every application of a process, as is the
+    """All routes of the service, in the order of the document. All applications of a process share them, and the
     document."""
     routes = [route for resource in RESOURCES for route in resource.routes]
     routes += openapi_routes(routes)
     routes += docs_routes(routes)
-    return tuple(routes)  # shared: nobody is to add to it
+    return tuple(routes)  # a tuple, because it is shared: nothing may be added
 
 
 class ShortWay:
     """Answers declared routes straight from the WSGI environment, past Flask's contexts, signals and request object.
 
-    Those cost several times what the rest of the edge costs. Flask keeps what is rare: HEAD, OPTIONS, paths and
-    methods that are not there, and any view that somebody adds. Hooks such as `before_request` do not see the short
-    way; what every request needs belongs into `Route.answer`.
+    Those cost several times as much as the rest of the edge. Flask still handles what is rare: HEAD, OPTIONS, unknown
+    paths and methods, and any view that is added later. Hooks such as `before_request` do not run on the short way;
+    what every request needs belongs in `Route.answer`.
     """
 
     def __init__(self, app: Flask, application: Application, routes: Sequence[Route]) -> None:

@@ -1,7 +1,7 @@
-"""What Azure Event Grid delivers, in either of its schemas, as deliveries like those of any broker.
+"""Turns what Azure Event Grid sends, in either of its schemas, into deliveries like those of any broker.
 
-Its own schema differs from CloudEvents in names: `eventType`, `topic`, `dataVersion`. An event of it is read as the
-CloudEvent it would be, so that ids, types and versions mean the same however it comes.
+Its own schema differs from CloudEvents in names: `eventType`, `topic`, `dataVersion`. An event in it is read as the
+equivalent CloudEvent, so that ids, types and versions mean the same in both schemas.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _Names = dict[str, msgspec.Raw]
 
 
 def deliveries_in(body: bytes, binary_headers: Mapping[str, str]) -> list[Delivery]:
-    """A delivery for each event of a request, in order. Raises `BadMessage` if the request cannot be taken apart."""
+    """A delivery for each event of a request, in order. Raises `BadMessage` if the request cannot be split."""
     if f"{PREFIX}specversion" in binary_headers:
         return [Delivery(body, SOURCE, "", binary_headers, token=body)]
     return [Delivery(_as_cloud_event(event), SOURCE, "", token=bytes(event)) for event in _events(body)]
 
 
 def as_it_came(delivery: Delivery) -> Delivery:
-    """With the event as Event Grid sent it."""
+    """The same delivery, with the event as Event Grid sent it."""
     assert isinstance(delivery.token, bytes)
     return replace(delivery, body=delivery.token)
 
@@ -64,11 +64,11 @@ def _events(body: bytes) -> list[msgspec.Raw]:
 
 
 def _as_cloud_event(event: msgspec.Raw) -> bytes:
-    """An event of Event Grid's schema in the names of CloudEvents; anything else as it is."""
+    """An event in Event Grid's schema under the names of CloudEvents; anything else unchanged."""
     try:
         names: _Names = msgspec.json.decode(event, type=_Names)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return bytes(event)  # whoever reads it says what is wrong with it
+        return bytes(event)  # the code that reads it reports what is wrong
     if "specversion" in names or "eventType" not in names:
         return bytes(event)
     nothing = msgspec.Raw(b'""')
@@ -87,5 +87,5 @@ def _schema_version(said: msgspec.Raw) -> object:
     try:
         version = msgspec.json.decode(said)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return ""  # which no schema has: it is told as one that is not understood
+        return ""  # no schema has this version, so it is reported as not understood
     return "1" if version in _VERSION_ONE else version

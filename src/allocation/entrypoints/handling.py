@@ -1,4 +1,4 @@
-"""From deliveries to the bus, whoever took them in: what became of each, and where those go that cannot be handled."""
+"""Hands deliveries to the bus, whichever way they came in: the result of each, and the parking of those that fail."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _log = logging.getLogger(__name__)
 def answers_of(
     application: Application, deliveries: Sequence[Delivery], correlations: dict[Delivery, str]
 ) -> Iterator[tuple[Delivery, Answer]]:
-    """What became of each delivery; the commands among them are one group. Notes down the correlation of each that can
-    be read. Raises `Unavailable`."""
+    """The answer for each delivery; the commands among them are handled as one group. Puts the correlation of each
+    readable one into `correlations`. Raises `Unavailable`."""
     envelopes: dict[Delivery, CommandEnvelope] = {}
     for delivery in deliveries:
         try:
@@ -42,7 +42,7 @@ def answers_of(
 
 
 def park(application: Application, delivery: Delivery, reason: str) -> None:
-    """Put a delivery among the dead letters, with what its headers say; of a very long one the beginning. Raises
+    """Put a delivery among the dead letters, with its headers; if it is too long, only its beginning. Raises
     `Unavailable`."""
     _log.warning("parked a message from %s: %s", delivery.source, reason)
     is_too_large = len(delivery.body) > application.settings.body_limit_bytes
@@ -51,9 +51,11 @@ def park(application: Application, delivery: Delivery, reason: str) -> None:
 
 
 def again(application: Application, letter: DeadLetter) -> list[Answer]:
-    """Hand a dead letter to the bus, as whoever took it in would: what became of each message in it. One that has no id
-    goes under the letter's, so that it is done once, however often this is called. What was refused under its id was
-    not done, and is asked for under a new one. Raises `Unavailable`."""
+    """Hand a dead letter to the bus again, as when it came in, and return the answer for each message in it.
+
+    A message without an id gets the letter's id, so that it is done once, however often this is called. A message that
+    was refused under its id was not done, so it is asked for again under a new id. Raises `Unavailable`.
+    """
     body = letter.body.encode()
     try:
         brought = deliveries_in(body, {}) if letter.source == EVENT_GRID else [Delivery(body, letter.source, letter.id)]
@@ -81,7 +83,7 @@ def _under_a_new_id(application: Application, delivery: Delivery) -> CommandEnve
 
 
 def reason_for(error: Exception) -> str:
-    """Why a delivery is parked, in words. Logs what is no refusal."""
+    """Why a delivery is parked, in words. Logs errors other than refusals."""
     if isinstance(error, BadMessage | Refused | IdReused):
         return str(error)
     _log.error("a command failed", exc_info=error)
@@ -89,7 +91,7 @@ def reason_for(error: Exception) -> str:
 
 
 def _handled(application: Application, envelopes: Mapping[Delivery, CommandEnvelope]) -> list[Answer]:
-    """As one group. Where traces are made, each in a span below its sender's, which its events carry on."""
+    """Handle as one group. If tracing is on, each command has a span below its sender's, which its events continue."""
     bus, tracer = application.bus, application.telemetry.tracer
     if not tracer.is_on:
         return bus.handle_many(list(envelopes.values()))

@@ -15,7 +15,7 @@ _POSITION = re.compile(r"(0|[1-9][0-9]{0,3})-(0|[1-9][0-9]{0,17})")
 
 
 def parse_at(text: str) -> datetime | LogPosition:
-    """Raises `ValueError` with what it has to be."""
+    """Raises `ValueError` with a message that says what form the text must have."""
     if place := _POSITION.fullmatch(text):
         return LogPosition(int(place[1]), int(place[2]))
     try:

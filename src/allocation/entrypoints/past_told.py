@@ -1,4 +1,4 @@
-"""What the time machine prints for people."""
+"""The time machine's output for people."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from allocation.service_layer.history.trace import Delivery, Outcome, Trace, Tra
 from allocation.service_layer.unit_of_work import Handled
 
 ROWS_AT_ONCE = 1000
-DEEPEST = 8  # commands below each other in one tree
-WIDE_ENOUGH = 100  # columns, to begin the deepest line of such a tree
+DEEPEST = 8  # levels of commands in one tree
+WIDE_ENOUGH = 100  # columns: enough to begin the deepest line of such a tree
 
 _Trees = deque[tuple[str, Sequence[TracedCommand]]]
 
@@ -56,9 +56,9 @@ def print_steps(steps: Iterable[Step]) -> None:
 
 
 def print_trace(correlation_id: str, traced: Trace) -> None:
-    """As trees that fit a screen: what hangs too deep is a tree of its own, below."""
+    """Print a trace as trees that fit a screen: what is nested too deeply becomes a tree of its own, below."""
     screen = console()
-    screen.width = max(screen.width, WIDE_ENOUGH)  # what does not fit is left out by rich; a terminal folds it
+    screen.width = max(screen.width, WIDE_ENOUGH)  # rich cuts off what does not fit; a terminal wraps it
     trees = deque([(f"correlation {correlation_id}", traced.commands)])
     while trees:
         title, commands = trees.popleft()

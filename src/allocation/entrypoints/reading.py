@@ -1,4 +1,4 @@
-"""What `stock`, `movements`, `order` and `settings` print for people."""
+"""The output for people of `stock`, `movements`, `order` and `settings`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_WAITING = 20
 
 
 def product_json(product: ProductView) -> dict[str, Any]:
-    """What `GET /v1/products/<sku>` tells, under the same names, and a little more."""
+    """What `GET /v1/products/<sku>` returns, under the same names, and a little more."""
     return {**msgspec.to_builtins(product), "available_now": product.available_now}
 
 
@@ -38,7 +38,7 @@ def print_product(product: ProductView) -> None:
 
 
 def movements_json(sku: str, moved: Sequence[tuple[date, Movements]]) -> dict[str, Any]:
-    """What `GET /v1/products/<sku>/movements` tells."""
+    """What `GET /v1/products/<sku>/movements` returns."""
     return {"sku": sku, "days": [{"day": day.isoformat(), **msgspec.to_builtins(m)} for day, m in moved]}
 
 

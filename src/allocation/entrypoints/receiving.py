@@ -1,8 +1,8 @@
-"""What comes in by a broker, as a command: a CloudEvent of ours, or the book's bare message.
+"""Turns what comes in through a broker into a command: one of our CloudEvents, or the book's bare message.
 
-A CloudEvent has the type `allocation.` and the name of a command, in `data` the command's fields, and `schemaversion`
-1 (or none). It is done once under its own id and source. The book's message is `{"batchref", "qty"}`; it is done once
-under its `"id"` if it has one, else under the broker's name for it, if the broker has any.
+The type of a CloudEvent is `allocation.` followed by the name of a command; its `data` has the command's fields, and
+its `schemaversion` is 1 (or absent). It is done once under its own id and source. The book's message is
+`{"batchref", "qty"}`; it is done once under its `"id"` if it has one, else under the broker's id for it, if any.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class QuantityChange(BaseModel):
 
 
 def command_in(delivery: Delivery, bus: MessageBus, limit_bytes: int) -> CommandEnvelope:
-    """The command that a delivery asks for. Raises `BadMessage`, which says what is wrong with it."""
+    """The command that a delivery asks for. Raises `BadMessage`, whose text says what is wrong."""
     if len(delivery.body) > limit_bytes:
         raise BadMessage(f"the message has {len(delivery.body)} bytes, more than {limit_bytes}")
     event = cloudevents.read(delivery.body, delivery.headers)
@@ -58,7 +58,7 @@ def _command(event: Received) -> Command:
 
 
 def _context(attributes: Mapping[str, str]) -> dict[str, Any]:
-    """What led to it, as far as the sender says so in words that fit."""
+    """The context (trace, correlation, cause) that the sender gives, as far as it is valid."""
     found: dict[str, Any] = {"traceparent": valid_traceparent(attributes.get("traceparent"))}
     for name, field in (("correlationid", "correlation_id"), ("causationid", "causation_id")):
         if is_id(attributes.get(name, "")):

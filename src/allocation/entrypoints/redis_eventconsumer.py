@@ -1,9 +1,9 @@
-"""The Redis pub/sub event entry: `python -m allocation.entrypoints.redis_eventconsumer`.
+"""The entry point for Redis pub/sub: `python -m allocation.entrypoints.redis_eventconsumer`.
 
-Listens on `change_batch_quantity` for `{"batchref", "qty"}` (with an `"id"` of the sender's, a message is done once):
-`allocation consumer`, receiving from the Redis of `ALLOCATION_REDIS_URL` by `redis+pubsub`. Pub/sub is at most once:
-what is said while nobody listens is lost. A message that cannot be handled is kept among the dead letters, and the
-next one is served.
+Listens on `change_batch_quantity` for `{"batchref", "qty"}` (a message with an `"id"` from its sender is done once).
+It is `allocation consumer`, receiving by `redis+pubsub` from the Redis of `ALLOCATION_REDIS_URL`. Pub/sub delivers at
+most once: a message sent while nobody listens is lost. A message that cannot be handled is kept among the dead letters,
+and the next one is served.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Serves the HTTP application with granian: worker processes of threads under one that watches over them.
+"""Serves the HTTP application with granian: worker processes with threads, under one process that supervises them.
 
-A thread belongs to a request until its body is there. A client that sends a body slowly holds a thread for that long:
-where strangers can reach the service, put a proxy before it that takes in the request first.
+A request occupies a thread while its body is received, so a client that sends a body slowly occupies one for that long.
+If strangers can reach the service, put a proxy in front of it that reads the whole request first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from allocation.service_layer.observing import Telemetry
 
 MOST_CHOSEN_WORKERS = 4
 LONGEST_GOODBYE_SECONDS = 30  # after SIGTERM, for a client that does not send the rest of its request
-SWITCH_INTERVAL_SECONDS = 0.0005  # measured: a tenth of Python's own, so that group commits do not wait for the others
+SWITCH_INTERVAL_SECONDS = 0.0005  # measured: a tenth of Python's own, so that group commits need not wait
 
 _log = logging.getLogger(__name__)
 
@@ -42,8 +42,8 @@ _log = logging.getLogger(__name__)
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests in flight are finished and answered first.
 
-    The database is migrated once, and what the settings ask for is tried, before the workers start; each builds its own
-    application. Raises `SetupError`, `Unavailable` as `bootstrap` does, and `SetupError` if the port is taken.
+    Before the workers start, the database is migrated once, and what the settings ask for is tried. Each worker builds
+    its own application. Raises `SetupError`, `Unavailable` as `bootstrap` does, and `SetupError` if the port is taken.
     """
     workers = workers_for(settings)
     log_lines(settings)
@@ -75,7 +75,7 @@ def serve(settings: Settings) -> None:
 
 
 def workers_for(settings: Settings) -> int:
-    """How many processes serve. Raises `SetupError` for several on a store that lives in one."""
+    """How many processes serve. Raises `SetupError` if there are several, but the store lives in a single process."""
     kind = settings.database_url.split(":", 1)[0]
     if kind == "memory" and settings.workers > 1:
         raise SetupError("memory: lives in one process; set ALLOCATION_WORKERS to 1, or use a database")
@@ -85,11 +85,11 @@ def workers_for(settings: Settings) -> int:
 
 
 def worker_application(settings: Settings) -> Flask:
-    """What one worker process serves, built inside it."""
+    """The application that a worker process serves. The process builds it itself."""
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     collect_rarely()
     _end_by_parent()
-    # Alone it takes up its leases again after a crash, without waiting for them to run out.
+    # A single worker gets its leases back after a crash, without waiting for them to run out.
     owner = "serve" if workers_for(settings) == 1 else ""
     application = bootstrap(settings, owner=owner, telemetry=telemetry_for(settings))
     if is_embedded(settings):
@@ -97,26 +97,27 @@ def worker_application(settings: Settings) -> Flask:
         application.pushers.start()
         application.self_audit.start()
     _hear_the_end(application.pulling.leave)
-    Finalize(None, application.close, exitpriority=0)  # a forked process leaves out what `atexit` has
+    Finalize(None, application.close, exitpriority=0)  # a forked process does not run `atexit` handlers
     return create_app(application)
 
 
 def is_embedded(settings: Settings) -> bool:
-    """Whether one process does everything, deliveries too; else `allocation worker` runs beside it."""
+    """Whether one process does everything, including deliveries; otherwise `allocation worker` runs beside it."""
     return not settings.database_url.startswith("postgresql")
 
 
 def _end_by_parent() -> None:
-    """The watching process ends this one; if it is killed, nobody would, and this one would keep its share of the port.
+    """End this process when its parent, the supervisor, is gone. If the supervisor is killed, nothing else ends this
+    process, and it would keep its share of the port.
 
-    Ctrl-C is heard by every process of a terminal, but it is the watching one's: a second signal, while this one ends
-    after the first, could find it waiting for what that signal's own handler needs.
+    Every process of a terminal gets Ctrl-C, but only the supervisor is to react to it: a second signal, while this
+    process ends after the first, could find it waiting for something that the signal's own handler needs.
     """
     parent = parent_process()
     if parent is None:
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    # Until granian installs a handler of its own, the one that was forked along would swallow the signal.
+    # Until granian installs its own handler, the one inherited by the fork would swallow the signal.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def watch() -> None:
@@ -129,9 +130,9 @@ def _end_by_parent() -> None:
 
 
 def _hear_the_end(leave: Callable[[], None]) -> None:
-    """Call `leave` at SIGTERM: granian, which handles it, waits for requests under way, and some of them wait for news.
+    """Call `leave` at SIGTERM: granian, which handles it, waits for requests under way, and some of them await events.
 
-    The descriptor hears every signal, whoever handles it, so it stays open as long as the process lives.
+    The descriptor gets every signal, whatever handles it, so it stays open as long as the process lives.
     """
     heard, told = socket.socketpair()
     told.setblocking(False)
@@ -146,11 +147,11 @@ def _hear_the_end(leave: Callable[[], None]) -> None:
 
 
 def _free_address(settings: Settings) -> tuple[str, int]:
-    """The address and the port to listen on: that of a host's name, as granian looks up none; a port that is free for
-    0. Raises `SetupError` if another process has it.
+    """The address and the port to listen on. The address of a host name is looked up here, because granian does not do
+    it; port 0 stands for any free port. Raises `SetupError` if another process has the port.
 
-    Every worker binds a socket of its own with SO_REUSEPORT, which would let a second service share the port
-    unnoticed; so it is tried without that first.
+    Every worker binds its own socket with SO_REUSEPORT, which would let a second service share the port unnoticed; so
+    binding is tried without it first.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:

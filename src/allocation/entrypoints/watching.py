@@ -1,6 +1,6 @@
-"""How a process that runs for long is watched: its log lines, its metrics, its traces.
+"""How a long-running process is observed: its log lines, its metrics, its traces.
 
-What measures is loaded by the processes that use it; the command line starts without.
+The libraries for this are loaded only by the processes that use them, so that the command line starts without them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from allocation.config import Settings
 from allocation.service_layer.errors import SetupError
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
-"""As in `adapters.telemetry.metrics`, which must not be loaded before it is set."""
+"""The same name as in `adapters.telemetry.metrics`, which must not be loaded before this variable is set."""
 
 
 def log_lines(settings: Settings) -> None:
@@ -29,7 +29,7 @@ def log_lines(settings: Settings) -> None:
 
 
 class LogLinesWhenNeeded(logging.Handler):
-    """In place of `logging.lastResort`: a command that has nothing to log does not wait for what forms the lines."""
+    """Replaces `logging.lastResort`, so that a command that logs nothing does not load the formatting of log lines."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(logging.WARNING)
@@ -41,7 +41,7 @@ class LogLinesWhenNeeded(logging.Handler):
 
 
 def watched(settings: Settings) -> Application:
-    """The application of a process that serves no HTTP, its metrics told on a port of their own if there is one.
+    """The application of a process that serves no HTTP. Its metrics are served on their own port, if one is set.
 
     Raises `SetupError`, `Unavailable` as `bootstrap` does, and `SetupError` if the port is taken.
     """
@@ -60,7 +60,7 @@ def watched(settings: Settings) -> Application:
 
 @contextmanager
 def counted_together(processes: int) -> Iterator[None]:
-    """Several processes that are started inside count into one folder, so that whichever is asked tells the sum."""
+    """Processes started in this context write their counts to one folder, so that any of them can report the sum."""
     if processes == 1 or MULTIPROCESS in os.environ:
         yield
         return

@@ -1,4 +1,4 @@
-"""A process that runs the subscriptions: what reacts to events, beside the processes that serve HTTP."""
+"""A process that runs the subscriptions, which react to events, beside the processes that serve HTTP."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ _log = logging.getLogger(__name__)
 
 
 def run_worker(settings: Settings, from_the_beginning: Collection[str] = ()) -> None:
-    """Deliver until SIGTERM or SIGINT; deliveries under way are finished, leases given back. `from_the_beginning` names
-    subscriptions that start there if they are new.
+    """Deliver until SIGTERM or SIGINT; then finish the deliveries under way and give the leases back.
+
+    `from_the_beginning` names subscriptions that, if they are new, start at the beginning of the log.
 
     Raises `SetupError`, `Unavailable` as `bootstrap` does.
     """
