@@ -1,2 +1,2 @@
-"""How the world gets in: HTTP (`http`), the command line (`cli`), files (`importing`), brokers (`consumer`); and the
-`worker`, which runs what reacts to events. `handling`, `receiving` and `opened` are what several of them share."""
+"""The ways in: HTTP (`http`), the command line (`cli`), files (`importing`), brokers (`consumer`); and the `worker`,
+which runs what reacts to events. Several of them share `handling`, `receiving` and `opened`."""

@@ -107,7 +107,7 @@ def demo() -> None:
     help="Where orders and products are read: in place of ALLOCATION_CACHE, which `allocation worker` is to know too.",
 )
 def serve(cache: str | None) -> None:
-    """Serve HTTP until stopped; the API's documentation is at /docs.
+    """Serve HTTP until stopped, with documentation at /docs.
 
     \b
     Example:
@@ -146,12 +146,13 @@ def worker(starts: tuple[str, ...]) -> None:
 
 @main.command()
 def consumer() -> None:
-    """Handle commands from the brokers that ALLOCATION_RECEIVE_FROM names. Stops on SIGTERM or Ctrl-C.
+    """Handle commands from brokers. Stops on SIGTERM or Ctrl-C.
 
-    A message is acknowledged once its command is committed. One that cannot be handled is kept among the dead letters
-    (`allocation dead-letters`), and the consumer goes on with the next. You can start several consumers: they share the
-    work, and keep the order for each key. Redis pub/sub is an exception: every consumer of it gets every message, so
-    start only one for it, or give the messages ids.
+    ALLOCATION_RECEIVE_FROM names the brokers. A message is acknowledged once its command is committed. One that cannot
+    be handled is kept among the dead letters (`allocation dead-letters`), and the consumer goes on with the next.
+
+    You can start several consumers: they share the work, and keep the order for each key. Redis pub/sub is an
+    exception: every consumer of it gets every message, so start only one for it, or give the messages ids.
 
     \b
     Example:

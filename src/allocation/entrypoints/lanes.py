@@ -90,8 +90,8 @@ def _own_name() -> str | None:
 def discard(subscription: str, key: str, place: str | None, why: str, who: str | None) -> None:
     """Skip the refused event, and go on with the next one of its key. This is the only way an event is ever skipped.
 
-    Giving the command twice skips the event once. Without --event nothing is skipped: the command shows the event that
-    would be, and the command line that skips it.
+    Giving the command twice skips the event once. Without --event nothing is skipped: the next event is shown, and the
+    command that skips it.
 
     \b
     Example:

@@ -137,8 +137,8 @@ class _Report:
             click.echo(f"{difference}{' (repaired)' if difference.repaired else ''}")
 
     def end(self, begin: Place, failure: Exception | None = None) -> None:
-        """Tell the end. Raises what it failed of, or `click` exceptions that set the exit code to 1 if all is not
-        well."""
+        """Print the end of the report. Raises `failure`, if there is one, or `click` exceptions that set the exit code
+        to 1 if all is not well."""
         seconds = time.monotonic() - self.began
         how = None
         if self.stopped is not None:

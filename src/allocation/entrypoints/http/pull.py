@@ -168,7 +168,7 @@ def receive(call: Call, asked: ReceiveRequest, name: str) -> Reply:
 def acknowledge(call: Call, told: TokensRequest, name: str) -> Reply:
     """Acknowledge events as done.
 
-    They do not come again, and their skus are free for what comes next.
+    They do not come again, and later events of their skus can be received.
     """
     return _outcomes(call.application.pulling.acknowledge(name, told.lock_tokens))
 

@@ -28,7 +28,7 @@ be ignored where nothing has a date of modification."""
 
 @dataclass(frozen=True)
 class Given:
-    """An answer: in which case it comes, and an example of its content (None: it has none)."""
+    """An answer: the case in which it is given, and an example of its content (None: it has none)."""
 
     when: str
     example: Any = None

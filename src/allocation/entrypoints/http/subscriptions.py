@@ -84,7 +84,7 @@ def _unlike(rules: list[RuleRequest]) -> list[RuleRequest]:
 
 
 class SubscriptionRequest(Body):
-    """What a subscription is to be."""
+    """The definition of a subscription."""
 
     model_config = ConfigDict(
         json_schema_extra={
