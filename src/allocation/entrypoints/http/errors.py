@@ -69,7 +69,7 @@ class Unheeded(BadHeader):
     """A condition, on a route that would do the same without it. Whoever sends one relies on it."""
 
     def __init__(self, header: str) -> None:
-        super().__init__(header, f"Nothing here goes by {header}; send it without, if it may be done in any case")
+        super().__init__(header, f"This route does not evaluate {header}; leave it out to make the change in any case")
 
 
 class Invalid(EdgeError):
