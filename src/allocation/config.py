@@ -37,111 +37,126 @@ class Settings(BaseSettings):
     database_url: str = Field(
         "sqlite:///allocation.db",
         description="Where stock, promises and the log are kept: sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME, "
-        "or memory: (lost at the end)",
+        "or memory: (lost when the process ends)",
         json_schema_extra=SECRET_IN_URL,
     )
     host: str = Field("127.0.0.1", description="Address the HTTP service listens on")
     port: int = Field(5005, ge=0, le=65535, description="Port the HTTP service listens on")
     workers: int = Field(
-        0, ge=0, le=64, description="Processes that serve HTTP; 0 chooses: 1 on SQLite, else one a processor, at most 4"
+        0, ge=0, le=64, description="Processes that serve HTTP; 0: 1 on SQLite, otherwise one per processor, at most 4"
     )
-    threads: int = Field(16, ge=1, le=256, description="Threads in each of them; with one, nobody who pulls can wait")
+    threads: int = Field(
+        16,
+        ge=1,
+        le=256,
+        description="Threads in each process that serves HTTP; with only one, a pull cannot wait for events",
+    )
     log_partitions: int = Field(
-        1, ge=1, le=64, description="Partitions of the event log; fixed when the database is first made"
+        1, ge=1, le=64, description="Partitions of the event log; fixed when the database is created"
     )
-    database_pool_size: int = Field(8, ge=1, le=100, description="Database connections a process keeps open")
+    database_pool_size: int = Field(8, ge=1, le=100, description="Database connections that each process keeps open")
     lock_timeout_seconds: float = Field(
-        5.0, gt=0, le=300, description="How long a transaction waits for a lock before it starts again"
+        5.0, gt=0, le=300, description="How long a transaction waits for a lock before it is started again"
     )
     commit_patience_seconds: float = Field(
-        10.0, gt=0, le=300, description="How long to look for a database that went away while it committed"
+        10.0,
+        gt=0,
+        le=300,
+        description="How long to keep trying to reach a database that became unreachable during a commit",
     )
     hot_products: int = Field(
         0,
         ge=0,
         le=1_000_000,
-        description="Products whose open batches a process keeps in memory between transactions, those sold last; "
-        "0: none. What `allocation rebuild` corrects, decisions then go by up to 5 seconds later",
+        description="Products, the most recently sold, whose open batches each process keeps in memory between "
+        "transactions; 0: none. A repair by `allocation rebuild` takes up to 5 seconds to affect decisions",
     )
     lease_seconds: float = Field(
-        15.0, ge=0.5, le=300, description="How long a worker that falls silent keeps its subscriptions from the others"
+        15.0,
+        ge=0.5,
+        le=300,
+        description="How long a worker that stops responding keeps its subscriptions before others may take them over",
     )
     redis_url: str = Field(
         "",
-        description="Redis for channels, as redis://[:PASSWORD@]HOST/0; empty: none",
+        description="Redis for the channels, as in redis://[:PASSWORD@]HOST/0; empty: none",
         json_schema_extra=SECRET_IN_URL,
     )
     cache: Literal["none", "memory", "redis"] = Field(
         "none",
-        description="Where orders and products are read: none, the database; memory, a cache in the one process that "
-        "serves; redis, one that all share (at ALLOCATION_REDIS_URL). A cache is a moment behind: see `at_least`",
+        description="Where orders and products are read from: none (the database), memory (a cache in the only "
+        "serving process) or redis (a shared cache, at ALLOCATION_REDIS_URL). A cache lags by a moment: see `at_least`",
     )
     publish_to: str = Field(
         "",
-        description="Brokers that are told of everything, separated by spaces, as in redis+streams://HOST/0; "
+        description="Brokers that everything is published to, separated by spaces, as in redis+streams://HOST/0; "
         "empty: none",
         json_schema_extra=SECRET_IN_URL,
     )
     receive_from: str = Field(
         "",
-        description="Brokers that `allocation consumer` takes commands from, separated by spaces; empty: none",
+        description="Brokers that `allocation consumer` receives commands from, separated by spaces; empty: none",
         json_schema_extra=SECRET_IN_URL,
     )
     event_grid_key: str = Field(
         "",
         pattern=r"^([!-~]{16,200}( [!-~]{16,200})*)?$",
-        description="Secret that Azure Event Grid brings when it pushes to /v1/event-grid, of 16 characters or more; "
-        "several, separated by spaces, while one takes the place of another; empty: nobody is let in",
+        description="Secret, at least 16 characters, that Azure Event Grid must send when it pushes to /v1/event-grid; "
+        "several, separated by spaces, while it is being changed; empty: all pushes are refused",
         json_schema_extra=SECRET,
     )
     event_grid_from: str = Field(
         "",
-        description="Topics (resource ids) and origins whose handshake is answered, separated by spaces, as in "
+        description="Topics (resource ids) and origins whose handshakes are answered, separated by spaces, as in "
         "/subscriptions/.../topics/orders eventgrid.azure.net; empty: none",
     )
     push_origin: str = Field(
         "allocation",
         pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?$",
-        description="Name in which addresses are asked whether they want to be pushed to (WebHook-Request-Origin)",
+        description="Name under which receivers are asked to consent to pushes (WebHook-Request-Origin)",
     )
     push_to_private: str = Field(
         "false",
-        description="Addresses beyond the public ones that may be pushed to, in plain HTTP as well: networks, as in "
-        "10.1.0.0/16 fd12::/16; true: everything; false: none",
+        description="Networks that may be pushed to in addition to public addresses, even over plain HTTP, as in "
+        "10.1.0.0/16 fd12::/16; true: all; false: none",
     )
     service_bus: str = Field(
         "",
-        description="Connection string of Azure Service Bus, or of its emulator, for the broker servicebus://",
+        description="Connection string of Azure Service Bus or its emulator, for the broker servicebus://",
         json_schema_extra=SECRET,
     )
     namespace: str = Field(
         "allocation",
         pattern=r"^[a-z][a-z0-9.-]{0,49}$",
-        description="Prefix of every topic, stream and queue name at a broker",
+        description="Prefix of the name of every topic, stream and queue at a broker",
     )
     smtp_url: str = Field(
         "",
-        description="Mail server for notifications, as smtp://[USER:PASSWORD@]HOST:PORT or smtps://...; empty: none",
+        description="Mail server for notifications, as in smtp://[USER:PASSWORD@]HOST:PORT or smtps://...; empty: none",
         json_schema_extra=SECRET_IN_URL,
     )
-    stock_mail: str = Field("stock@made.com", description="Who is told when a product is out of stock")
-    mail_sender: str = Field("allocation@made.com", description="In whose name mail is sent")
-    body_limit_bytes: int = Field(1_048_576, ge=1024, le=104_857_600, description="Largest request body taken in")
+    stock_mail: str = Field("stock@made.com", description="Address that is notified when a product is out of stock")
+    mail_sender: str = Field("allocation@made.com", description="Sender address of notifications")
+    body_limit_bytes: int = Field(1_048_576, ge=1024, le=104_857_600, description="Largest request body accepted")
     audit_pause_seconds: float = Field(
-        1.0, ge=0, le=3600, description="Pause of the self-audit between two small steps; 0: none is done"
+        1.0, ge=0, le=3600, description="Pause between the small steps of the self-audit; 0: no self-audit"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is written to the log")
-    log_format: Literal["text", "json"] = Field("text", description="How: for people, or an object a line for programs")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level of messages that are logged"
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Format of the log: text for people, or one JSON object per line for programs"
+    )
     metrics_port: int = Field(
         0,
         ge=0,
         le=65535,
-        description="Port on which `worker` and `consumer` tell their metrics, at ALLOCATION_HOST (`serve` does at "
-        "/metrics); 0: none",
+        description="Port on which `worker` and `consumer` serve their metrics, at ALLOCATION_HOST (`serve` has them "
+        "at /metrics); 0: none",
     )
     traces_to: str = Field(
         "",
-        description="Collector of OpenTelemetry traces (OTLP over HTTP), as http://HOST:4318/v1/traces; empty: none",
+        description="Collector of OpenTelemetry traces (OTLP over HTTP), as in http://HOST:4318/v1/traces; empty: none",
         json_schema_extra=SECRET_IN_URL,
     )
 
