@@ -89,7 +89,7 @@ def main() -> None:
     """
 
 
-@main.command(short_help="A day in a small furniture shop, told by the real service.")
+@main.command(short_help="A day in a small furniture shop, run on the real service.")
 def demo() -> None:
     """A day in a small furniture shop: starts the real service, and shows what it promised.
 
@@ -104,7 +104,7 @@ def demo() -> None:
 @click.option(
     "--cache",
     type=click.Choice(["none", "memory", "redis"]),
-    help="Where orders and products are read: in place of ALLOCATION_CACHE, which `allocation worker` is to know too.",
+    help="Where orders and products are read from, instead of ALLOCATION_CACHE; `allocation worker` needs the same.",
 )
 def serve(cache: str | None) -> None:
     """Serve HTTP until stopped, with documentation at /docs.
@@ -124,7 +124,7 @@ def serve(cache: str | None) -> None:
     "starts",
     multiple=True,
     metavar="NAME=beginning",
-    help="A new subscription of this name starts at the beginning of the log. May stand several times.",
+    help="Start a new subscription of this name at the beginning of the log. Can be repeated.",
 )
 def worker(starts: tuple[str, ...]) -> None:
     """Run what reacts to events: mail, brokers, read models. On SIGTERM or Ctrl-C it finishes its deliveries and stops.
@@ -201,7 +201,7 @@ def _one(_context: click.Context, parameter: click.Parameter, files: tuple[str, 
     type=_FILE,
     multiple=True,
     callback=_one,
-    help="Stock bought: ref,sku,qty,eta (eta empty: on hand).",
+    help="Purchased stock: ref,sku,qty,eta (empty eta: on hand).",
 )
 @click.option("--orders", "orders_file", type=_FILE, multiple=True, callback=_one, help="Order lines: orderid,sku,qty.")
 @click.option(
@@ -209,35 +209,35 @@ def _one(_context: click.Context, parameter: click.Parameter, files: tuple[str, 
     type=click.Choice([x.value for x in IfShort]),
     default=IfShort.WAIT.value,
     show_default=True,
-    help="What becomes of an order line that no batch has enough for.",
+    help="What to do with an order line that no batch has enough stock for.",
 )
 @click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),
     default="stop",
     show_default=True,
-    help="At a row that is unreadable or refused: stop there, or leave it out. (Out of stock is no error.)",
+    help="At an unreadable or refused row: stop there, or skip it. (Being out of stock is not an error.)",
 )
 @click.option(
     "--group",
     type=click.IntRange(1, 100_000),
     default=1000,
     show_default=True,
-    help="Rows taken in by one transaction; of several at once, on average.",
+    help="Rows imported per transaction; an average if several run at once.",
 )
 @click.option(
     "--at-once",
     type=click.IntRange(1, 8),
-    help="Transactions at work at once, each with products of its own.  [default: 2 on PostgreSQL, else 1]",
+    help="Transactions that run at once, each on different products.  [default: 2 on PostgreSQL, else 1]",
 )
-@click.option("--dry-run", is_flag=True, help="Decide everything, store nothing.")
+@click.option("--dry-run", is_flag=True, help="Decide everything, but store nothing.")
 @click.option(
     "--refused",
     "refused_file",
     type=click.Path(dir_okay=False, writable=True),
     multiple=True,
     callback=_one,
-    help="Write every row that was not taken in, and why, to this CSV file.",
+    help="Write every row that was not imported, and the reason, to this CSV file.",
 )
 @as_json
 def import_(
@@ -286,7 +286,7 @@ def import_(
         raise click.exceptions.Exit(1)
 
 
-@main.command(short_help="What there is of a product, and who waits for it.")
+@main.command(short_help="The stock of a product, and which order lines wait for it.")
 @click.argument("sku")
 @past.at_option
 @as_json
@@ -308,9 +308,15 @@ def stock(sku: str, at: At, as_json: bool) -> None:
         print_product(product)
 
 
-@main.command(short_help="What moved of a product, day by day.")
+@main.command(short_help="The movements of a product, day by day.")
 @click.argument("sku")
-@click.option("--days", type=click.IntRange(1, 100_000), default=30, show_default=True, help="The latest so many days.")
+@click.option(
+    "--days",
+    type=click.IntRange(1, 100_000),
+    default=30,
+    show_default=True,
+    help="How many of the latest days to show.",
+)
 @as_json
 def movements(sku: str, days: int, as_json: bool) -> None:
     """A product's movements by day (UTC): pieces received, promised, taken off a batch, left waiting, cancelled.
@@ -355,13 +361,15 @@ def order(orderid: str, at: At, as_json: bool) -> None:
         print_order(orderid, lines)
 
 
-@main.command(short_help="What happened, in order; with --follow as it happens.")
-@click.option("--follow", is_flag=True, help="Go on until Ctrl-C, printing events as they are committed.")
-@click.option("--after", default="", metavar="CURSOR", help="Go on from here; the last run told it.")
+@main.command(short_help="What happened, in order; with --follow, as it happens.")
+@click.option("--follow", is_flag=True, help="Keep printing events as they are committed, until Ctrl-C.")
+@click.option("--after", default="", metavar="CURSOR", help="Continue after this cursor, which the last run printed.")
 @click.option(
-    "--limit", type=click.IntRange(1, 10**9), help="Stop after so many.  [default: 100; no end with --follow]"
+    "--limit",
+    type=click.IntRange(1, 10**9),
+    help="Stop after this many events.  [default: 100; with --follow, no limit]",
 )
-@click.option("--sku", help="Only the events of this product.")
+@click.option("--sku", help="Only events of this product.")
 @as_json
 def events(follow: bool, after: str, limit: int | None, sku: str | None, as_json: bool) -> None:
     """What happened, in order, from the log: every change to stock and promises.
@@ -385,7 +393,7 @@ def events(follow: bool, after: str, limit: int | None, sku: str | None, as_json
         raise click.ClickException(f"Nothing has happened to {sku}.")
 
 
-@main.command(short_help="Every setting: meaning, value, default, source.")
+@main.command(short_help="Every setting: its meaning, value, default and source.")
 @as_json
 def settings(as_json: bool) -> None:
     """Every setting: its meaning, its present value, its default, and which of the two is in force.
