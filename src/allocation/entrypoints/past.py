@@ -35,8 +35,8 @@ at_option = click.option(
     "--at",
     callback=_parsed,
     metavar="WHEN",
-    help="As it was: at a moment (2031-05-01T09:30:00Z) or at a place in the log (0-17). A place always tells the "
-    "same; of a moment just passed, what is being written may be missing.  [default: now]",
+    help="Use the state at a moment (2031-05-01T09:30:00Z) or at a place in the log (0-17). A place always gives the "
+    "same result; for a moment just past, changes still being written may be missing.  [default: now]",
 )
 
 
@@ -47,13 +47,13 @@ def views_at(application: Application, at: At) -> StateViews:
     return application.views if at is None else PastViews(application.history, at)
 
 
-@click.command(short_help="Who asked what, what happened, and when.")
+@click.command(short_help="Who asked for what, what happened, and when.")
 @click.argument("sku", required=False)
-@click.option("--order", "orderid", help="Of this order.")
-@click.option("--batch", "ref", help="Of this batch.")
-@click.option("--after", default="", metavar="PLACE", help="Go on from here; the last run told it.")
+@click.option("--order", "orderid", help="The history of this order.")
+@click.option("--batch", "ref", help="The history of this batch.")
+@click.option("--after", default="", metavar="PLACE", help="Continue after this place, which the last run printed.")
 @click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="Stop after so many events."
+    "--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="Stop after this many events."
 )
 @as_json
 def history(sku: str | None, orderid: str | None, ref: str | None, after: str, limit: int, as_json: bool) -> None:
@@ -155,12 +155,14 @@ def trace(correlation_id: str, as_json: bool) -> None:
         print_trace(correlation_id, found)
 
 
-@click.command(short_help="Why an order line is on its batch, or waits.")
+@click.command(short_help="Why an order line is on its batch, or is waiting.")
 @click.argument("orderid")
 @click.argument("sku")
-@click.option("--after", type=click.IntRange(0, 10**18 - 1), default=0, help="Only behind this version of the product.")
 @click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Stop after so many decisions."
+    "--after", type=click.IntRange(0, 10**18 - 1), default=0, help="Only decisions after this version of the product."
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Stop after this many decisions."
 )
 @as_json
 def explain(orderid: str, sku: str, after: int, limit: int, as_json: bool) -> None:
@@ -193,10 +195,10 @@ def explain(orderid: str, sku: str, after: int, limit: int, as_json: bool) -> No
     _tell_how_to_go_on(told.next)
 
 
-@click.command(short_help="The whole shop, product by product, now or as it was.")
+@click.command(short_help="The whole shop, product by product, now or in the past.")
 @at_option
-@click.option("--after", default="", metavar="SKU", help="Only behind this sku.")
-@click.option("--limit", type=click.IntRange(1, 10**9), help="Stop after so many products.")
+@click.option("--after", default="", metavar="SKU", help="Only products after this sku.")
+@click.option("--limit", type=click.IntRange(1, 10**9), help="Stop after this many products.")
 @as_json
 def shop(at: At, after: str, limit: int | None, as_json: bool) -> None:
     """The whole shop, in order of skus, folded from the log: what is free, and which order lines wait.
@@ -222,7 +224,7 @@ def shop(at: At, after: str, limit: int | None, as_json: bool) -> None:
         raise click.ClickException("The shop had no product then." if at else "The shop has no product.")
 
 
-@click.command("what-if", short_help="The promises that would be others if these commands were given.")
+@click.command("what-if", short_help="Which promises would change if these commands were given.")
 @click.argument("file", type=click.File("rb"))
 @at_option
 @as_json
