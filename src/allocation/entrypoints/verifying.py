@@ -28,10 +28,12 @@ _TITLES = {
     "ids": "event ids",
 }
 
-go_on = click.option("--from", "place", default="", metavar="PLACE", help="Go on from here; the last run told it.")
+go_on = click.option(
+    "--from", "place", default="", metavar="PLACE", help="Continue from this place, which the last run printed."
+)
 
 
-@click.command(short_help="Prove that the tables are what the log says.")
+@click.command(short_help="Check that the tables agree with the log.")
 @go_on
 @as_json
 def verify(place: str, as_json: bool) -> None:
@@ -46,7 +48,7 @@ def verify(place: str, as_json: bool) -> None:
     _walk("verify", place, as_json)
 
 
-@click.command(short_help="Make the tables what the log says, where they differ.")
+@click.command(short_help="Repair the tables where they differ from the log.")
 @go_on
 @as_json
 def rebuild(place: str, as_json: bool) -> None:
