@@ -125,7 +125,7 @@ def test_a_definition_is_made_shown_and_removed(chairs: str, command: CliRunner)
 
 def test_help_says_what_becomes_of_partitions_that_are_not_named(command: CliRunner) -> None:
     told = " ".join(command.invoke(main, ["subscriptions", "rewind", "--help"]).output.split())
-    assert "Once for each partition of the log; the others go to the beginning." in told
+    assert "give one per partition of the log. The others start at the beginning." in told
 
 
 @pytest.mark.parametrize("asked", [["pull"], ["remove", "--yes"]])

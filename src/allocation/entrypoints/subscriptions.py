@@ -27,7 +27,7 @@ AT_A_TIME = 5
 """Events: about as many as surely fit into a pipe that has room (4 KiB), so no lock runs while its reader is busy."""
 
 
-@click.group(short_help="Who reads the log, and how far they have come; define one, pull from it.")
+@click.group(short_help="Who reads the log, and how far; define one, pull from it.")
 def subscriptions() -> None:
     """Named readers of the log, each with a cursor of its own: mail, brokers, read models, and those you define."""
 
@@ -69,7 +69,7 @@ def list_subscriptions(as_json: bool) -> None:
     "places",
     multiple=True,
     metavar="POSITION",
-    help="Behind this position, as in 0-17. Once for each partition of the log; the others go to the beginning.",
+    help="Start after this position, as in 0-17; give one per partition of the log. The others start at the beginning.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def rewind(name: str, places: tuple[str, ...], yes: bool) -> None:
@@ -164,8 +164,10 @@ def remove(name: str, yes: bool) -> None:
 
 @subscriptions.command()
 @click.argument("name")
-@click.option("--most", type=click.IntRange(1, 10**9), help="Stop after so many.  [default: what there is now]")
-@click.option("--key", metavar="SKU", help="Only the events of this product.")
+@click.option(
+    "--most", type=click.IntRange(1, 10**9), help="Stop after this many events.  [default: all that are available now]"
+)
+@click.option("--key", metavar="SKU", help="Only events of this product.")
 def pull(name: str, most: int | None, key: str | None) -> None:
     """Print events as lines of JSON, and acknowledge those that were printed.
 
