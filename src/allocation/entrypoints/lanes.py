@@ -84,9 +84,11 @@ def _own_name() -> str | None:
 @lanes.command()
 @SUBSCRIPTION
 @KEY
-@click.option("--event", "place", metavar="POSITION", help="The next event, as `list` and `show` tell it.")
-@click.option("--why", required=True, help="Kept for good, with your name.")
-@click.option("--who", default=_own_name, show_default="you", help="Who decides it.")
+@click.option(
+    "--event", "place", metavar="POSITION", help="The position of the next event, as `list` and `show` print it."
+)
+@click.option("--why", required=True, help="The reason; kept permanently, with your name.")
+@click.option("--who", default=_own_name, show_default="you", help="Who made this decision.")
 def discard(subscription: str, key: str, place: str | None, why: str, who: str | None) -> None:
     """Skip the refused event, and go on with the next one of its key. This is the only way an event is ever skipped.
 
