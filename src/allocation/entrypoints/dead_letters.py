@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # imported when a command runs, as in `cli`
 ID = click.argument("id_", metavar="ID")
 
 
-@click.group("dead-letters", short_help="What came in and could not be handled: list, show, retry, remove.")
+@click.group("dead-letters", short_help="Received messages that failed: list, show, retry, remove.")
 def dead_letters() -> None:
     """Messages from a broker (received by `allocation consumer`) or Azure Event Grid that could not be handled.
 
@@ -28,7 +28,9 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="The newest so many.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="How many to list, newest first."
+)
 @as_json
 def list_letters(limit: int, as_json: bool) -> None:
     """The newest first: when and from where each came, why it was not handled, and how it begins.
