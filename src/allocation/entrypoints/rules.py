@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # imported when a command runs, as in `cli`
 _NAMES: dict[Truth, str] = {True: "true", False: "false", None: "unknown"}
 
 
-@click.group(short_help="Try the rule of a subscription on an event.")
+@click.group(short_help="Try a subscription rule on an event.")
 def rules() -> None:
     """Rules of subscriptions: filters and actions, in the SQL of Azure Service Bus. The same text works there.
 
@@ -31,10 +31,15 @@ def rules() -> None:
     """
 
 
-@rules.command("try", short_help="What a filter says of an event, and what an action makes of it.")
+@rules.command("try", short_help="Whether a filter matches an event, and what an action does to it.")
 @click.argument("filter_text", metavar="FILTER")
 @click.argument("action_text", metavar="[ACTION]", required=False)
-@click.option("--name", default="$Default", show_default=True, help="The rule's name; copies of an action carry it.")
+@click.option(
+    "--name",
+    default="$Default",
+    show_default=True,
+    help="The rule's name, which is set on the copies that its action makes.",
+)
 @as_json
 def try_rule(filter_text: str, action_text: str | None, name: str, as_json: bool) -> None:
     """Try a rule on the event on stdin: whether it matches, the result of each condition, and the copy's properties.
