@@ -132,8 +132,8 @@ def _said(text: str) -> str:
     return text.replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
 
 
-@click.group(invoke_without_command=True, short_help="Who brings commands, who reads the log, and where it is told.")
-@click.option("--mermaid", "as_mermaid", is_flag=True, help="As a Mermaid flowchart, for a page of documentation.")
+@click.group(invoke_without_command=True, short_help="Who sends commands, who reads the log, where readers deliver.")
+@click.option("--mermaid", "as_mermaid", is_flag=True, help="Print a Mermaid flowchart, for documentation.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.pass_context
 def topology(ctx: click.Context, as_mermaid: bool, as_json: bool) -> None:
