@@ -66,7 +66,7 @@ def _rule(name: str, said: RuleSaid, parser: RuleParser) -> WantedRule:
     return WantedRule(Rule(name, correlation_filter(user, system), action), Correlated(user, system))
 
 
-@click.command(short_help="Make queues, topics and subscriptions at Azure Service Bus.")
+@click.command(short_help="Create queues, topics and subscriptions at Azure Service Bus.")
 @click.argument("file", type=click.File("rb"), required=False)
 def provision(file: BinaryIO | None) -> None:
     """Create what is missing at Azure Service Bus: the queue of commands, the topics, and the subscriptions in FILE.
