@@ -17,7 +17,7 @@ DOCUMENT = Path("docs/asyncapi.json")
 
 
 @click.command()
-@click.option("--write", is_flag=True, help="Write the document, unless that would break a promise.")
+@click.option("--write", is_flag=True, help="Update the document, unless that would break a promise.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), default=DOCUMENT)
 def main(write: bool, file: Path) -> None:
     """Compare the messages with the document in FILE, which says what was promised to other programs."""
