@@ -73,103 +73,145 @@ class Kind:
 
 
 KINDS: dict[type[Exception], Kind] = {
-    edge.Malformed: Kind(400, "malformed", "No JSON", "Send one JSON object in UTF-8; `line` and `column` say where."),
-    edge.BadHeader: Kind(400, "bad-header", "Bad header", "`header` names it."),
+    edge.Malformed: Kind(
+        400,
+        "malformed",
+        "Malformed body",
+        "Send one JSON object in UTF-8. `line` and `column`, if present, say where the error is.",
+    ),
+    edge.BadHeader: Kind(400, "bad-header", "Bad header", "`header` says which header is wrong, and `detail` why."),
     edge.NotLetIn: Kind(
-        401, "not-let-in", "Not let in", "Send the secret in the header `X-Event-Grid-Key`, or as `?code=`."
+        401,
+        "not-let-in",
+        "Secret missing or wrong",
+        "Send the secret in the header `X-Event-Grid-Key`, or in the query as `?code=`.",
     ),
     edge.NotExpected: Kind(
-        403, "not-expected", "Nobody asked for this", "Name the topic or the origin in `ALLOCATION_EVENT_GRID_FROM`."
+        403, "not-expected", "Sender not expected", "Add the topic or the origin to `ALLOCATION_EVENT_GRID_FROM`."
     ),
     domain.InvalidSku: Kind(
-        404, "unknown-sku", "Unknown sku", "No batch of this sku was ever bought, or none by the time that `at` names."
+        404,
+        "unknown-sku",
+        "Unknown sku",
+        "No batch of this sku was ever bought, or none had been bought at the time given by `at`.",
     ),
-    domain.UnknownBatch: Kind(404, "unknown-batch", "Unknown batch", "Create it with POST /v1/batches."),
-    domain.UnknownOrderLine: Kind(404, "unknown-line", "Unknown order line", "The order does not have this sku."),
+    domain.UnknownBatch: Kind(404, "unknown-batch", "Unknown batch", "Create the batch with POST /v1/batches."),
+    domain.UnknownOrderLine: Kind(404, "unknown-line", "Unknown order line", "The order has no line for this sku."),
     edge.UnknownOrder: Kind(
         404,
         "unknown-order",
         "Unknown order",
-        "No line of this order is allocated or waits, or did at the time of `at`.",
+        "The order has no line that is allocated or waiting, or had none at the time given by `at`.",
     ),
     edge.NothingAllocated: Kind(
         404,
         "nothing-allocated",
         "Nothing allocated yet",
-        "Its lines wait for stock; GET /v1/orders/<orderid> lists them.",
+        "The order's lines are waiting for stock; GET /v1/orders/<orderid> lists them.",
     ),
-    edge.UnknownLane: Kind(404, "unknown-lane", "No such lane", "GET /v1/lanes lists those there are."),
+    edge.UnknownLane: Kind(
+        404,
+        "unknown-lane",
+        "No such lane",
+        "GET /v1/lanes lists the lanes that exist, and the event at which each one stands.",
+    ),
     edge.UnknownCorrelation: Kind(
-        404, "unknown-correlation", "Nothing under this correlation", "Ask for the `X-Correlation-Id` of an answer."
+        404, "unknown-correlation", "Unknown correlation id", "Use the `X-Correlation-Id` of a response."
     ),
     service.UnknownSubscription: Kind(
-        404, "unknown-subscription", "No such subscription", "GET /v1/subscriptions lists those there are."
+        404, "unknown-subscription", "No such subscription", "GET /v1/subscriptions lists the subscriptions that exist."
     ),
-    NotFound: Kind(404, "no-such-path", "Nothing here", "The paths are listed on this page."),
-    MethodNotAllowed: Kind(405, "no-such-method", "Not this method", "The header `Allow` lists those that work."),
+    NotFound: Kind(404, "no-such-path", "No such path", "This page lists all paths."),
+    MethodNotAllowed: Kind(
+        405, "no-such-method", "Method not allowed", "The header `Allow` lists the methods that this path accepts."
+    ),
     domain.NotEnoughStock: Kind(
         409,
         "out-of-stock",
         "Out of stock",
-        'No batch has enough. `available` tells what there is, and when; with "if_short": "wait" the line is accepted '
-        "and served when stock comes.",
+        'No batch has enough stock. `available` says how much is free, and when. With "if_short": '
+        '"wait" the line is accepted and allocated when stock arrives.',
     ),
     domain.OrderLineExists: Kind(
         409,
         "line-exists",
-        "The order has this sku already",
-        "`qty` is what it has. To change it, delete the line and allocate again.",
+        "The order already has this sku",
+        "`qty` is the quantity that was ordered. To change it, delete the line and allocate again.",
     ),
     domain.BatchExists: Kind(
-        409, "batch-exists", "The batch exists", "The reference was created with other content; use another reference."
+        409,
+        "batch-exists",
+        "The batch already exists",
+        "A batch with this reference was created with other content. Use another reference.",
     ),
     definitions.NameTaken: Kind(
-        409, "name-taken", "The name is taken", "It is built in. GET /v1/subscriptions lists those there are."
+        409,
+        "name-taken",
+        "Name taken",
+        "A built-in subscription has this name. GET /v1/subscriptions lists the names in use.",
     ),
     definitions.OtherDelivery: Kind(
         409,
         "other-delivery",
-        "It is delivered in the other way",
-        "Remove it and define it anew; its place in the log goes with it. Or take another name.",
+        "Delivery cannot be changed",
+        "A subscription cannot change between pull and push. Remove it and define it again, which "
+        "loses its place in the log; or use another name.",
     ),
     definitions.AlreadyDefined: Kind(
-        412, "already-defined", "It is there already", "Read it; to define it anew, send it without `If-None-Match`."
+        412,
+        "already-defined",
+        "The subscription already exists",
+        "Read it to see its definition. To redefine it, send the request without `If-None-Match`.",
     ),
     definitions.NotPulled: Kind(
-        409, "not-pulled", "Nobody can pull from it", "It is pushed to its sink. Define another one, to pull from."
+        409,
+        "not-pulled",
+        "Not a pull subscription",
+        "Its events are pushed to its sink. To pull them, define another subscription.",
     ),
     domain.StaleVersion: Kind(
-        412, "stale-version", "Changed meanwhile", "Read it again, and send If-Match with its ETag as it came."
+        412,
+        "stale-version",
+        "Changed in the meantime",
+        "Read it again, and send the ETag you get, unchanged, in `If-Match`.",
     ),
-    edge.TooLarge: Kind(413, "too-large", "Body too large", "Send less, or use `allocation import`."),
-    edge.NotJson: Kind(415, "not-json", "Unsupported media type", "Send JSON as it is, in UTF-8."),
-    edge.Invalid: Kind(422, "invalid", "Invalid request", "`errors` lists each fault and its place."),
-    domain.InvalidQuantity: Kind(422, "invalid-quantity", "Invalid quantity", "Quantities are whole numbers."),
-    domain.InvalidReference: Kind(422, "invalid-id", "Invalid id", "Ids are plain printable ASCII."),
+    edge.TooLarge: Kind(413, "too-large", "Body too large", "Send less at once, or use `allocation import`."),
+    edge.NotJson: Kind(415, "not-json", "Unsupported media type", "Send JSON in UTF-8, without a content encoding."),
+    edge.Invalid: Kind(422, "invalid", "Invalid request", "`errors` lists each fault and where it is."),
+    domain.InvalidQuantity: Kind(422, "invalid-quantity", "Invalid quantity", "Quantities must be whole numbers."),
+    domain.InvalidReference: Kind(
+        422, "invalid-id", "Invalid id", "Ids must be printable ASCII without spaces or slashes."
+    ),
     service.UnknownPosition: Kind(
         422,
         "unknown-position",
-        "No such place in the log",
-        "`position` of an answer names one; later ones are to come. A cursor that is refused is of another log, or of "
-        "this one before it was restored from a backup: begin anew without `after`, and forget what came with it.",
+        "No such position in the log",
+        "Use the `position` of a response; later positions do not exist yet. A cursor that is refused "
+        "comes from another log, or from this one before it was restored from a backup: start again "
+        "without `after`, and discard what you read with that cursor.",
     ),
     service.IdReused: Kind(
         422,
         "key-reused",
         "Idempotency-Key used for another request",
-        "A key stands for one request on one route, for good. Take a new key for a new request.",
+        "A key belongs to one request on one route, permanently. Use a new key for a new request.",
     ),
-    Exception: Kind(500, "unexpected", "Unexpected error", "The log has it under `correlation_id`."),
-    service.Unavailable: Kind(503, "unavailable", "Not available now", "`Retry-After` says when to try again."),
+    Exception: Kind(500, "unexpected", "Unexpected error", "The details are in the log, under `correlation_id`."),
+    service.Unavailable: Kind(
+        503,
+        "unavailable",
+        "Temporarily unavailable",
+        "`Retry-After` says how many seconds to wait before trying again.",
+    ),
     service.NotReached: Kind(
         503,
         "not-reached",
         "Not reached yet",
-        "What is read here follows the log, and has not come to `at_least` in time. Ask again when `Retry-After` says, "
-        "or without `at_least` for the answer there is.",
+        "The data read here follows the log, and did not reach `at_least` in time. Try again after "
+        "the seconds in `Retry-After`, or omit `at_least` to get the answer as it is now.",
     ),
     service.OutcomeUnknown: Kind(
-        503, "outcome-unknown", "Not known whether it was done", "Send the same again: it is done at most once."
+        503, "outcome-unknown", "Outcome unknown", "Send the same request again: it is done at most once."
     ),
 }
 
