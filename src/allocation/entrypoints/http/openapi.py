@@ -28,38 +28,51 @@ SCHEMAS = "#/components/schemas/"
 ABOUT = """\
 Promises stock to order lines, and keeps the promise when the world changes.
 
-Errors are problem details (RFC 9457). A call that changes stock or orders takes an `Idempotency-Key`: the same request
-again under the same key gets the answer of the first, and nothing is done twice. Every answer has an
-`X-Correlation-Id`, yours if you sent one; events and log lines carry it too. A call that changes something is refused
-if it brings an `If-Match` or `If-None-Match` that is not among its headers here: nobody would look at it."""
+Errors are problem details (RFC 9457). Calls that change stock or orders take an `Idempotency-Key`: if you send the same
+request again with the same key, you get the answer to the first one, and nothing is done twice. Every response has an
+`X-Correlation-Id` (yours, if you sent one), which is also in the events and log lines. A call that changes something is
+refused if it has an `If-Match` or `If-None-Match` header that is not listed for it here, because the condition would
+not be evaluated."""
 
 _ID = {"type": "string", "pattern": ID_SCHEMA_PATTERN}
 HEADERS_HEEDED: dict[str, Json] = {
     "Idempotency-Key": {
-        "description": "Makes it safe to send this again: any text of your own that stands for this one request",
+        "description": "Makes it safe to send this request again: any text you choose, used for this request only",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
     },
-    "X-Correlation-Id": {"description": "Comes back, and stands in the log and on events", "schema": _ID},
-    "X-Event-Grid-Key": {"description": "The secret of `ALLOCATION_EVENT_GRID_KEY`", "schema": {"type": "string"}},
+    "X-Correlation-Id": {
+        "description": "Returned in the response, and recorded in the log and on events",
+        "schema": _ID,
+    },
+    "X-Event-Grid-Key": {"description": "The secret set in `ALLOCATION_EVENT_GRID_KEY`", "schema": {"type": "string"}},
     "aeg-event-type": {
-        "description": "`SubscriptionValidation` for a handshake, else `Notification`",
+        "description": "`SubscriptionValidation` for a handshake, otherwise `Notification`",
         "schema": {"type": "string"},
     },
-    "WebHook-Request-Origin": {"description": "Who asks for consent", "schema": {"type": "string"}},
-    "If-Match": {"description": "Only if it still has this ETag", "schema": {"type": "string"}},
+    "WebHook-Request-Origin": {"description": "The origin that asks for consent", "schema": {"type": "string"}},
+    "If-Match": {"description": "Proceed only if the ETag is still this one", "schema": {"type": "string"}},
     "If-None-Match": {
-        "description": "Only if it has another ETag by now; `*`: only if it is not there",
+        "description": "Proceed only if the ETag is no longer this one; `*`: only if there is nothing yet",
         "schema": {"type": "string"},
     },
 }
 HEADERS_GIVEN: dict[str, Json] = {
-    "X-Correlation-Id": {"description": "Under which the log has this request", "schema": _ID},
-    "ETag": {"description": "The product's version, quoted", "schema": {"type": "string", "pattern": '^"[0-9]+"$'}},
-    "Location": {"description": "Where to read it", "schema": {"type": "string", "format": "uri-reference"}},
-    "Log-Position": {"description": "Where the log has it", "schema": {"type": "string"}},
-    "WebHook-Allowed-Origin": {"description": "Who may push: the one that asked", "schema": {"type": "string"}},
-    "WebHook-Allowed-Rate": {"description": "Requests a minute: `*`, any number", "schema": {"type": "string"}},
-    "Retry-After": {"description": "Seconds until it makes sense to try again", "schema": {"type": "integer"}},
+    "X-Correlation-Id": {"description": "The id of this request in the log", "schema": _ID},
+    "ETag": {
+        "description": "The version of the product, in quotes",
+        "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
+    },
+    "Location": {"description": "Where to find the resource", "schema": {"type": "string", "format": "uri-reference"}},
+    "Log-Position": {"description": "The position of the change in the log", "schema": {"type": "string"}},
+    "WebHook-Allowed-Origin": {
+        "description": "The origin that may push: the one that asked",
+        "schema": {"type": "string"},
+    },
+    "WebHook-Allowed-Rate": {
+        "description": "Requests allowed per minute; `*` means any number",
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {"description": "How many seconds to wait before trying again", "schema": {"type": "integer"}},
 }
 
 
@@ -88,7 +101,7 @@ def openapi_routes(routes: Sequence[Route]) -> Routes:
     """The route of the document, which also describes this route."""
     own = Routes("Documentation")
 
-    @own.get("/openapi.json", gives={200: Given("the document", {"openapi": "3.1.0"}, type=dict[str, Any])})
+    @own.get("/openapi.json", gives={200: Given("The document", {"openapi": "3.1.0"}, type=dict[str, Any])})
     def openapi(call: Call) -> Reply:
         """This document."""
         return json_reply(200, document())
