@@ -19,7 +19,10 @@ from allocation.service_layer.answers import Answer, Promise
 
 routes = Routes("Allocations")
 
-PromisedEta = Annotated[date | None, msgspec.Meta(description="When the batch arrives; null: it is here, or none is")]
+PromisedEta = Annotated[
+    date | None,
+    msgspec.Meta(description="The day the batch arrives; null if it is in stock already, or if there is no batch"),
+]
 
 
 class AllocationRequest(Body):
@@ -30,7 +33,7 @@ class AllocationRequest(Body):
     orderid: Id
     sku: Id
     qty: Quantity
-    if_short: Literal["refuse", "wait"] = Field(default="refuse", description="What to do if no batch has enough")
+    if_short: Literal["refuse", "wait"] = Field(default="refuse", description="What to do if no batch has enough stock")
 
     def command(self) -> Allocate:
         return Allocate(self.orderid, self.sku, self.qty, IfShort(self.if_short))
@@ -75,16 +78,16 @@ def allocation_answer(answer: Answer) -> AllocationAnswer:
     takes=AllocationRequest,
     gives={
         201: Given(
-            "the line is promised from a batch",
+            "The line is allocated to a batch",
             AllocationAnswer("order-1", "RED-CHAIR", 10, "allocated", "batch-1", None, "0-2"),
             headers=["Location"],
         ),
         200: Given(
-            "the order has this line already; this is its present state",
+            "The order already had this line; the body is its current state",
             AllocationAnswer("order-1", "RED-CHAIR", 10, "allocated", "batch-1", None, None),
         ),
         202: Given(
-            "accepted: the line waits for stock",
+            "Accepted: the line waits for stock",
             AllocationAnswer("order-2", "RED-CHAIR", 500, "waiting", None, None, "0-4"),
             headers=["Location"],
         ),
@@ -111,7 +114,7 @@ def allocate(call: Call, line: AllocationRequest) -> Reply:
 
 @routes.get(
     "/v1/allocations/<orderid>/<sku>",
-    gives={200: Given("the line", AllocatedLine("order-1", "RED-CHAIR", 10, "allocated", "batch-1", None))},
+    gives={200: Given("The line", AllocatedLine("order-1", "RED-CHAIR", 10, "allocated", "batch-1", None))},
     asks=AtLeast,
     refuses=[UnknownOrderLine("order-9", "RED-CHAIR"), NOT_REACHED],
 )
@@ -127,7 +130,7 @@ def read_allocation(call: Call, query: AtLeast, orderid: str, sku: str) -> Reply
 @routes.delete(
     "/v1/allocations/<orderid>/<sku>",
     takes_a_key=True,
-    gives={204: Given("the line is gone", headers=["Log-Position"])},
+    gives={204: Given("The line was cancelled", headers=["Log-Position"])},
     refuses=[UnknownOrderLine("order-9", "RED-CHAIR")],
 )
 def deallocate(call: Call, orderid: str, sku: str) -> Reply:
