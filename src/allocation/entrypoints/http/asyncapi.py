@@ -14,7 +14,7 @@ routes = Routes("Documentation")
 _document = cache(asyncapi_document)
 
 
-@routes.get("/asyncapi.json", gives={200: Given("the document", {"asyncapi": "3.0.0"}, type=dict[str, Any])})
+@routes.get("/asyncapi.json", gives={200: Given("The document", {"asyncapi": "3.0.0"}, type=dict[str, Any])})
 def asyncapi(call: Call) -> Reply:
     """The messages that this service sends and receives, as an AsyncAPI 3 document, with a JSON Schema for each."""
     return json_reply(200, _document())
