@@ -39,8 +39,8 @@ class AtLeast(Body):
         WithJsonSchema({"type": "string", "pattern": f"^{PATTERN}$"}),
     ] = Field(
         default=None,
-        description="The `position` of a write that the answer has to know; waits up to 2 seconds for what is read to "
-        "have come so far",
+        description="The `position` of a write that the answer must include; the request waits up to 2 seconds "
+        "for the data it reads to catch up",
     )
 
     def wait(self, call: Call, reached: Callable[[LogPosition], bool]) -> None:
