@@ -21,7 +21,7 @@ class DifferenceRead(msgspec.Struct):
 
     table: str
     place: str
-    problem: Annotated[str, msgspec.Meta(description=f"What; cut behind {MOST_CHARACTERS:,} characters")]
+    problem: Annotated[str, msgspec.Meta(description=f"What differs, cut off after {MOST_CHARACTERS:,} characters")]
 
 
 class RoundRead(msgspec.Struct):
@@ -33,7 +33,7 @@ class RoundRead(msgspec.Struct):
     products: int
     commands: int
     differences: int
-    first: Annotated[Sequence[DifferenceRead], msgspec.Meta(description=f"The first {MOST_KEPT} of them")]
+    first: Annotated[Sequence[DifferenceRead], msgspec.Meta(description=f"The first {MOST_KEPT} differences")]
 
 
 class AuditRead(msgspec.Struct):
@@ -48,7 +48,7 @@ _FIRST = [DifferenceRead("batches", "batch-1", "it says 10 allocated, its lines 
 EXAMPLE = AuditRead(RoundRead(_BEGAN, _ENDED, 1700, 25, 1500, 1, _FIRST), None)
 
 
-@routes.get("/v1/audit", gives={200: Given("what was found", EXAMPLE)})
+@routes.get("/v1/audit", gives={200: Given("What was found", EXAMPLE)})
 def read_audit(call: Call) -> Reply:
     """What the self-audit found last.
 
