@@ -19,8 +19,10 @@ from allocation.service_layer.answers import Answer, BatchState
 
 routes = Routes("Batches")
 
-Version = Annotated[int, msgspec.Meta(description="Of the product; also the ETag")]
-ArrivalEta = Annotated[date | None, msgspec.Meta(description="When it arrives; null: it is here")]
+Version = Annotated[int, msgspec.Meta(description="The version of the product, which is also the ETag")]
+ArrivalEta = Annotated[
+    date | None, msgspec.Meta(description="The day the batch arrives; null if it is in stock already")
+]
 
 
 class BatchRequest(Body):
@@ -50,7 +52,7 @@ class BatchChange(Body):
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "example": {"qty": 80, "eta": "2031-05-01"}})
 
     qty: int = Field(
-        default=-1, ge=0, le=MAX_QUANTITY, description="Pieces it really holds", json_schema_extra=_optional
+        default=-1, ge=0, le=MAX_QUANTITY, description="Pieces that the batch really holds", json_schema_extra=_optional
     )
     eta: Eta = Field(default=None, json_schema_extra=_optional)
 
@@ -114,12 +116,12 @@ def _etag(version: int) -> Headers:
     takes=BatchRequest,
     gives={
         201: Given(
-            "the batch is taken in",
+            "The batch was added",
             BatchAnswer("batch-1", "RED-CHAIR", 100, 100, None, 1, "0-1"),
             headers=["Location", "ETag"],
         ),
         200: Given(
-            "the batch was created like this before; this is its present state",
+            "The same batch was created before; the body is its current state",
             BatchAnswer("batch-1", "RED-CHAIR", 100, 90, None, 2, None),
             headers=["ETag"],
         ),
@@ -137,8 +139,8 @@ def create_batch(call: Call, batch: BatchRequest) -> Reply:
 @routes.get(
     "/v1/batches/<ref>",
     gives={
-        200: Given("the batch", BatchRead("batch-1", "RED-CHAIR", 100, 90, None, 2), headers=["ETag"]),
-        304: Given("it is as `If-None-Match` has it", headers=["ETag"]),
+        200: Given("The batch", BatchRead("batch-1", "RED-CHAIR", 100, 90, None, 2), headers=["ETag"]),
+        304: Given("Not changed: the ETag is still the one in `If-None-Match`", headers=["ETag"]),
     },
     asks=AtLeast,
     refuses=[UnknownBatch("batch-9"), NOT_REACHED],
@@ -160,7 +162,7 @@ def read_batch(call: Call, query: AtLeast, ref: str) -> Reply:
     takes=BatchChange,
     gives={
         200: Given(
-            "the batch as it is now",
+            "The batch as it is now",
             BatchAnswer("batch-1", "RED-CHAIR", 80, 70, date(2031, 5, 1), 4, "0-5"),
             headers=["ETag"],
         )
