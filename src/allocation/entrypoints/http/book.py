@@ -47,8 +47,8 @@ class BookAllocation(msgspec.Struct):
     takes_a_key=True,
     takes=BatchRequest,
     gives={
-        201: Given("the batch is taken in", BatchAnswer("batch-1", "RED-CHAIR", 100, 100, None, 1, "0-1")),
-        200: Given("it was there", BatchAnswer("batch-1", "RED-CHAIR", 100, 90, None, 2, None)),
+        201: Given("The batch was added", BatchAnswer("batch-1", "RED-CHAIR", 100, 100, None, 1, "0-1")),
+        200: Given("The batch existed already", BatchAnswer("batch-1", "RED-CHAIR", 100, 90, None, 2, None)),
     },
     refuses=[BatchExists("batch-1")],
 )
@@ -63,7 +63,7 @@ def add_batch(call: Call, batch: BatchRequest) -> Reply:
     takes=BookLine,
     gives={
         202: Given(
-            "accepted: promised, or waiting for stock",
+            "Accepted: the line is allocated, or waits for stock",
             AllocationAnswer("order-1", "RED-CHAIR", 10, "allocated", "batch-1", None, "0-2"),
         ),
     },
@@ -84,7 +84,11 @@ def allocate_endpoint(call: Call, line: BookLine) -> Reply:
 @routes.get(
     "/allocations/<orderid>",
     gives={
-        200: Given("its lines that are on a batch", [BookAllocation("RED-CHAIR", "batch-1")], type=list[BookAllocation])
+        200: Given(
+            "The lines of the order that are allocated to a batch",
+            [BookAllocation("RED-CHAIR", "batch-1")],
+            type=list[BookAllocation],
+        )
     },
     asks=AtLeast,
     refuses=[UnknownOrder("order-9"), NothingAllocated("order-2"), NOT_REACHED],
