@@ -21,7 +21,9 @@ NO_STORE = (("Cache-Control", "no-store"),)
 NEVER = -1  # a version that no product has
 
 Headers = tuple[tuple[str, str], ...]
-LogToken = Annotated[str | None, msgspec.Meta(description="Where the log has it; null if nothing was recorded now")]
+LogToken = Annotated[
+    str | None, msgspec.Meta(description="Its position in the log; null if nothing was recorded this time")
+]
 
 _encoder = msgspec.json.Encoder()
 _KEY = re.compile(r"[ -~]{1,255}\Z")
