@@ -23,9 +23,10 @@ class DeadLettersQuery(Body):
     """Which dead letters."""
 
     after: Annotated[
-        str | None, Field(pattern="^[0-9a-f]{1,64}$", description="`next` of the page before; the newest if absent")
+        str | None,
+        Field(pattern="^[0-9a-f]{1,64}$", description="`next` of the previous page; starts with the newest if absent"),
     ] = None
-    limit: whole(1, MOST_ON_A_PAGE, 20) = Field(default=20, description="How many at most")  # type: ignore[valid-type]  # a type that a function makes
+    limit: whole(1, MOST_ON_A_PAGE, 20) = Field(default=20, description="The most to return")  # type: ignore[valid-type]  # a type that a function makes
 
 
 class DeadLetterRead(msgspec.Struct):
@@ -35,7 +36,12 @@ class DeadLetterRead(msgspec.Struct):
     time: datetime
     source: str
     reason: str
-    body: Annotated[str, msgspec.Meta(description="Whole, unless it was longer than is taken in; as text")]
+    body: Annotated[
+        str,
+        msgspec.Meta(
+            description="The message as text, complete unless it was longer than the limit for incoming messages"
+        ),
+    ]
 
 
 class DeadLetterList(msgspec.Struct):
@@ -57,7 +63,7 @@ EXAMPLE = DeadLetterRead(
 @routes.get(
     "/v1/dead-letters",
     asks=DeadLettersQuery,
-    gives={200: Given("a page of dead letters", DeadLetterList([EXAMPLE], EXAMPLE.id))},
+    gives={200: Given("A page of dead letters", DeadLetterList([EXAMPLE], EXAMPLE.id))},
 )
 def list_dead_letters(call: Call, query: DeadLettersQuery) -> Reply:
     """Messages that came in and could not be handled.
