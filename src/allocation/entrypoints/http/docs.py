@@ -24,17 +24,17 @@ def docs_routes(routes: Sequence[Route]) -> Routes:
     """The route of the page about all routes, itself included, and the routes that redirect to it."""
     own = Routes("Documentation")
 
-    @own.get("/", gives={302: Given("to the documentation", headers=["Location"])})
+    @own.get("/", gives={302: Given("Redirect to the documentation", headers=["Location"])})
     def lead_to_docs(call: Call) -> Reply:
         """Redirects to the documentation."""
         return Reply(302, headers=(("Location", "/docs"),))
 
-    @own.get("/docs/", gives={302: Given("to the documentation", headers=["Location"])})
+    @own.get("/docs/", gives={302: Given("Redirect to the documentation", headers=["Location"])})
     def lead_back_to_docs(call: Call) -> Reply:
         """Redirects to the documentation, for a path with a slash too many."""
         return Reply(302, headers=(("Location", "/docs"),))
 
-    @own.get("/docs", gives={200: Given("the page", type=str)})
+    @own.get("/docs", gives={200: Given("The page", type=str)})
     def docs(call: Call) -> Reply:
         """This page."""
         page, policy = rendered()
