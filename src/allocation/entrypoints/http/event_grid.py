@@ -52,7 +52,9 @@ READS: Mapping[str, Any] = {
 class Brought(Body):
     """The secret, if it is not sent in a header."""
 
-    code: Annotated[str | None, Field(max_length=1000, description="The secret, unless X-Event-Grid-Key has it")] = None
+    code: Annotated[
+        str | None, Field(max_length=1000, description="The secret, unless it is sent in `X-Event-Grid-Key`")
+    ] = None
 
 
 class EventGridAnswer(msgspec.Struct, omit_defaults=True, rename={"validation_response": "validationResponse"}):
@@ -68,7 +70,12 @@ class EventGridAnswer(msgspec.Struct, omit_defaults=True, rename={"validation_re
     asks=Brought,
     reads=READS,
     heeds=["X-Event-Grid-Key", "aeg-event-type"],
-    gives={200: Given("all is done or a dead letter, or the code of a handshake comes back", EventGridAnswer(2, 0))},
+    gives={
+        200: Given(
+            "Every event was handled or kept as a dead letter; or, for a handshake, its validation code",
+            EventGridAnswer(2, 0),
+        )
+    },
     refuses=[NotLetIn(), NotExpected("a topic"), BadHeader("Content-Length", "Content-Length is a number of bytes")],
 )
 def take_from_event_grid(call: Call, brought: Brought) -> Reply:
@@ -93,7 +100,7 @@ def take_from_event_grid(call: Call, brought: Brought) -> Reply:
     asks=Brought,
     heeds=["X-Event-Grid-Key", "WebHook-Request-Origin"],
     gives={
-        200: Given("it may", headers=["WebHook-Allowed-Origin", "WebHook-Allowed-Rate"]),
+        200: Given("The origin may push", headers=["WebHook-Allowed-Origin", "WebHook-Allowed-Rate"]),
     },
     refuses=[NotLetIn(), NotExpected("an origin"), BadHeader("WebHook-Request-Origin", "It says who asks")],
 )
