@@ -31,10 +31,11 @@ class EventQuery(Body):
     """Which events."""
 
     after: After = None
-    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="How many at most")  # type: ignore[valid-type]  # a type that a function makes
-    sku: Id | None = Field(default=None, description="Only those of this product")
+    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="The most to return")  # type: ignore[valid-type]  # a type that a function makes
+    sku: Id | None = Field(default=None, description="Only events of this product")
     after_version: whole(0, LARGEST_VERSION) | None = Field(  # type: ignore[valid-type]  # as above
-        default=None, description="Only those behind this version of the product; with `sku`, without `after`"
+        default=None,
+        description="Only events after this version of the product; needs `sku`, and cannot be used with `after`",
     )
 
 
@@ -44,8 +45,8 @@ class CloudEvent(msgspec.Struct, omit_defaults=True):
     specversion: Annotated[str, msgspec.Meta(pattern="^1\\.0$")]
     id: str
     source: Annotated[str, msgspec.Meta(extra_json_schema={"format": "uri-reference"})]
-    type: Annotated[str, msgspec.Meta(description="allocation. and the name of the event")]
-    subject: Annotated[str, msgspec.Meta(description="The sku: what is ordered")]
+    type: Annotated[str, msgspec.Meta(description="`allocation.` followed by the name of the event")]
+    subject: Annotated[str, msgspec.Meta(description="The sku that the event is about")]
     time: datetime
     datacontenttype: str
     data: Annotated[
@@ -54,22 +55,29 @@ class CloudEvent(msgspec.Struct, omit_defaults=True):
             extra_json_schema={"anyOf": [{"$ref": f"#/components/schemas/{t.__name__}"} for t in EVENT_TYPES]}
         ),
     ]
-    schemaversion: Annotated[int, msgspec.Meta(description="Of `data`")]
-    partition: Annotated[int, msgspec.Meta(description="Of the log")]
+    schemaversion: Annotated[int, msgspec.Meta(description="The version of the schema of `data`")]
+    partition: Annotated[int, msgspec.Meta(description="The partition of the log")]
     sequence: Annotated[
-        str, msgspec.Meta(pattern="^[0-9]{20}$", description="Number within the partition, gapless, padded to sort")
+        str,
+        msgspec.Meta(
+            pattern="^[0-9]{20}$",
+            description="The number of the event within its partition, without gaps, padded with zeros so that it "
+            "sorts as text",
+        ),
     ]
-    productversion: Annotated[int, msgspec.Meta(description="Of the product, after this event; gapless for a sku")]
-    correlationid: Annotated[str, msgspec.Meta(description="The same for all that follows from one request")]
-    causationid: Annotated[str | None, msgspec.Meta(description="Of the command that led to it")] = None
-    traceparent: Annotated[str | None, msgspec.Meta(description="W3C Trace Context")] = None
+    productversion: Annotated[
+        int, msgspec.Meta(description="The version of the product after this event, without gaps for each sku")
+    ]
+    correlationid: Annotated[str, msgspec.Meta(description="The same for everything that follows from one request")]
+    causationid: Annotated[str | None, msgspec.Meta(description="The id of the command that caused the event")] = None
+    traceparent: Annotated[str | None, msgspec.Meta(description="The `traceparent` of W3C Trace Context")] = None
 
 
 class EventPageRead(msgspec.Struct):
     """Events in order, and the cursor of the next page. If there is nothing new, `next` is equivalent to `after`."""
 
     events: Sequence[CloudEvent]
-    next: Annotated[str, msgspec.Meta(description="Opaque; keep it and ask again with `after`")]
+    next: Annotated[str, msgspec.Meta(description="An opaque cursor: keep it, and pass it as `after` next time")]
 
 
 def cloud_event(logged: EventEnvelope) -> CloudEvent:
@@ -98,7 +106,7 @@ EXAMPLE = EventPageRead(
 @routes.get(
     "/v1/events",
     asks=EventQuery,
-    gives={200: Given("a page of events", EXAMPLE)},
+    gives={200: Given("A page of events", EXAMPLE)},
     refuses=[UnknownPosition(LogPosition(0, 17))],
 )
 def read_events(call: Call, query: EventQuery) -> Reply:
