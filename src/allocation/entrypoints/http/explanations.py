@@ -27,7 +27,7 @@ class ConsideredRead(msgspec.Struct):
     ref: str
     eta: date | None
     available: int
-    verdict: Annotated[str, msgspec.Meta(description="taken, too little left, or: a batch before it had enough")]
+    verdict: Annotated[str, msgspec.Meta(description="One of: taken, too little left, a batch before it had enough")]
 
 
 class DecisionRead(msgspec.Struct):
@@ -36,26 +36,29 @@ class DecisionRead(msgspec.Struct):
     time: datetime
     position: LogToken
     version: int
-    command: Annotated[CommandRead | None, msgspec.Meta(description="What led to it, perhaps another order's")]
+    command: Annotated[
+        CommandRead | None,
+        msgspec.Meta(description="The command that led to the decision, perhaps one for another order"),
+    ]
     qty: int
     batchref: str | None
     batchref_today: Annotated[
-        str | None, msgspec.Meta(description="Where today's rules would have put it, the stock being the same")
+        str | None, msgspec.Meta(description="The batch that today's rules would have chosen with the same stock")
     ]
-    ahead: Annotated[
-        str | None, msgspec.Meta(description="An older line that today's rules would have served before it")
+    ahead: Annotated[str | None, msgspec.Meta(description="An older line that today's rules would have served first")]
+    note: Annotated[
+        str | None, msgspec.Meta(description="`decided under earlier rules` if today's rules would decide differently")
     ]
-    note: Annotated[str | None, msgspec.Meta(description="`decided under earlier rules`, if today's say otherwise")]
-    batches: Annotated[Sequence[ConsideredRead], msgspec.Meta(description="In order of preference")]
+    batches: Annotated[Sequence[ConsideredRead], msgspec.Meta(description="The batches, in order of preference")]
 
 
 class ExplanationQuery(Body):
     """Which decisions."""
 
     after: whole(0, events.LARGEST_VERSION, 0) = Field(  # type: ignore[valid-type]  # a type that a function makes
-        default=0, description="`next` of the page before: a version of the product; from the start if absent"
+        default=0, description="`next` of the previous page (a version of the product); from the start if absent"
     )
-    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="How many decisions at most")  # type: ignore[valid-type]  # a type that a function makes
+    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="The most decisions to return")  # type: ignore[valid-type]  # a type that a function makes
 
 
 class Explanation(msgspec.Struct):
@@ -64,7 +67,9 @@ class Explanation(msgspec.Struct):
     orderid: str
     sku: str
     decisions: Sequence[DecisionRead]
-    next: Annotated[int | None, msgspec.Meta(description="Ask again with this as `after`; null: there is no more")]
+    next: Annotated[
+        int | None, msgspec.Meta(description="Pass this as `after` to get the next page; null on the last page")
+    ]
 
 
 EARLIER_RULES = "decided under earlier rules"
@@ -118,7 +123,7 @@ EXAMPLE = Explanation(
 @routes.get(
     "/v1/allocations/<orderid>/<sku>/explanation",
     asks=ExplanationQuery,
-    gives={200: Given("a page of decisions about the line", EXAMPLE)},
+    gives={200: Given("A page of decisions about the line", EXAMPLE)},
     refuses=[UnknownOrderLine("order-9", "RED-CHAIR")],
 )
 def explain_allocation(call: Call, query: ExplanationQuery, orderid: str, sku: str) -> Reply:
