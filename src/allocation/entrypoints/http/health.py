@@ -16,13 +16,13 @@ class Health(msgspec.Struct):
     status: str
 
 
-@routes.get("/health/live", gives={200: Given("the process answers", Health("live"))})
+@routes.get("/health/live", gives={200: Given("The process is alive", Health("live"))})
 def live(call: Call) -> Reply:
     """Whether the process is alive. If it is not, restart it."""
     return json_reply(200, Health("live"))
 
 
-@routes.get("/health/ready", gives={200: Given("the store answers", Health("ready"))})
+@routes.get("/health/ready", gives={200: Given("The store can be reached", Health("ready"))})
 def ready(call: Call) -> Reply:
     """Whether the process can work. If it cannot (503), send requests elsewhere for now."""
     call.application.views.ready()
