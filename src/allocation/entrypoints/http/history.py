@@ -36,9 +36,9 @@ class HistoryQuery(Body):
     """Which events."""
 
     after: whole(0, events.LARGEST_VERSION, 0) = Field(  # type: ignore[valid-type]  # a type that a function makes
-        default=0, description="`next` of the page before: a version of the product; from the start if absent"
+        default=0, description="`next` of the previous page (a version of the product); from the start if absent"
     )
-    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="How many events at most")  # type: ignore[valid-type]  # a type that a function makes
+    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="The most events to return")  # type: ignore[valid-type]  # a type that a function makes
 
 
 class CommandRead(msgspec.Struct):
@@ -46,14 +46,14 @@ class CommandRead(msgspec.Struct):
 
     type: str
     id: str
-    source: Annotated[str, msgspec.Meta(description="The way it came: a route, `import`, a queue")]
+    source: Annotated[str, msgspec.Meta(description="How the command came in: a route, `import` or a queue")]
     client: str
     time: datetime
     correlation_id: str
     causation_id: str | None
-    body: Annotated[Any, msgspec.Meta(description="Its fields")]
+    body: Annotated[Any, msgspec.Meta(description="The fields of the command")]
     position: LogToken
-    refused: Annotated[str | None, msgspec.Meta(description="Why, if it was refused")]
+    refused: Annotated[str | None, msgspec.Meta(description="Why the command was refused; null if it was not")]
 
 
 class StepRead(msgspec.Struct):
@@ -67,21 +67,25 @@ class HistoryPage(msgspec.Struct):
     """What happened, in order."""
 
     steps: Sequence[StepRead]
-    next: Annotated[int | None, msgspec.Meta(description="Ask again with this as `after`; null: there is no more")]
+    next: Annotated[
+        int | None, msgspec.Meta(description="Pass this as `after` to get the next page; null on the last page")
+    ]
 
 
 class OrderHistoryQuery(Body):
     """Which events."""
 
     after: After = None
-    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="How many events at most")  # type: ignore[valid-type]  # as above
+    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="The most events to return")  # type: ignore[valid-type]  # as above
 
 
 class OrderHistory(msgspec.Struct):
     """What happened to an order, in order of time."""
 
     steps: Sequence[StepRead]
-    next: Annotated[str | None, msgspec.Meta(description="Ask again with this as `after`; null: there is no more")]
+    next: Annotated[
+        str | None, msgspec.Meta(description="Pass this as `after` to get the next page; null on the last page")
+    ]
 
 
 def command_read(done: Handled) -> CommandRead:
@@ -135,7 +139,7 @@ def order_history(page: OrderPage) -> OrderHistory:
 @routes.get(
     "/v1/products/<sku>/history",
     asks=HistoryQuery,
-    gives={200: Given("a page of its history", HistoryPage([EXAMPLE], None))},
+    gives={200: Given("A page of the history", HistoryPage([EXAMPLE], None))},
     refuses=[InvalidSku("RED-CHIAR")],
 )
 def read_product_history(call: Call, query: HistoryQuery, sku: str) -> Reply:
@@ -149,7 +153,7 @@ def read_product_history(call: Call, query: HistoryQuery, sku: str) -> Reply:
 @routes.get(
     "/v1/batches/<ref>/history",
     asks=HistoryQuery,
-    gives={200: Given("a page of its history", HistoryPage([EXAMPLE], None))},
+    gives={200: Given("A page of the history", HistoryPage([EXAMPLE], None))},
     refuses=[UnknownBatch("batch-9")],
 )
 def read_batch_history(call: Call, query: HistoryQuery, ref: str) -> Reply:
@@ -163,7 +167,7 @@ def read_batch_history(call: Call, query: HistoryQuery, ref: str) -> Reply:
 @routes.get(
     "/v1/orders/<orderid>/history",
     asks=OrderHistoryQuery,
-    gives={200: Given("a page of its history", OrderHistory([EXAMPLE], None))},
+    gives={200: Given("A page of the history", OrderHistory([EXAMPLE], None))},
     refuses=[UnknownOrder("order-9"), UnknownPosition(LogPosition(0, 17))],
 )
 def read_order_history(call: Call, query: OrderHistoryQuery, orderid: str) -> Reply:
