@@ -23,7 +23,7 @@ class Discard(Body):
     """Which event to skip (the lane's `next_event`), who decides it, and why. This is kept for good."""
 
     event: Annotated[
-        str, Field(pattern="^[0-9]{1,5}-[0-9]{1,18}$", description="As the lane has it", examples=["0-17"])
+        str, Field(pattern="^[0-9]{1,5}-[0-9]{1,18}$", description="The `next_event` of the lane", examples=["0-17"])
     ]
     who: Words = Field(examples=["Anna"])
     why: Words = Field(examples=["that mailbox is gone for good"])
@@ -57,7 +57,7 @@ EXAMPLE = LaneRead(
 )
 
 
-@routes.get("/v1/lanes", gives={200: Given("the lanes, by subscription and key", LaneList([EXAMPLE]))})
+@routes.get("/v1/lanes", gives={200: Given("The lanes, sorted by subscription and key", LaneList([EXAMPLE]))})
 def list_lanes(call: Call) -> Reply:
     """What could not be delivered.
 
@@ -69,7 +69,7 @@ def list_lanes(call: Call) -> Reply:
 
 @routes.post(
     "/v1/lanes/<subscription>/<key>/retry",
-    gives={204: Given("it is tried again now")},
+    gives={204: Given("The lane will be tried again at once")},
     refuses=[UnknownLane("send_out_of_stock_notification", "RED-CHAIR")],
 )
 def retry_lane(call: Call, subscription: str, key: str) -> Reply:
@@ -80,7 +80,7 @@ def retry_lane(call: Call, subscription: str, key: str) -> Reply:
 @routes.post(
     "/v1/lanes/<subscription>/<key>/discard",
     takes=Discard,
-    gives={204: Given("the next event of the key will be skipped")},
+    gives={204: Given("The next event of the key will be skipped")},
     refuses=[UnknownLane("send_out_of_stock_notification", "RED-CHAIR")],
 )
 def discard_event(call: Call, said: Discard, subscription: str, key: str) -> Reply:
