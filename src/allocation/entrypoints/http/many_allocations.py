@@ -34,7 +34,13 @@ class ManyLines(Body):
 class LineAnswer(msgspec.Struct):
     """What `POST /v1/allocations` would have answered: its status, and its content or its problem."""
 
-    status: Annotated[int, msgspec.Meta(description="201 promised, 202 waiting, 200 it was there; else the problem's")]
+    status: Annotated[
+        int,
+        msgspec.Meta(
+            description="201: allocated; 202: waiting; 200: the order already had this line; otherwise the status of "
+            "the problem"
+        ),
+    ]
     allocation: AllocationAnswer | None = None
     problem: Problem | None = None
 
@@ -51,7 +57,7 @@ class ManyAnswers(msgspec.Struct):
     takes=ManyLines,
     gives={
         200: Given(
-            "each line has its answer",
+            "One answer for each line",
             ManyAnswers(
                 [
                     LineAnswer(201, AllocationAnswer("order-1", "RED-CHAIR", 10, "allocated", "batch-1", None, "0-2")),
