@@ -8,7 +8,7 @@ from allocation.entrypoints.http.routes import Given, Routes
 routes = Routes("Health")
 
 
-@routes.get("/metrics", gives={200: Given("the metrics, as text", type=str, media_type="text/plain")})
+@routes.get("/metrics", gives={200: Given("The metrics, as text", type=str, media_type="text/plain")})
 def metrics(call: Call) -> Reply:
     """Metrics in the text format of Prometheus.
 
