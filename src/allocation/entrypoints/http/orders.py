@@ -51,7 +51,7 @@ EXAMPLE = OrderRead(
 @routes.get(
     "/v1/orders/<orderid>",
     asks=AsOf,
-    gives={200: Given("the order", EXAMPLE)},
+    gives={200: Given("The order", EXAMPLE)},
     refuses=[UnknownOrder("order-9"), UnknownPosition(LogPosition(0, 17)), NOT_REACHED],
 )
 def read_order(call: Call, query: AsOf, orderid: str) -> Reply:
