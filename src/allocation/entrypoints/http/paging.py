@@ -18,8 +18,8 @@ After = Annotated[
     str | None,
     Field(
         max_length=2048,
-        description="`next` of the page before, or positions in the log, one a partition: `0-17`, `0-17.1-4`; from the "
-        f"start if absent. A partition at {BEYOND} is left out",
+        description="`next` of the previous page, or positions in the log, one for each partition: `0-17`, `0-17.1-4`; "
+        f"from the start if absent. A partition with the position {BEYOND} is left out",
     ),
 ]
 
