@@ -68,11 +68,13 @@ Id = Annotated[
 Words = Annotated[
     str,
     StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\u0000-\u001f\u007f]+$"),
-    Field(description="A line of text, for people"),
+    Field(description="A line of text for people to read"),
 ]
 Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY, description="Pieces")]
 Eta = Annotated[
-    date | None, BeforeValidator(_full_date), Field(description="The day it arrives; null: it is here already")
+    date | None,
+    BeforeValidator(_full_date),
+    Field(description="The day the batch arrives; null if it is in stock already"),
 ]
 
 
