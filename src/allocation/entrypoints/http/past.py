@@ -33,8 +33,9 @@ At = Annotated[
     BeforeValidator(_at),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
     Field(
-        description="A moment (2031-05-01T09:30:00Z) or a place in the log (0-17); now if absent. A place always tells "
-        "the same; of a moment just passed, what is being written may be missing"
+        description="A time (2031-05-01T09:30:00Z) or a position in the log (0-17); now if absent. A position "
+        "always gives the same answer; for a time that has only just passed, writes still in progress "
+        "may be missing"
     ),
 ]
 
@@ -55,8 +56,8 @@ class ShopQuery(Body):
     """Which moment, and which products."""
 
     at: At = None
-    after: Id | None = Field(default=None, description="`next` of the page before; from the start if absent")
-    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="How many at most")  # type: ignore[valid-type]  # a type that a function makes
+    after: Id | None = Field(default=None, description="`next` of the previous page; from the start if absent")
+    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="The most to return")  # type: ignore[valid-type]  # a type that a function makes
 
 
 class ProductOfShop(msgspec.Struct):
@@ -65,7 +66,7 @@ class ProductOfShop(msgspec.Struct):
     sku: str
     version: int
     available_now: int
-    available: Annotated[int, msgspec.Meta(description="Pieces that are promised to nobody, on hand or on their way")]
+    available: Annotated[int, msgspec.Meta(description="Pieces not allocated to any order, on hand or on their way")]
     waiting_lines: int
     waiting_qty: int
 
@@ -74,7 +75,9 @@ class ShopPage(msgspec.Struct):
     """Products, in order of skus."""
 
     products: Sequence[ProductOfShop]
-    next: Annotated[str | None, msgspec.Meta(description="Ask again with this as `after`; null: there are no more")]
+    next: Annotated[
+        str | None, msgspec.Meta(description="Pass this as `after` to get the next page; null on the last page")
+    ]
 
 
 def product_of_shop(product: ProductView) -> ProductOfShop:
@@ -91,7 +94,7 @@ def product_of_shop(product: ProductView) -> ProductOfShop:
 @routes.get(
     "/v1/shop",
     asks=ShopQuery,
-    gives={200: Given("a page of products", ShopPage([ProductOfShop("RED-CHAIR", 7, 90, 190, 1, 500)], "RED-CHAIR"))},
+    gives={200: Given("A page of products", ShopPage([ProductOfShop("RED-CHAIR", 7, 90, 190, 1, 500)], "RED-CHAIR"))},
     refuses=[UnknownPosition(LogPosition(0, 17))],
 )
 def read_shop(call: Call, query: ShopQuery) -> Reply:
