@@ -43,14 +43,16 @@ class ProductRead(msgspec.Struct):
 
     sku: str
     version: Version
-    available_now: Annotated[int, msgspec.Meta(description="Pieces on hand that are promised to nobody")]
+    available_now: Annotated[int, msgspec.Meta(description="Pieces on hand that are not allocated to any order")]
     available: Annotated[
-        Sequence[Available], msgspec.Meta(description="What is free by day of arrival, stock on hand first")
+        Sequence[Available], msgspec.Meta(description="Free pieces by day of arrival, stock on hand first")
     ]
-    batches: Annotated[Sequence[BatchOnProduct], msgspec.Meta(description="In order of preference")]
-    waiting: Annotated[Sequence[WaitingLine], msgspec.Meta(description="Those who wait longest, at most 100")]
-    waiting_lines: Annotated[int, msgspec.Meta(description="How many wait")]
-    waiting_qty: Annotated[int, msgspec.Meta(description="For how many pieces, all together")]
+    batches: Annotated[Sequence[BatchOnProduct], msgspec.Meta(description="The batches, in order of preference")]
+    waiting: Annotated[
+        Sequence[WaitingLine], msgspec.Meta(description="The lines that have waited longest, at most 100")
+    ]
+    waiting_lines: Annotated[int, msgspec.Meta(description="How many lines wait")]
+    waiting_qty: Annotated[int, msgspec.Meta(description="How many pieces the waiting lines need in total")]
 
 
 EXAMPLE = ProductRead(
@@ -69,8 +71,8 @@ EXAMPLE = ProductRead(
     "/v1/products/<sku>",
     asks=AsOf,
     gives={
-        200: Given("the product", EXAMPLE, headers=["ETag"]),
-        304: Given("it is as `If-None-Match` has it", headers=["ETag"]),
+        200: Given("The product", EXAMPLE, headers=["ETag"]),
+        304: Given("Not changed: the ETag is still the one in `If-None-Match`", headers=["ETag"]),
     },
     refuses=[InvalidSku("RED-CHIAR"), UnknownPosition(LogPosition(0, 17)), NOT_REACHED],
     heeds=["If-None-Match"],
