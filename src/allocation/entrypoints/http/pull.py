@@ -28,7 +28,10 @@ LONGEST_WAIT_SECONDS, LONGEST_LOCK_SECONDS, LONGEST_DELAY_SECONDS = 20, 300, 360
 
 LockSeconds = Annotated[int, Field(ge=1, le=LONGEST_LOCK_SECONDS)]
 Token = Annotated[str, StringConstraints(min_length=1, max_length=100)]
-Tokens = Annotated[list[Token], Field(min_length=1, max_length=MOST_EVENTS, description="As they were received")]
+Tokens = Annotated[
+    list[Token],
+    Field(min_length=1, max_length=MOST_EVENTS, description="The lock tokens, exactly as they were received"),
+]
 
 
 class ReceiveRequest(Body):
@@ -36,15 +39,16 @@ class ReceiveRequest(Body):
 
     model_config = ConfigDict(json_schema_extra={"example": {"most": 10, "wait_seconds": 20}})
 
-    most: Annotated[int, Field(ge=1, le=MOST_EVENTS)] = Field(default=10, description="Events, at most")
+    most: Annotated[int, Field(ge=1, le=MOST_EVENTS)] = Field(default=10, description="The most events to receive")
     per_key: Annotated[int, Field(ge=1, le=MOST_EVENTS)] = Field(
-        default=1, description="Events of one sku under one lock, at most"
+        default=1, description="The most events of one sku under one lock"
     )
     wait_seconds: Annotated[int, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = Field(
         default=0,
-        description="How long to wait for the first one, where there is none; at once if too many wait already",
+        description="How long to wait for an event if there is none; the answer comes at once if too many "
+        "requests wait already",
     )
-    lock_seconds: LockSeconds = Field(default=60, description="How long nobody else gets these skus")
+    lock_seconds: LockSeconds = Field(default=60, description="How long no other consumer gets events of these skus")
     key: Id | None = Field(default=None, description="Only events of this sku")
 
 
@@ -58,7 +62,7 @@ class ReleaseRequest(TokensRequest):
     """Which events are to come again, and when."""
 
     delay_seconds: Annotated[int, Field(ge=0, le=LONGEST_DELAY_SECONDS)] = Field(
-        default=0, description="Until they come again"
+        default=0, description="How long until the events can be received again"
     )
 
 
@@ -71,7 +75,7 @@ class RejectRequest(TokensRequest):
 class RenewRequest(TokensRequest):
     """Which events take longer."""
 
-    lock_seconds: LockSeconds = Field(default=60, description="From now on")
+    lock_seconds: LockSeconds = Field(default=60, description="How long to lock them, counted from now")
 
 
 class PulledEvent(CloudEvent, omit_defaults=True):
@@ -87,7 +91,9 @@ class DeliveryRead(msgspec.Struct):
 
     lock_token: str
     key: Annotated[str, msgspec.Meta(description="The sku")]
-    delivery_count: Annotated[int, msgspec.Meta(description="1 the first time; above 10 it is parked")]
+    delivery_count: Annotated[
+        int, msgspec.Meta(description="1 for the first delivery; after 10 deliveries the sku is parked")
+    ]
     locked_until: datetime
     events: Sequence[PulledEvent]
 
@@ -99,8 +105,8 @@ class DeliveryList(msgspec.Struct):
     has_seen_all: Annotated[
         bool,
         msgspec.Meta(
-            description="Whether there is nothing more for now but what is in somebody's hand. If not, ask again at "
-            "once, though nothing may have been found yet: the search goes on from where it came to"
+            description="Whether nothing more can be received for now, apart from what is locked. If false, ask again "
+            "at once, even if nothing was received: the search continues where it stopped"
         ),
     ]
 
@@ -143,13 +149,13 @@ RECEIVED = DeliveryList(
     has_seen_all=True,
 )
 DONE = OutcomeList([OutcomeRead(TOKEN, "done"), OutcomeRead(TOKEN.replace("f", "e"), "lock_lost")])
-TOLD = Given("what became of each token", DONE)
+TOLD = Given("The outcome for each token", DONE)
 
 
 @routes.post(
     "/v1/subscriptions/<name>:receive",
     takes=ReceiveRequest,
-    gives={200: Given("what is in hand now, or nothing", RECEIVED)},
+    gives={200: Given("What is locked by this call, possibly nothing", RECEIVED)},
     refuses=REFUSES,
 )
 def receive(call: Call, asked: ReceiveRequest, name: str) -> Reply:
