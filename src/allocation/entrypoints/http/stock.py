@@ -32,16 +32,16 @@ class StockQuery(AtLeast):
     """Which stock levels."""
 
     after: After = None
-    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="How many at most")  # type: ignore[valid-type]  # a type that a function makes
+    limit: whole(1, MOST_ON_A_PAGE, 100) = Field(default=100, description="The most to return")  # type: ignore[valid-type]  # a type that a function makes
 
 
 class StockLevelRead(msgspec.Struct):
     """The free stock of a product. Of two levels of a sku, the one with the higher version is the newer."""
 
     sku: str
-    version: Annotated[int, msgspec.Meta(description="Of the product")]
+    version: Annotated[int, msgspec.Meta(description="The version of the product")]
     available: Annotated[
-        Sequence[Available], msgspec.Meta(description="What is free by day of arrival, stock on hand first")
+        Sequence[Available], msgspec.Meta(description="Free pieces by day of arrival, stock on hand first")
     ]
 
 
@@ -49,12 +49,12 @@ class StockPageRead(msgspec.Struct):
     """Levels in the order in which they last changed. If there is nothing new, `next` is equivalent to `after`."""
 
     levels: Sequence[StockLevelRead]
-    next: Annotated[str, msgspec.Meta(description="Opaque; keep it and ask again with `after`")]
+    next: Annotated[str, msgspec.Meta(description="An opaque cursor: keep it, and pass it as `after` next time")]
     as_of: Annotated[
         datetime,
         msgspec.Meta(
-            description="Who has read on to an empty page knows all that happened before this, but for what was being "
-            "written just then"
+            description="Once you have read on to an empty page, you have everything that happened before this time, "
+            "except writes that were in progress at that moment"
         ),
     ]
 
@@ -62,7 +62,7 @@ class StockPageRead(msgspec.Struct):
 class MovementsQuery(Body):
     """How many days."""
 
-    limit: whole(1, MOST_DAYS, 100) = Field(default=100, description="Of how many days at most")  # type: ignore[valid-type]  # as above
+    limit: whole(1, MOST_DAYS, 100) = Field(default=100, description="The most days to return")  # type: ignore[valid-type]  # as above
 
 
 class DayRead(msgspec.Struct):
@@ -92,7 +92,7 @@ def day_of(day: date, moved: Movements) -> DayRead:
     asks=StockQuery,
     gives={
         200: Given(
-            "a page of stock levels",
+            "A page of stock levels",
             StockPageRead(
                 [StockLevelRead("RED-CHAIR", 7, [Available(None, 90, 90), Available(date(2031, 5, 1), 100, 100)])],
                 encode_cursor([LogPosition(0, 12)]),
@@ -119,7 +119,10 @@ def read_stock(call: Call, query: StockQuery) -> Reply:
     "/v1/products/<sku>/movements",
     asks=MovementsQuery,
     gives={
-        200: Given("what moved", MovementsRead("RED-CHAIR", [day_of(date(2031, 4, 1), Movements(100, 40, 5, 10, 5))]))
+        200: Given(
+            "The movements, by day",
+            MovementsRead("RED-CHAIR", [day_of(date(2031, 4, 1), Movements(100, 40, 5, 10, 5))]),
+        )
     },
     refuses=[InvalidSku("RED-CHIAR")],
 )
