@@ -140,10 +140,10 @@ def test_the_page_explains_every_parameter_outside_of_the_form(operation: Json) 
 
 def test_the_page_follows_what_a_field_refers_to() -> None:
     said = read(articles()["define_subscription"])
-    assert "sink an object or null; null if absent. Of one that is pushed" in said
-    assert "sink.handshake true or false; true if absent. Whether the receiver has to consent" in said
-    assert "rules a list of 1 to 100, each an object; may be absent. All events if absent." in said
-    assert "rules[].filter text or null; null if absent. SQL-92" in said
+    assert "sink an object or null; null if absent. Where to push: required for push" in said
+    assert "sink.handshake true or false; true if absent. Whether the receiver must first consent" in said
+    assert "rules a list of 1 to 100, each an object; may be absent. Without rules, all events match." in said
+    assert "rules[].filter text or null; null if absent. An SQL-92 condition" in said
     what_if = read(articles()["what_if"])
     assert "commands[] With type Deallocate: orderid, sku. Somebody cancels." in what_if
     assert "lines[].qty a whole number from 1 to 2,147,483,647. Pieces." in read(articles()["allocate_many"])

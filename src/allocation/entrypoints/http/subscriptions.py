@@ -54,10 +54,17 @@ class RuleRequest(Body):
 
     name: Annotated[str, StringConstraints(pattern=f"^{RULE_NAME_PATTERN}$")]
     filter: Text | None = Field(
-        default=None, description="SQL-92, as in `type = 'Allocated' AND qty > 3`; the type without `allocation.`"
+        default=None,
+        description="An SQL-92 condition such as `type = 'Allocated' AND qty > 3`; write the type without "
+        "`allocation.`",
     )
-    correlation: Equal | None = Field(default=None, description="Cheaper; a system property is `sys.Subject`")
-    action: Text | None = Field(default=None, description="SET and REMOVE, as in `SET urgent = 1; REMOVE orderid`")
+    correlation: Equal | None = Field(
+        default=None,
+        description="Properties that must be equal; cheaper than a filter. Write a system property as `sys.Subject`",
+    )
+    action: Text | None = Field(
+        default=None, description="SET and REMOVE statements such as `SET urgent = 1; REMOVE orderid`"
+    )
 
 
 class SinkRequest(Body):
@@ -66,11 +73,13 @@ class SinkRequest(Body):
     url: Annotated[str, StringConstraints(pattern="^https?://[!-~]+$", max_length=2048)]
     secret: Annotated[str, StringConstraints(pattern=f"^{SECRET}( {SECRET})?$")] | None = Field(
         default=None,
-        description="To sign with, as Standard Webhooks has it; two, separated by a space, while one replaces the "
-        "other. If absent, one is made, and told once",
+        description="The secret to sign with, in the format of Standard Webhooks; to replace it, send both for a "
+        "while, separated by a space. If absent, one is generated and shown once",
     )
     schema_: Literal["cloudevents"] = Field(default="cloudevents", alias="schema")
-    handshake: bool = Field(default=True, description="Whether the receiver has to consent first, by OPTIONS")
+    handshake: bool = Field(
+        default=True, description="Whether the receiver must first consent, in its answer to an OPTIONS request"
+    )
 
 
 def _unlike(rules: list[RuleRequest]) -> list[RuleRequest]:
@@ -98,14 +107,14 @@ class SubscriptionRequest(Body):
 
     delivery: Literal["pull", "push"]
     rules: Annotated[list[RuleRequest], Field(min_length=1, max_length=MOST_RULES), AfterValidator(_unlike)] = Field(
-        default_factory=lambda: [RuleRequest(name="$Default")], description="All events if absent"
+        default_factory=lambda: [RuleRequest(name="$Default")], description="Without rules, all events match"
     )
-    sink: SinkRequest | None = Field(default=None, description="Of one that is pushed, and only of such a one")
+    sink: SinkRequest | None = Field(default=None, description="Where to push: required for push, not allowed for pull")
     batch_size: Annotated[int, Field(ge=1, le=5000)] = Field(
-        default=1, description="Pushed in one request, at most; more than 1 makes the body an array"
+        default=1, description="The most events in one pushed request; if it is more than 1, the body is an array"
     )
     start: Literal["beginning", "head"] = Field(
-        default="head", description="Of the log; counts only where the subscription is new"
+        default="head", description="Where in the log to start; used only if the subscription is new"
     )
 
     def definition(self, name: str) -> Definition:
@@ -156,19 +165,22 @@ class SubscriptionRead(msgspec.Struct):
     """A reader of the log. `stopped` says why nothing is pushed any more."""
 
     name: str
-    delivery: Annotated[str, msgspec.Meta(description="pull, push, or built-in")]
-    rules: Annotated[Sequence[RuleRead] | None, msgspec.Meta(description="null: it is built in")]
+    delivery: Annotated[str, msgspec.Meta(description="One of: pull, push, built-in")]
+    rules: Annotated[Sequence[RuleRead] | None, msgspec.Meta(description="null for a built-in subscription")]
     sink: SinkRead | None
     batch_size: int | None
     stopped: str | None
     cursors: Sequence[CursorRead]
-    lanes: Annotated[int, msgspec.Meta(description="Keys that lag behind its cursors, or are in hand")]
+    lanes: Annotated[int, msgspec.Meta(description="How many keys lag behind the cursors or are locked by a consumer")]
 
 
 class DefinedRead(SubscriptionRead):
     """A subscription that was just defined."""
 
-    secret: Annotated[str | None, msgspec.Meta(description="Made for its sink; keep it, it is never told again")]
+    secret: Annotated[
+        str | None,
+        msgspec.Meta(description="The secret that was generated for the sink. Keep it: it is not shown again"),
+    ]
 
 
 class SubscriptionList(msgspec.Struct):
@@ -191,7 +203,7 @@ DEFINED = DefinedRead(**{name: getattr(EXAMPLE, name) for name in EXAMPLE.__stru
 BUILT_IN = "project_stock_levels"
 
 
-@routes.get("/v1/subscriptions", gives={200: Given("the subscriptions, by name", SubscriptionList([EXAMPLE]))})
+@routes.get("/v1/subscriptions", gives={200: Given("The subscriptions, sorted by name", SubscriptionList([EXAMPLE]))})
 def list_subscriptions(call: Call) -> Reply:
     """Who reads the log, and how far each has come.
 
@@ -202,7 +214,7 @@ def list_subscriptions(call: Call) -> Reply:
 
 @routes.get(
     "/v1/subscriptions/<name>",
-    gives={200: Given("the subscription", EXAMPLE)},
+    gives={200: Given("The subscription", EXAMPLE)},
     refuses=[UnknownSubscription("chairs")],
 )
 def read_subscription(call: Call, name: str) -> Reply:
@@ -214,8 +226,8 @@ def read_subscription(call: Call, name: str) -> Reply:
     "/v1/subscriptions/<name>",
     takes=SubscriptionRequest,
     gives={
-        201: Given("it is defined", DEFINED, headers=["Location"]),
-        200: Given("it was there; this is what it is now", DEFINED),
+        201: Given("The subscription was created", DEFINED, headers=["Location"]),
+        200: Given("The subscription existed; the body is its current state", DEFINED),
     },
     refuses=[
         NameTaken(BUILT_IN),
@@ -240,7 +252,7 @@ def define_subscription(call: Call, wanted: SubscriptionRequest, name: str) -> R
 
 @routes.delete(
     "/v1/subscriptions/<name>",
-    gives={204: Given("it is gone, with its place in the log")},
+    gives={204: Given("The subscription is removed, and so is its place in the log")},
     refuses=[UnknownSubscription("chairs")],
 )
 def remove_subscription(call: Call, name: str) -> Reply:
