@@ -23,8 +23,8 @@ routes = Routes("History")
 Outcome = Annotated[
     str,
     msgspec.Meta(
-        description="passed (delivered, unless the subscription is younger than the event, or a rule of it left the "
-        "event out), waits, in hand, retrying, parked or discarded"
+        description="One of: passed (delivered, or left out because the subscription is newer than the event or "
+        "its rules exclude it), waits, in hand, retrying, parked, discarded"
     ),
 ]
 
@@ -35,7 +35,9 @@ class DeliveryRead(msgspec.Struct):
     subscription: str
     outcome: Outcome
     because: str
-    due_at: Annotated[datetime | None, msgspec.Meta(description="When it is tried again, or until when it is in hand")]
+    due_at: Annotated[
+        datetime | None, msgspec.Meta(description="When it will be tried again, or until when it is in hand")
+    ]
 
 
 class TracedEventRead(msgspec.Struct):
@@ -54,7 +56,9 @@ class TracedCommandRead(msgspec.Struct):
     commands: Sequence[TracedCommandRead]
     events_left_out: Annotated[
         int,
-        msgspec.Meta(description="So many more follow the last one here in the log; `GET /v1/events` reads on from it"),
+        msgspec.Meta(
+            description="How many more events follow the last one shown; `GET /v1/events` reads on from there"
+        ),
     ]
 
 
@@ -62,7 +66,7 @@ class TraceRead(msgspec.Struct):
     """Everything with one correlation id, as trees."""
 
     commands: Sequence[TracedCommandRead]
-    more: Annotated[bool, msgspec.Meta(description="Whether it has further commands, which are not told")]
+    more: Annotated[bool, msgspec.Meta(description="Whether there are more commands than are shown")]
 
 
 def wants_of(application: Application) -> Wants:
@@ -114,7 +118,7 @@ EXAMPLE = TraceRead(
 
 @routes.get(
     "/v1/traces/<correlation_id>",
-    gives={200: Given("what followed from the request", EXAMPLE)},
+    gives={200: Given("What followed from the request", EXAMPLE)},
     refuses=[UnknownCorrelation("019f3c2b5d0971d2a3b4c5d6e7f80912")],
 )
 def read_trace(call: Call, correlation_id: str) -> Reply:
