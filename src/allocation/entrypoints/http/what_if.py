@@ -27,7 +27,7 @@ from allocation.service_layer.history.what_if import Changed, Difference, produc
 routes = Routes("What if")
 
 MOST_COMMANDS = 1000
-Pieces = Annotated[int, Field(ge=0, le=MAX_QUANTITY, description="Pieces it really holds")]
+Pieces = Annotated[int, Field(ge=0, le=MAX_QUANTITY, description="Pieces that the batch really holds")]
 
 
 def _example(**fields: object) -> ConfigDict:
@@ -116,7 +116,7 @@ class WhatIfRequest(Body):
     )
 
     commands: Annotated[list[If], Field(min_length=1, max_length=MOST_COMMANDS)] = Field(
-        description="Each as its route takes it, and its `type`"
+        description="The commands, each with the fields that its route takes and its `type`"
     )
     at: At = None
 
@@ -138,7 +138,7 @@ class ChangeRead(msgspec.Struct):
     change: Annotated[
         str,
         msgspec.Meta(
-            description="moves, another day, starts to wait, stops waiting, promised, new and waits, or cancelled"
+            description="One of: moves, another day, starts to wait, stops waiting, promised, new and waits, cancelled"
         ),
     ]
     before: Standing | None
@@ -148,7 +148,9 @@ class ChangeRead(msgspec.Struct):
 class Refusal(msgspec.Struct):
     """Why a command would be refused."""
 
-    type: Annotated[str, msgspec.Meta(description="As of the problem that its route would answer")]
+    type: Annotated[
+        str, msgspec.Meta(description="The `type` of the problem that the command's own route would return")
+    ]
     title: str
     detail: str
 
@@ -217,7 +219,7 @@ EXAMPLE = WhatIfAnswer(
 @routes.post(
     "/v1/what-if",
     takes=WhatIfRequest,
-    gives={200: Given("what would be different", EXAMPLE)},
+    gives={200: Given("What would be different", EXAMPLE)},
     refuses=[UnknownPosition(LogPosition(0, 17))],
 )
 def what_if(call: Call, asked: WhatIfRequest) -> Reply:
