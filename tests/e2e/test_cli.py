@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from errno import ECONNREFUSED
 from pathlib import Path
 from threading import Event
 
@@ -359,6 +360,14 @@ def test_a_damaged_event_is_told_without_a_trace(run: Run, shop: Application) ->
     assert result.exit_code == 1
     assert "cannot be read" in result.stderr
     assert "`allocation verify` tells what else is damaged." in result.stderr
+
+
+def test_an_error_of_the_system_that_is_no_file_s_keeps_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> None:
+        raise ConnectionRefusedError(ECONNREFUSED, "Connection refused")
+
+    monkeypatch.setattr("allocation.entrypoints.opened.application", refused)
+    assert isinstance(CliRunner().invoke(main, ["stock", "RED-CHAIR"]).exception, ConnectionRefusedError)
 
 
 @pytest.mark.parametrize("command", [["stock", "RED-CHAIR"], ["events", "--json"], ["shop", "--json"]])

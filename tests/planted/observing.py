@@ -310,4 +310,18 @@ PLANTS: list[Plant] = [
         "    if name in {cursor.subscription for cursor in application.subscriptions.cursors()}:\n",
         "    if False:\n",
     ),
+    plant(
+        "any error of the system loses its trace",
+        "e2e/test_cli.py::test_an_error_of_the_system_that_is_no_file_s_keeps_its_trace",
+        "entrypoints/cli.py",
+        "            if failure.errno not in _OF_FILES:\n",
+        "            if failure.errno is None:\n",
+    ),
+    plant(
+        "nobody says who would read a log that nobody has read",
+        "e2e/test_subscriptions_cli.py::test_a_log_that_nobody_has_read_says_who_would",
+        "entrypoints/subscriptions.py",
+        "    if not rows:\n",
+        "    if False:\n",
+    ),
 ]

@@ -205,4 +205,11 @@ PLANTS: list[Plant] = [
         "            value = float(value)\n",
         "            pass\n",
     ),
+    plant(
+        "a condition that is false does not say what the event has",
+        "e2e/test_cli_rules.py::test_a_rule_that_does_not_match_says_why_and_shows_no_copy",
+        "service_layer/rules/rule.py",
+        "    if truth:\n",
+        "    if truth is not None:\n",
+    ),
 ]
