@@ -25,7 +25,6 @@ from allocation.adapters.sql.engine import make_engine
 from allocation.adapters.sql.migrate import migrate as migrate_database
 from allocation.adapters.stores import Store, memory_store, sql_store
 from allocation.config import Settings, load_settings
-from allocation.service_layer.audit import SMALL_STEPS, AuditStore, SelfAudit
 from allocation.service_layer.books import Books
 from allocation.service_layer.broker import Publisher, Receiver
 from allocation.service_layer.cache import Cache
@@ -44,6 +43,7 @@ from allocation.service_layer.pulling import Pulling
 from allocation.service_layer.pushing import Push, event_grid_schedule
 from allocation.service_layer.pushing_definitions import Pushers, sink_of
 from allocation.service_layer.rules.rule import RuleParser
+from allocation.service_layer.self_audit import SMALL_STEPS, AuditStore, SelfAudit
 from allocation.service_layer.subscriptions import Backoff, SubscriptionStore
 from allocation.service_layer.verify import Walk
 from allocation.service_layer.waiting import Timer

@@ -22,8 +22,8 @@ from allocation.domain.events import Allocated
 from allocation.service_layer.definitions import Definition, Definitions, NamedRule, RuleBook, Subscribers
 from allocation.service_layer.envelope import EventEnvelope, partition_of
 from allocation.service_layer.handlers import COMMAND_HANDLERS
-from allocation.service_layer.locking import MOST_DELIVERIES, Asked, Held
 from allocation.service_layer.messagebus import MessageBus
+from allocation.service_layer.pull_locks import MOST_DELIVERIES, Asked, Held
 from allocation.service_layer.pulling import Outcome, Pulling
 from allocation.service_layer.rules.rule import Filter
 from allocation.service_layer.rules.values import Properties, Truth

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, event
 
 from allocation.service_layer.definitions import Address, AlreadyDefined, Definition, NamedRule
 from allocation.service_layer.errors import LeaseLost, UnknownSubscription
-from allocation.service_layer.locking import Asked
+from allocation.service_layer.pull_locks import Asked
 from allocation.service_layer.subscriptions import Settlement
 from tests.contracts.concurrency import at_once
 from tests.contracts.pulls import PARTITIONS, Pulled, pulled

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocation.domain.events import Allocated
-from allocation.service_layer import locking, pulling
+from allocation.service_layer import pull_locks, pulling
 from allocation.service_layer.definitions import NamedRule
 from allocation.service_layer.envelope import LogPosition, partition_of
 from allocation.service_layer.errors import UnknownSubscription
-from allocation.service_layer.locking import Asked
+from allocation.service_layer.pull_locks import Asked
 from allocation.service_layer.pulling import MOST_RULE_SECONDS, Chime
 from allocation.service_layer.subscriptions import Settlement, Turn
 from tests.contracts.pulls import PARTITIONS, WANTED, Pulled, PullModel, pulled
@@ -54,7 +54,7 @@ def test_whatever_pullers_do_each_wanted_event_is_done_once_in_order(kind: str, 
             shop.rule_seconds = rule_seconds
             number = next(NAMES)
             skus = [f"SKU-{number}-{n}" for n in range(3)]
-            with patch.object(locking, "PAGE", page):
+            with patch.object(pull_locks, "PAGE", page):
                 model = PullModel(shop, f"all-{number}", skus)
                 for what, *with_these in done:
                     perform(model, skus, str(what), with_these)
@@ -137,7 +137,7 @@ def test_a_key_that_was_pulled_ahead_of_the_cursor_goes_back_though_that_stays(s
 
 def test_who_has_no_time_to_search_on_is_told_that_there_may_be_more(shop: Pulled) -> None:
     wanted_behind_others(shop)
-    with patch.object(locking, "PAGE", 2), patch.object(pulling, "LONGEST_SEARCH_SECONDS", 0.0):
+    with patch.object(pull_locks, "PAGE", 2), patch.object(pulling, "LONGEST_SEARCH_SECONDS", 0.0):
         received = shop.pulling.receive("all", Asked())
         assert (received.held, received.has_seen_all) == ([], False)
         while not received.held:
@@ -150,7 +150,7 @@ def test_who_waits_searches_on_at_once(shop: Pulled) -> None:
     """The timer stands still as long as nobody waits for the chime, which does not ring here."""
     wanted_behind_others(shop)
     with (
-        patch.object(locking, "PAGE", 2),
+        patch.object(pull_locks, "PAGE", 2),
         patch.object(pulling, "LONGEST_SEARCH_SECONDS", 0.0),
         patch.object(Chime, "wait", side_effect=AssertionError("there was more to look at")),
     ):
@@ -200,7 +200,7 @@ def test_a_key_whose_next_event_lies_behind_a_page_of_others_keeps_its_lane(shop
         shop.order(beside, 1)
     shop.order(chair, 6)
     [first] = shop.pulling.receive("all", Asked()).held
-    with patch.object(locking, "PAGE", 2):
+    with patch.object(pull_locks, "PAGE", 2):
         shop.pulling.acknowledge("all", [first.token])
     assert receive_at_last(shop, Asked()) == [6]
 

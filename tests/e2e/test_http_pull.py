@@ -9,7 +9,7 @@ from allocation.bootstrap import Application, bootstrap
 from allocation.config import Settings
 from allocation.domain.commands import CreateBatch
 from allocation.entrypoints.flask_app import create_app
-from allocation.service_layer import locking, pulling
+from allocation.service_layer import pull_locks, pulling
 from tests.e2e.conforming import ConformingClient, Json
 from tests.fakes import SetClock
 
@@ -187,7 +187,7 @@ def test_only_what_is_wanted_comes_and_the_cursor_goes_past_the_rest(shop: Confo
 
 
 def test_a_search_that_takes_long_is_told_to_go_on(shop: ConformingClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locking, "PAGE", 1)
+    monkeypatch.setattr(pull_locks, "PAGE", 1)
     monkeypatch.setattr(pulling, "LONGEST_SEARCH_SECONDS", 0.0)
     shop.put(ALL, json={"delivery": "pull", "rules": [{"name": "allocated", "filter": "type = 'Allocated'"}]})
     shop.allocate("o1", CHAIR, 1)

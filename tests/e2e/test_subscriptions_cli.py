@@ -17,7 +17,7 @@ from allocation.config import load_settings
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.entrypoints import opened, subscriptions
 from allocation.entrypoints.cli import main
-from allocation.service_layer import locking, pulling
+from allocation.service_layer import pull_locks, pulling
 from allocation.service_layer.definitions import Definition, NamedRule
 from allocation.service_layer.ports import Notifications
 from tests.fakes import SetClock
@@ -258,7 +258,7 @@ def test_what_stands_behind_many_unwanted_events_is_pulled(
     many: Application, reader: SlowReader, command: CliRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many.subscribers.define(Definition("last", "pull", (NamedRule("last", "sku = 'SKU-39'"),)), from_the_beginning=True)
-    monkeypatch.setattr(locking, "PAGE", 2)
+    monkeypatch.setattr(pull_locks, "PAGE", 2)
     monkeypatch.setattr(pulling, "LONGEST_SEARCH_SECONDS", 0.0)
     command.invoke(main, ["subscriptions", "pull", "last"])
     assert reader.read == ["SKU-39"]

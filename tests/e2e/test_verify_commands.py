@@ -13,8 +13,8 @@ from allocation.config import Settings
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.flask_app import create_app
-from allocation.service_layer.audit import SelfAudit
 from allocation.service_layer.errors import ConnectionLost
+from allocation.service_layer.self_audit import SelfAudit
 from allocation.service_layer.verify import Place, Steps, Walk
 from tests.e2e.conforming import ConformingClient
 from tests.e2e.service import Service

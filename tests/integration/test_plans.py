@@ -18,8 +18,8 @@ from allocation.adapters.sql.writing import Writer
 from allocation.domain.commands import Allocate, Command, CreateBatch
 from allocation.service_layer.envelope import LogPosition
 from allocation.service_layer.handlers import COMMAND_HANDLERS
-from allocation.service_layer.locking import HEAD
 from allocation.service_layer.messagebus import MessageBus
+from allocation.service_layer.pull_locks import HEAD
 from allocation.service_layer.subscriptions import Lane
 from tests.fakes import SetClock
 

@@ -2,7 +2,7 @@
 
 from tests.planted import Edit, Plant, plant
 
-LOCKING, PULLING = "service_layer/locking.py", "service_layer/pulling.py"
+LOCKS, PULLING = "service_layer/pull_locks.py", "service_layer/pulling.py"
 ROWS, STORE = "adapters/sql/lane_rows.py", "adapters/sql/subscriptions.py"
 COPIES, DEFINITIONS = "service_layer/rules/copies.py", "service_layer/definitions.py"
 ANYTHING = "contracts/test_pulling.py::test_whatever_pullers_do_each_wanted_event_is_done_once_in_order"
@@ -32,21 +32,21 @@ PLANTS: list[Plant] = [
     plant(
         "a lock is ignored: two hold one key",
         ANYTHING,
-        LOCKING,
+        LOCKS,
         "    return not in_hand and lane.due_at is not None and lane.due_at <= now\n",
         "    return lane.due_at is not None and lane.due_at <= now\n",
     ),
     plant(
         "the next event of a key overtakes the one in hand",
         HTTP + "test_nothing_overtakes_what_is_in_hand",
-        LOCKING,
+        LOCKS,
         "        if key in self._turn.lanes and key not in self._settlement.closed:\n            return True\n",
         "",
     ),
     plant(
         "the cursor goes past what found no room",
         "contracts/test_pulling.py::test_who_got_as_much_as_wanted_is_told_that_there_may_be_more",
-        LOCKING,
+        LOCKS,
         "                if self._is_late() or not self._pass(logged):\n                    return\n",
         "                self._pass(logged)\n",
     ),
@@ -67,14 +67,14 @@ PLANTS: list[Plant] = [
     plant(
         "a lane goes past what a turn that ended early has not seen",
         SLOW,
-        LOCKING,
+        LOCKS,
         "                events, reached = events[:number], False\n",
         "                reached = False\n",
     ),
     plant(
         "the cursor goes past what a turn that ended early has not seen",
         SLOW,
-        LOCKING,
+        LOCKS,
         "                if self._is_late() or not self._pass(logged):\n                    return\n",
         "                if self._is_late():\n                    self._settlement.seq = page[-1].position.seq\n"
         "                    return\n                if not self._pass(logged):\n                    return\n",
@@ -82,7 +82,7 @@ PLANTS: list[Plant] = [
     plant(
         "a lane ahead of the cursor is looked at in every turn, and the cursor never",
         "contracts/test_pulling.py::test_a_lane_ahead_of_the_cursor_does_not_hold_it_up",
-        LOCKING,
+        LOCKS,
         "        elif events:  # it is ahead",
         "        elif events and not lane:  # it is ahead",
     ),
@@ -96,56 +96,56 @@ PLANTS: list[Plant] = [
     plant(
         "a lane that is ahead of the cursor closes, and its events come twice",
         HTTP + "test_a_session_gets_only_its_sku_and_others_miss_nothing",
-        LOCKING,
+        LOCKS,
         "        if lane.next_seq <= turn.seq + 1 and turn.seq <= looked_at",
         "        if turn.seq <= looked_at",
     ),
     plant(
         "a session loses the events of the others",
         HTTP + "test_a_session_gets_only_its_sku_and_others_miss_nothing",
-        LOCKING,
+        LOCKS,
         "            self._begin_with(self._asked.key)\n",
         "            self._begin_with(self._asked.key)\n            self._settlement.seq = HEAD\n",
     ),
     plant(
         "acknowledging closes a lane whose key has more",
         ANYTHING,
-        LOCKING,
+        LOCKS,
         " and last.get(lane.key, 0) < lane.next_seq:",
         ":",
     ),
     plant(
         "a page that does not reach the cursor closes lanes",
         "contracts/test_pulling.py::test_a_key_whose_next_event_lies_behind_a_page_of_others_keeps_its_lane",
-        LOCKING,
+        LOCKS,
         "    looked_at = page[-1].position.seq if len(page) == limit else HEAD\n",
         "    looked_at = HEAD\n",
     ),
     plant(
         "a token whose time ran out still acknowledges",
         HTTP + "test_a_lock_that_ran_out_is_lost_before_another_has_it",
-        LOCKING,
+        LOCKS,
         "        if lane.lock_token in wanted and lane.locked_until is not None and lane.locked_until > now\n",
         "        if lane.lock_token in wanted and lane.lock_token is not None\n",
     ),
     plant(
         "a lock that ran out counts no delivery",
         ANYTHING,
-        LOCKING,
+        LOCKS,
         "        if lane.lock_token is not None:\n            lane = given_back",
         "        if lane.lock_token is not None and lane.reason:\n            lane = given_back",
     ),
     plant(
         "nothing is ever parked for being delivered too often",
         HTTP + "test_after_ten_deliveries_it_is_parked",
-        LOCKING,
+        LOCKS,
         "    if attempts < MOST_DELIVERIES:\n",
         "    if attempts >= 0:\n",
     ),
     plant(
         "after a failure several come at once again",
         HTTP + "test_after_a_failure_events_come_one_at_a_time",
-        LOCKING,
+        LOCKS,
         "        most = 1 if hand.lane.attempts and hand.lane.next_seq == logged.position.seq else",
         "        most =",
     ),
@@ -166,7 +166,7 @@ PLANTS: list[Plant] = [
     plant(
         "an event whose rule fails is passed over",
         HTTP + "test_an_event_whose_rule_cannot_be_worked_out_is_parked_and_not_lost",
-        LOCKING,
+        LOCKS,
         "                self._settlement.lanes[lane.key] = replace(lane, due_at=None, reason=reason)\n",
         "                self._settlement.closed.add(lane.key)\n                return True\n",
     ),
@@ -381,7 +381,7 @@ PLANTS: list[Plant] = [
     plant(
         "a key that is free and found no room counts as seen",
         "contracts/test_pulling.py::test_who_got_as_much_as_wanted_is_told_that_there_may_be_more",
-        LOCKING,
+        LOCKS,
         "                self._reads_on = True\n                break\n",
         "                break\n",
     ),

@@ -3,7 +3,7 @@
 from tests.planted import Plant, plant
 
 VERIFY, COMPARING, AUDITS = "service_layer/verify.py", "service_layer/comparing.py", "adapters/sql/audits.py"
-SQL, LOCKED, PROJECTIONS = "adapters/sql/verification.py", "adapters/sql/bookkeeping.py", "adapters/sql/projections.py"
+SQL, LOCKED, PROJECTIONS = "adapters/sql/verification.py", "adapters/sql/corrections.py", "adapters/sql/projections.py"
 TESTS = "integration/test_verify.py::"
 DAMAGE = TESTS + "test_damage_is_found_named_and_mended"
 AUDIT_TESTS = "e2e/test_verify_commands.py::"
@@ -131,7 +131,7 @@ PLANTS: list[Plant] = [
     plant(
         "the self-audit ends at what it cannot read, and goes on telling of its last good round",
         "unit/test_self_audit.py::test_what_it_cannot_read_is_said_and_does_not_end_it",
-        "service_layer/audit.py",
+        "service_layer/self_audit.py",
         "            except Exception:  # noqa: BLE001",
         "            except LookupError:  # noqa: BLE001",
     ),
@@ -145,7 +145,7 @@ PLANTS: list[Plant] = [
     plant(
         "a round that begins anew counts twice what it had seen",
         AUDIT_TESTS + "test_what_another_version_left_of_a_round_is_begun_anew",
-        "service_layer/audit.py",
+        "service_layer/self_audit.py",
         "(under_way or Round(now))",
         "(audit.current or Round(now))",
     ),

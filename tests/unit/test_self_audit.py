@@ -6,7 +6,7 @@ from threading import Event as Flag
 import pytest
 
 from allocation.adapters.memory_verification import MemoryAuditStore
-from allocation.service_layer.audit import SelfAudit
+from allocation.service_layer.self_audit import SelfAudit
 from allocation.service_layer.verify import Place, Step, Walk
 from tests.fakes import SetClock
 

@@ -18,8 +18,8 @@ from allocation.config import Settings
 from allocation.domain.commands import CreateBatch
 from allocation.service_layer.definitions import Definition, RuleBook
 from allocation.service_layer.handlers import COMMAND_HANDLERS
-from allocation.service_layer.locking import Asked
 from allocation.service_layer.messagebus import MessageBus
+from allocation.service_layer.pull_locks import Asked
 from allocation.service_layer.pulling import Chime, Pulling, Received
 from tests.fakes import CountingIds, SetClock
 

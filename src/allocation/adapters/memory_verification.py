@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, contextmanager
 
 from allocation.adapters.memory import MemoryStore
 from allocation.domain.model import Product
-from allocation.service_layer.audit import Audit, AuditStore
 from allocation.service_layer.books import (
     BatchFields,
     Books,
@@ -25,6 +24,7 @@ from allocation.service_layer.books import (
 )
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
 from allocation.service_layer.errors import Conflict
+from allocation.service_layer.self_audit import Audit, AuditStore
 
 
 class MemoryBooks(Books):

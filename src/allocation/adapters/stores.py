@@ -22,13 +22,13 @@ from allocation.adapters.sql.subscriptions import SqlDeadLetters, SqlSubscriptio
 from allocation.adapters.sql.unit_of_work import Database, SqlUnitOfWork
 from allocation.adapters.sql.verification import SqlBooks
 from allocation.adapters.sql.views import SqlViews
-from allocation.service_layer.audit import AuditStore
 from allocation.service_layer.books import Books
 from allocation.service_layer.definitions import Definitions
 from allocation.service_layer.envelope import Clock, Ids
 from allocation.service_layer.history.ports import History
 from allocation.service_layer.ports import DeadLetters
 from allocation.service_layer.read_models import Stock
+from allocation.service_layer.self_audit import AuditStore
 from allocation.service_layer.subscriptions import SubscriptionStore
 from allocation.service_layer.unit_of_work import UnitOfWork
 from allocation.views import Views

@@ -129,7 +129,7 @@ def _no_lane(subscription: str, key: str) -> click.ClickException:
 
 def _next_event(application: Application, lane: Lane) -> EventEnvelope | None:
     """The event the lane waits with. The lane's place may be before it, after a rewind or when an event is done."""
-    from allocation.service_layer.locking import HEAD
+    from allocation.service_layer.pull_locks import HEAD
 
     return next(iter(application.subscriptions.read_key(lane, HEAD, 1)), None)
 

@@ -181,7 +181,7 @@ def pull(name: str, most: int | None, key: str | None) -> None:
     """
     from allocation.entrypoints.http.pull import delivery_read
     from allocation.service_layer.definitions import DefinitionError
-    from allocation.service_layer.locking import Asked
+    from allocation.service_layer.pull_locks import Asked
 
     with opened.application() as application:
         _is_defined(application, name)

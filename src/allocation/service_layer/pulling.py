@@ -19,7 +19,16 @@ from allocation.service_layer.definitions import Definition, Definitions, NotPul
 from allocation.service_layer.envelope import Clock, EventEnvelope, Ids, partition_of
 from allocation.service_layer.errors import UnknownSubscription
 from allocation.service_layer.facts import fact_of
-from allocation.service_layer.locking import Asked, Copies, Held, Receiving, acknowledge, given_back, held_by, is_free
+from allocation.service_layer.pull_locks import (
+    Asked,
+    Copies,
+    Held,
+    Receiving,
+    acknowledge,
+    given_back,
+    held_by,
+    is_free,
+)
 from allocation.service_layer.rules.copies import copies_of
 from allocation.service_layer.subscriptions import Lane, Settlement, SubscriptionStore, Turn
 from allocation.service_layer.waiting import Timer

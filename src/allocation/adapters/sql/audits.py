@@ -12,8 +12,8 @@ from allocation.adapters.serialization import UNREADABLE
 from allocation.adapters.sql.engine import dialect_of, transaction
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.tables import self_audit
-from allocation.service_layer.audit import Audit, AuditStore, Round
 from allocation.service_layer.envelope import Clock
+from allocation.service_layer.self_audit import Audit, AuditStore, Round
 
 _ROW = 0
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from allocation.adapters.serialization import BadMessage, decode_command, decode_outcome
 from allocation.adapters.sql.asking import BATCH, LINE, Ask, batches_from, decoded, history_of
-from allocation.adapters.sql.bookkeeping import LockedProduct
+from allocation.adapters.sql.corrections import LockedProduct
 from allocation.adapters.sql.engine import dialect_of, roll_back, transaction
 from allocation.adapters.sql.errors import translated
 from allocation.adapters.sql.projections import HeldProjections, Projections

@@ -14,11 +14,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from allocation.adapters.telemetry.metrics import PrometheusMeter
-from allocation.service_layer.audit import AuditStore
 from allocation.service_layer.envelope import Clock
 from allocation.service_layer.errors import SetupError, Unavailable
 from allocation.service_layer.observing import Telemetry
 from allocation.service_layer.ports import DeadLetters
+from allocation.service_layer.self_audit import AuditStore
 from allocation.service_layer.subscriptions import Cursor, Lane, SubscriptionStore
 from allocation.service_layer.worker import Worker
 from allocation.views import READ_MODELS

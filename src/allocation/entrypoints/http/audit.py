@@ -10,8 +10,8 @@ import msgspec
 
 from allocation.entrypoints.http.call import Call, Reply, json_reply
 from allocation.entrypoints.http.routes import Given, Routes
-from allocation.service_layer.audit import MOST_KEPT, Round
 from allocation.service_layer.comparing import MOST_CHARACTERS
+from allocation.service_layer.self_audit import MOST_KEPT, Round
 
 routes = Routes("Audit")
 

@@ -18,7 +18,7 @@ from allocation.entrypoints.http.routes import Given, Routes
 from allocation.service_layer.broker import Message
 from allocation.service_layer.definitions import NotPulled
 from allocation.service_layer.errors import UnknownSubscription
-from allocation.service_layer.locking import Asked, Held
+from allocation.service_layer.pull_locks import Asked, Held
 from allocation.service_layer.pulling import Outcome
 
 routes = Routes("Pull")
