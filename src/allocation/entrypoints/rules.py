@@ -111,7 +111,7 @@ def _print(truth: Truth, findings: Sequence[Finding], properties: Properties, co
     console().print(table("condition", "is", "since", rows=[(x.term, _NAMES[x.truth], x.why) for x in findings]))
     if copy is None:
         return
-    before, after = _shown(properties), _shown(copy)
+    before, after = properties.as_rules_name_them(), copy.as_rules_name_them()
     rows = [
         (name, literal(after[name]) if name in after else "", _change(name, before, after)) for name in before | after
     ]
@@ -128,15 +128,9 @@ def _change(name: str, before: dict[str, Value], after: dict[str, Value]) -> str
     return "" if type(was) is type(stays) and was == stays else "changed"
 
 
-def _shown(properties: Properties) -> dict[str, Value]:
-    """User properties, then the system properties that are set, under the names that rules use."""
-    system = {f"sys.{name}": value for name, value in properties.system.items() if value is not None}
-    return {**properties.named(), **system}
-
-
 def _print_as_json(truth: Truth, findings: Sequence[Finding], copy: Properties | None) -> None:
     conditions = [{"condition": x.term, "is": _NAMES[x.truth], "since": x.why} for x in findings]
-    shown = None if copy is None else {name: _for_json(value) for name, value in _shown(copy).items()}
+    shown = None if copy is None else {name: _for_json(value) for name, value in copy.as_rules_name_them().items()}
     print_json({"verdict": _NAMES[truth], "matches": truth is True, "conditions": conditions, "properties": shown})
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from allocation.service_layer.broker import Message
-from allocation.service_layer.rules.of_messages import properties_of
+from allocation.service_layer.rules.of_messages import fields_of, properties_of
 from allocation.service_layer.rules.rule import EVERYTHING, RULE_NAME, Rule, apply_rules
 from allocation.service_layer.rules.values import Properties, Value
 
@@ -34,26 +33,12 @@ def copies_of(rules: Sequence[Rule], message: Message) -> list[Message]:
 def _changed(message: Message, before: Properties, copy: Properties) -> Message:
     rule = str(copy.user[RULE_NAME.lower()])
     copy.remove(RULE_NAME)
-    was, now = _shown(before), _shown(copy)
-    data = {name: value for name, value in _fields(message.data).items() if name not in was or name in now}
+    was, now = before.as_rules_name_them(), copy.as_rules_name_them()
+    data = {name: value for name, value in fields_of(message.data).items() if name not in was or name in now}
     data |= {name: value for name, value in now.items() if name not in was or not _same(was[name], value)}
     extensions = {**message.extensions, RULE_EXTENSION: rule}
     return replace(message, id=f"{message.id}:{rule}", data=data, extensions=extensions)
 
 
-def _shown(properties: Properties) -> dict[str, Value]:
-    """User properties, and the system properties that are set, as rules name them."""
-    system = {f"sys.{name}": value for name, value in properties.system.items() if value is not None}
-    return {**properties.named(), **system}
-
-
 def _same(a: Value, b: Value) -> bool:
     return type(a) is type(b) and a == b
-
-
-def _fields(data: Any) -> dict[str, object]:
-    """An event is a dataclass; what has been on a wire is a mapping."""
-    found: Mapping[str, object] = (
-        data if isinstance(data, Mapping) else {name: getattr(data, name) for name in data.__dataclass_fields__}
-    )
-    return dict(found)

@@ -23,7 +23,7 @@ def properties_of(message: Message) -> Properties:
     compared with any constant that a rule can hold; `time` is its text.)
     """
     name = message.type.removeprefix(TYPE_PREFIX)
-    fields = {**_fields(message.data), **_envelope(message), "type": name}
+    fields = {**fields_of(message.data), **_envelope(message), "type": name}
     user = {name: _plain(value) for name, value in fields.items() if isinstance(value, str | int | float | date)}
     system: dict[str, Value] = {
         "MessageId": message.id,
@@ -37,7 +37,7 @@ def properties_of(message: Message) -> Properties:
     return Properties(user, system)
 
 
-def _fields(data: Any) -> Mapping[str, object]:
+def fields_of(data: Any) -> Mapping[str, object]:
     """An event is a dataclass; what has been on a wire is a mapping."""
     return data if isinstance(data, Mapping) else {name: getattr(data, name) for name in data.__dataclass_fields__}
 

@@ -102,6 +102,11 @@ class Properties:
         """The user properties, under the names as they were written."""
         return {self._spelled.get(name, name): value for name, value in self.user.items()}
 
+    def as_rules_name_them(self) -> dict[str, Value]:
+        """The user properties, and then the system properties that are set, as `sys.NAME`."""
+        system = {f"sys.{name}": value for name, value in self.system.items() if value is not None}
+        return {**self.named(), **system}
+
     def set(self, name: str, value: Value) -> None:
         """Add or replace a user property; an existing one keeps its spelling."""
         key = name.lower()
