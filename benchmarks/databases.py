@@ -16,7 +16,6 @@ from typing import Literal
 import psycopg
 import sqlalchemy
 
-from allocation.adapters.sql.tables import metadata
 from tests.servers.postgres import VARIABLE, ExternalPostgres, PrivatePostgres, for_libpq
 from tests.servers.process import private_folder
 
@@ -31,12 +30,6 @@ class Database:
     kind: Kind
     url: str
     target: str
-
-    def create_tables(self) -> None:
-        """The service's own tables, empty."""
-        engine = sqlalchemy.create_engine(self.url)
-        metadata.create_all(engine)
-        engine.dispose()
 
     def analyze(self) -> None:
         """Fresh statistics, as PostgreSQL's autovacuum would take them a minute later."""

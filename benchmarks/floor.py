@@ -7,8 +7,8 @@ plain tuples. What a service of this shape costs beyond its rows is the distance
 
 import os
 import time
-from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import count
 from typing import Protocol
 
@@ -134,12 +134,3 @@ def fresh_ids(count: int) -> list[str]:
     """Ids that sort by time, as the service's do."""
     base = (time.time_ns() // 1_000_000) << 80 | 0x7 << 76 | int.from_bytes(os.urandom(8)) | 1 << 63
     return [f"{base + n:032x}" for n in range(count)]
-
-
-def seed_rows(batches: Iterable[tuple[str, str, int, date | None]]) -> tuple[list[tuple], list[tuple]]:
-    """Rows of `products` (sku, version) and `batches` (reference, sku, quantity, ETA) to start from."""
-    rows = list(batches)
-    versions: dict[str, int] = {}
-    for _, sku, _, _ in rows:
-        versions[sku] = versions.get(sku, 0) + 1
-    return list(versions.items()), rows

@@ -304,16 +304,3 @@ VARIANTS: dict[str, Callable[[str], PostgresFloor]] = {
 FASTEST = "strings, a statement a table, pipelined"
 BESIDE = {"": FASTEST, ", floor by functions in FROM": "strings as functions in FROM, a statement a table, pipelined"}
 """What bulk is measured beside; the second is how the aim was set."""
-
-
-def seed(url: str, products: list[tuple], batches: list[tuple]) -> None:
-    """Bring in products and batches by rows, with the log's head; not part of what is measured."""
-    with psycopg.connect(url) as connection, connection.cursor() as cursor:
-        cursor.execute("INSERT INTO log_head VALUES (0, 0, now()) ON CONFLICT DO NOTHING")
-        with cursor.copy("COPY products (sku, version_number) FROM STDIN") as copy:
-            for row in products:
-                copy.write_row(row)
-        into = "batches (reference, sku, purchased_quantity, allocated_quantity, eta, created_quantity, created_eta)"
-        with cursor.copy(f"COPY {into} FROM STDIN") as copy:
-            for ref, sku, qty, eta in batches:
-                copy.write_row((ref, sku, qty, 0, eta, qty, eta))

@@ -149,16 +149,3 @@ VARIANTS: dict[str, Callable[[str], SqliteFloor]] = {
 FASTEST = "read by a JSON array, written by lists of 50, checkpoint at 16,000 pages"
 BESIDE = {"": FASTEST, ", floor by executemany": "read by a JSON array, executemany, checkpoint at 16,000 pages"}
 """What bulk is measured beside: the second is what most would write, and what the aim was set by."""
-
-
-def seed(path: str, products: list[tuple], batches: list[tuple]) -> None:
-    """Bring in products and batches by rows, with the log's head; not part of what is measured."""
-    with sqlite3.connect(path) as connection:
-        connection.execute("INSERT OR IGNORE INTO log_head VALUES (0, 0, '2000-01-01T00:00:00.000000+00:00')")
-        connection.executemany("INSERT INTO products (sku, version_number) VALUES (?, ?)", products)
-        connection.executemany(
-            "INSERT INTO batches (reference, sku, purchased_quantity, allocated_quantity, eta, created_quantity, "
-            "created_eta) VALUES (?1, ?2, ?3, 0, ?4, ?3, ?4)",
-            [(ref, sku, qty, eta.isoformat() if eta else None) for ref, sku, qty, eta in batches],
-        )
-    connection.close()

@@ -48,11 +48,6 @@ def print_json(data: object) -> None:
     click.echo(json.dumps(data, indent=2, default=str))
 
 
-def print_json_line(data: object) -> None:
-    """One document on one line, at once: for streams."""
-    click.echo(json.dumps(data, default=str))
-
-
 class JsonList:
     """A JSON object printed as it grows: first a list under `name`, item by item, then the other members.
 
