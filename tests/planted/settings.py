@@ -30,7 +30,7 @@ PLANTS: list[Plant] = [
         "what is no URL of a broker is repeated",
         URLS + "test_neither_is_one_in_the_url_of_a_broker",
         "adapters/brokers/registry.py",
-        "if not colon or not _SCHEME.fullmatch(scheme):",
+        "if not colon or not (scheme in BROKERS or _SCHEME.fullmatch(scheme)):",
         "if not colon:",
     ),
     plant(

@@ -68,6 +68,11 @@ def test_neither_is_one_in_the_url_of_a_broker(url: str, password: str) -> None:
         assert "31337" not in told(refused)
 
 
+def test_a_broker_may_have_a_scheme_with_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.BROKERS, "amqp1", ("memory", ""))
+    assert list(registry.publishers("amqp1:", "shop")) == ["amqp1"]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "like"),
     [

@@ -27,7 +27,7 @@ BROKERS: dict[str, tuple[str, str]] = {
 
 NONE: Mapping[str, str] = {}
 
-_SCHEME = re.compile(r"[a-z+-]+")  # anything else there may be part of a password, so it is not repeated
+_SCHEME = re.compile(r"[a-z+-]+")  # anything else that is not known may be part of a password, so it is not repeated
 
 
 def publishers(urls: str, namespace: str, connections: Mapping[str, str] = NONE) -> dict[str, Publisher]:
@@ -69,7 +69,7 @@ def _each(urls: str) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
     for url in urls.split():
         scheme, colon, _ = url.partition(":")
-        if not colon or not _SCHEME.fullmatch(scheme):
+        if not colon or not (scheme in BROKERS or _SCHEME.fullmatch(scheme)):
             raise SetupError(f"Name brokers by URLs, as in redis+streams://HOST/0; known are {_known()}")
         try:
             urlsplit(url)
