@@ -20,7 +20,15 @@ from allocation.service_layer.errors import Conflict
 
 Row = Sequence[Any]
 
-_POSTGRES_TYPES = {"TEXT": "text", "BIGINT": "bigint", "INTEGER": "int", "SMALLINT": "smallint", "DATE": "date"}
+_POSTGRES_TYPES = {
+    "TEXT": "text",
+    "BIGINT": "bigint",
+    "INTEGER": "int",
+    "SMALLINT": "smallint",
+    "BOOLEAN": "boolean",
+    "DATE": "date",
+    "DATETIME": "timestamptz",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +305,7 @@ class PostgresDialect(Dialect):
         if (statement := self._filled.get(key)) is None:
             written = _written(table)
             names = [column.name for column in written]
-            types = [_POSTGRES_TYPES.get(str(column.type), "timestamptz") for column in written]
+            types = [_POSTGRES_TYPES[str(column.type)] for column in written]
             listed = ", ".join(names)
             source = columns.source(names, types)
             statement = self.sql(f"INSERT INTO {table.name} ({listed}) SELECT {listed} FROM {source} {conflict}")
