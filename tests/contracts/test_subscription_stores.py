@@ -199,38 +199,38 @@ def test_workers_that_start_at_the_same_moment_all_join(kept: Kept) -> None:
 
 def test_dead_letters_are_kept_whatever_they_hold(kept: Kept) -> None:
     assert kept.dead_letters.count() == 0
-    kept.dead_letters.park("redis x", b"\x00\xff{", "not JSON")
-    kept.dead_letters.park("redis y", "ü".encode(), "unknown")
-    assert [(d.source, d.body, d.reason) for d in kept.dead_letters.parked()] == [
+    kept.dead_letters.keep("redis x", b"\x00\xff{", "not JSON")
+    kept.dead_letters.keep("redis y", "ü".encode(), "unknown")
+    assert [(d.source, d.body, d.reason) for d in kept.dead_letters.newest()] == [
         ("redis y", "ü", "unknown"),
         ("redis x", "\\x00\\xff{", "not JSON"),
     ]
-    assert [kept.dead_letters.count(), len(kept.dead_letters.parked(1))] == [2, 1]
-    assert {letter.time for letter in kept.dead_letters.parked()} == {kept.clock.now()}
+    assert [kept.dead_letters.count(), len(kept.dead_letters.newest(1))] == [2, 1]
+    assert {letter.time for letter in kept.dead_letters.newest()} == {kept.clock.now()}
 
 
 def test_dead_letters_are_read_page_by_page_the_newest_first(kept: Kept) -> None:
     for number in range(12):
-        kept.dead_letters.park("redis x", str(number).encode(), "not JSON")
-    read, page = [], kept.dead_letters.parked(5)
+        kept.dead_letters.keep("redis x", str(number).encode(), "not JSON")
+    read, page = [], kept.dead_letters.newest(5)
     while page:
         read.append([letter.body for letter in page])
         kept.dead_letters.remove(page[-1].id)  # a page goes on behind one that is gone by now
-        page = kept.dead_letters.parked(5, behind=page[-1].id)
+        page = kept.dead_letters.newest(5, behind=page[-1].id)
     assert read == [["11", "10", "9", "8", "7"], ["6", "5", "4", "3", "2"], ["1", "0"]]
 
 
 def test_a_dead_letter_is_found_by_its_id_and_removed_once(kept: Kept) -> None:
     for body in (b"1", b"2", b"3"):
-        kept.dead_letters.park("redis x", body, "not JSON")
-    newest, middle, oldest = kept.dead_letters.parked()
+        kept.dead_letters.keep("redis x", body, "not JSON")
+    newest, middle, oldest = kept.dead_letters.newest()
     assert kept.dead_letters.letter(middle.id) == middle
     assert kept.dead_letters.remove(middle.id)
     assert not kept.dead_letters.remove(middle.id)
     assert kept.dead_letters.letter(middle.id) is None
-    kept.dead_letters.park("redis x", b"4", "not JSON")
-    assert [letter.body for letter in kept.dead_letters.parked()] == ["4", newest.body, oldest.body]
-    assert len({letter.id for letter in kept.dead_letters.parked()}) == 3
+    kept.dead_letters.keep("redis x", b"4", "not JSON")
+    assert [letter.body for letter in kept.dead_letters.newest()] == ["4", newest.body, oldest.body]
+    assert len({letter.id for letter in kept.dead_letters.newest()}) == 3
 
 
 def test_workers_count_each_other_until_they_leave_or_fall_silent(kept: Kept) -> None:

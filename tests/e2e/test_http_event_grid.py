@@ -55,7 +55,7 @@ class Shop:
         return [event["data"]["qty"] for event in changed]
 
     def parked(self) -> list[tuple[str, str]]:
-        return [(letter.body, letter.reason) for letter in self.application.dead_letters.parked()]
+        return [(letter.body, letter.reason) for letter in self.application.dead_letters.newest()]
 
 
 @pytest.fixture
@@ -290,7 +290,7 @@ def test_what_cannot_be_parked_now_comes_again(shop: Shop, monkeypatch: pytest.M
         raise Unavailable("the database is away")
 
     with monkeypatch.context() as fault:
-        fault.setattr(shop.application.dead_letters, "park", away)
+        fault.setattr(shop.application.dead_letters, "keep", away)
         assert shop.push([cloud_event(5), 7]).status_code == 503
         assert shop.push(b"[").status_code == 503
     assert shop.push([cloud_event(5), 7]).json == {"done": 1, "parked": 1}

@@ -321,5 +321,5 @@ def test_every_projection_is_a_read_model_that_is_told(database_url: str) -> Non
 
 def test_messages_that_nobody_could_handle_are_counted(application: Application, client: ConformingClient) -> None:
     assert told(client)["allocation_dead_letters", frozenset()] == 0
-    application.dead_letters.park("redis x", b"{", "not JSON")
+    application.dead_letters.keep("redis x", b"{", "not JSON")
     assert told(client)["allocation_dead_letters", frozenset()] == 1

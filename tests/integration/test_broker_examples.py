@@ -62,7 +62,7 @@ def serve_until_promised(application: Application, receiver: Receiver) -> Promis
     consumer, deadline = Consumer(application, receiver, Flag()), monotonic() + LONG_SECONDS
     while monotonic() < deadline:
         consumer.serve(0.5)
-        assert application.dead_letters.parked() == []
+        assert application.dead_letters.newest() == []
         if promise := application.views.line("order-1", CHAIR):
             return promise
     raise AssertionError("the order never came")
@@ -92,4 +92,4 @@ def test_an_order_and_a_quantity_come_in_by_pubsub_as_the_page_shows(redis_url: 
             consumer.serve(0.5)
         assert batch is not None
         assert batch.qty == 1
-        assert application.dead_letters.parked() == []
+        assert application.dead_letters.newest() == []

@@ -220,8 +220,8 @@ def test_a_message_that_cannot_be_handled_is_parked_and_the_next_is_served(
     connect(redis_url).publish(BOOK_CHANNEL, message)
     connect(redis_url).publish(BOOK_CHANNEL, '{"batchref": "b1", "qty": 7}')
     wait_until(lambda: (batch := consumer.views.batch("b1")) is not None and batch.qty == 7)
-    wait_until(lambda: len(consumer.dead_letters.parked()) > 0)  # of one page the good are answered first
-    [letter] = consumer.dead_letters.parked()
+    wait_until(lambda: len(consumer.dead_letters.newest()) > 0)  # of one page the good are answered first
+    [letter] = consumer.dead_letters.newest()
     assert reason in letter.reason
     assert letter.source == "redis change_batch_quantity"
 

@@ -428,10 +428,10 @@ def test_a_poisonous_message_goes_to_the_dead_letters_and_the_consumer_goes_on(
             client.xadd(stream_of("shop", COMMANDS, 2), {"event": body})
         client.xadd(stream_of("shop", COMMANDS, 2), {"something": "else"})
         client.xadd(stream_of("shop", COMMANDS, 3), {"event": '{"batchref": "b1", "qty": 6}'})
-        wait_for(lambda: len(application.dead_letters.parked()) == 3)
+        wait_for(lambda: len(application.dead_letters.newest()) == 3)
         wait_for(lambda: "BatchQuantityChanged 3" in facts(client))
         wait_for(lambda: client.xpending(stream_of("shop", COMMANDS, 2), "shop")["pending"] == 0)
     finally:
         stopping.set()
         thread.join()
-    assert {letter.source for letter in application.dead_letters.parked()} == {"redis shop:commands:2"}
+    assert {letter.source for letter in application.dead_letters.newest()} == {"redis shop:commands:2"}

@@ -99,7 +99,7 @@ def test_bad_messages_are_dead_lettered_with_their_reason_and_the_consumer_goes_
             bus.send(ServiceBusMessage(msgspec.json.encode({"batchref": f"batch-{CHAIR}", "qty": 3}), session_id=CHAIR))
             wait_for(lambda: changes(application) == {CHAIR: [3]})
             wait_for(lambda: application.dead_letters.count() == len(BAD))
-        reasons = sorted(letter.reason for letter in application.dead_letters.parked())
+        reasons = sorted(letter.reason for letter in application.dead_letters.newest())
     for _, expected in BAD:
         assert any(expected in reason for reason in reasons), expected
     assert sorted(bus.dead()) == reasons
@@ -139,7 +139,7 @@ def test_a_lock_that_runs_out_in_the_middle_has_its_effect_once(quick_bus: Bus, 
         assert [delivery.attempts for delivery in taken.received] == [2, 2]
         Consumer(application, Given(slow, in_hand), Flag()).serve(0.1)  # it comes back to life
         assert changes(application) == {CHAIR: [3, 4]}
-        assert application.dead_letters.parked() == []
+        assert application.dead_letters.newest() == []
         assert nothing_comes(heir)
 
 
@@ -274,7 +274,7 @@ def test_a_peer_that_is_killed_under_load_loses_nothing_and_doubles_nothing(bus:
                 assert more
                 for fact in more:
                     facts.setdefault(fact.id, fact)
-        assert application.dead_letters.parked() == []
+        assert application.dead_letters.newest() == []
         in_the_log: dict[str, list[int]] = {}
         for one in application.views.events((), 100_000).events:
             in_the_log.setdefault(one.key, []).append(one.version)

@@ -44,9 +44,9 @@ PLANTS: list[Plant] = [
         "a message is acknowledged before the commit",
         POINTS + "test_a_consumer_that_dies_at_any_point_does_once_what_was_sent",
         "entrypoints/consumer.py",
-        "        for delivery, answer in self._answers([d for d in group if d not in bad], correlations):\n",
+        "        for delivery, answer in answers_of(application, [d for d in group if d not in bad], correlations):\n",
         "        self._receiver.accept([d for d in group if d not in bad])\n"
-        "        for delivery, answer in self._answers([d for d in group if d not in bad], correlations):\n",
+        "        for delivery, answer in answers_of(application, [d for d in group if d not in bad], correlations):\n",
     ),
     plant(
         "the inbox has a transaction of its own",

@@ -224,7 +224,7 @@ PLANTS: list[Plant] = [
         "poison from Event Grid is dropped",
         COMES_IN + "test_what_cannot_be_done_is_parked_as_it_came_and_the_others_are_done",
         ROUTE,
-        "                    park(application, as_it_came(delivery), reason_for(answer.error))\n",
+        "                    keep_as_dead_letter(application, as_it_came(delivery), reason_for(answer.error))\n",
         "                    pass\n",
     ),
     plant(

@@ -153,7 +153,7 @@ PLANTS: list[Plant] = [
         "a bad message is dropped",
         REACTIONS + "test_a_message_that_cannot_be_handled_is_parked_and_the_next_is_served",
         HANDLING,
-        "    application.dead_letters.park(delivery.source, cloudevents.in_one(body, delivery.headers), reason)\n",
+        "    application.dead_letters.keep(delivery.source, cloudevents.in_one(body, delivery.headers), reason)\n",
         "",
     ),
     plant(

@@ -14,16 +14,16 @@ PLANTS: list[Plant] = [
         "acknowledge before commit",
         CONSUMING + "test_while_the_database_is_away_nothing_is_settled_and_nothing_received",
         CONSUMER,
-        "        for delivery, answer in self._answers([d for d in group if d not in bad], correlations):\n",
+        "        for delivery, answer in answers_of(application, [d for d in group if d not in bad], correlations):\n",
         "        self._receiver.accept([d for d in group if d not in bad])\n"
-        "        for delivery, answer in self._answers([d for d in group if d not in bad], correlations):\n",
+        "        for delivery, answer in answers_of(application, [d for d in group if d not in bad], correlations):\n",
     ),
     plant(
         "a message is settled before it is parked",
         CONSUMING + "test_a_message_that_cannot_be_parked_now_is_not_lost",
         CONSUMER,
-        "            self._park(delivery, reason)\n            left.remove(delivery)\n",
-        "            left.remove(delivery)\n            self._park(delivery, reason)\n",
+        "            keep_as_dead_letter(application, delivery, reason)\n            left.remove(delivery)\n",
+        "            left.remove(delivery)\n            keep_as_dead_letter(application, delivery, reason)\n",
     ),
     plant(
         "messages are received while the database is away",

@@ -163,7 +163,7 @@ def test_without_an_id_the_brokers_own_stands_for_it(application: Application) -
 def test_an_id_that_stands_for_another_command_is_parked(application: Application) -> None:
     serve(application, Queue(*(asks("ChangeBatchQuantity", "m-1", ref="b1", qty=qty) for qty in (7, 8))))
     assert quantity(application) == 7
-    [letter] = application.dead_letters.parked()
+    [letter] = application.dead_letters.newest()
     assert "m-1" in letter.reason
 
 
@@ -215,7 +215,7 @@ def test_a_bad_message_is_parked_with_its_reason_and_the_others_go_on(
     )
     serve(application, queue)
     assert sorted(queue.said) == [("accept", "d-0"), ("accept", "d-2"), ("reject", "d-1")]
-    [letter] = application.dead_letters.parked()
+    [letter] = application.dead_letters.newest()
     assert letter.source == "queue"
     assert reason in letter.reason
     assert quantity(application) == 8
@@ -229,7 +229,7 @@ def test_a_handler_that_fails_parks_its_message_alone() -> None:
     application.bus.handle(CreateBatch("b1", CHAIR, 10))
     queue = Queue(asks("Allocate", orderid="o1", sku=CHAIR, qty=4), {"batchref": "b1", "qty": 7})
     serve(application, queue)
-    [letter] = application.dead_letters.parked()
+    [letter] = application.dead_letters.newest()
     assert letter.reason == "ZeroDivisionError: no such number"
     assert quantity(application) == 7
     application.close()
@@ -268,13 +268,13 @@ def test_while_the_database_is_away_nothing_is_settled_and_nothing_received(appl
 
 def test_a_message_that_cannot_be_parked_now_is_not_lost(application: Application) -> None:
     queue = Queue(b"{", asks("ChangeBatchQuantity", ref="b1", qty=7))
-    letters = Away(application.dead_letters, "park", 1)
+    letters = Away(application.dead_letters, "keep", 1)
     shaken = replace(application, dead_letters=letters)  # type: ignore[arg-type]  # what is behind it is
     serve(shaken, queue)
     assert queue.said == [("release", "d-0"), ("release", "d-1")]
     serve(shaken, queue)
     assert sorted(queue.said[2:]) == [("accept", "d-1"), ("reject", "d-0")]
-    assert len(application.dead_letters.parked()) == 1
+    assert len(application.dead_letters.newest()) == 1
     assert quantity(application) == 7
 
 
@@ -295,7 +295,7 @@ def test_what_comes_again_and_again_is_parked_unless_it_stands_behind_another(ap
     )
     serve(application, queue)
     assert queue.said == [("reject", "d-0"), ("accept", "d-1")]
-    [letter] = application.dead_letters.parked()
+    [letter] = application.dead_letters.newest()
     assert f"{MOST_DELIVERIES + 1} times" in letter.reason
     assert quantity(application) == 8
 

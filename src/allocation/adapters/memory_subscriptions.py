@@ -198,11 +198,11 @@ class MemoryDeadLetters(DeadLetters):
         self._clock, self._numbers = clock, count(1)
         self._letters: dict[str, DeadLetter] = {}
 
-    def park(self, source: str, body: bytes, reason: str) -> None:
+    def keep(self, source: str, body: bytes, reason: str) -> None:
         letter_id = f"{next(self._numbers):032x}"
         self._letters[letter_id] = DeadLetter(letter_id, source, text_of(body), reason, self._clock.now())
 
-    def parked(self, limit: int = 100, behind: str | None = None) -> list[DeadLetter]:
+    def newest(self, limit: int = 100, behind: str | None = None) -> list[DeadLetter]:
         letters = sorted(self._letters.values(), key=lambda letter: letter.id, reverse=True)
         return [letter for letter in letters if behind is None or letter.id < behind][:limit]
 

@@ -17,9 +17,8 @@ from types import FrameType
 from allocation.bootstrap import Application, receivers_of
 from allocation.config import Settings
 from allocation.entrypoints.garbage import collect_rarely
-from allocation.entrypoints.handling import MOST_AT_ONCE, answers_of, park, reason_for
+from allocation.entrypoints.handling import MOST_AT_ONCE, answers_of, keep_as_dead_letter, reason_for
 from allocation.entrypoints.watching import watched
-from allocation.service_layer.answers import Answer
 from allocation.service_layer.broker import Delivery, Receiver
 from allocation.service_layer.errors import SetupError, Unavailable
 from allocation.service_layer.observing import correlated
@@ -64,8 +63,9 @@ class Consumer:
 
     def _handle(self, group: Sequence[Delivery], bad: dict[Delivery, str], left: list[Delivery]) -> None:
         """Handle a group and settle it; settled deliveries are removed from `left`. Raises `Unavailable`."""
+        application = self._application
         correlations: dict[Delivery, str] = {}
-        for delivery, answer in self._answers([d for d in group if d not in bad], correlations):
+        for delivery, answer in answers_of(application, [d for d in group if d not in bad], correlations):
             if isinstance(answer.error, Unavailable):
                 raise answer.error
             if answer.error is not None:
@@ -73,21 +73,13 @@ class Consumer:
                     bad[delivery] = reason_for(answer.error)
         for delivery, reason in bad.items():
             with correlated(correlations.get(delivery, delivery.id)):
-                self._park(delivery, reason)
+                keep_as_dead_letter(application, delivery, reason)
             left.remove(delivery)
             self._receiver.reject(delivery, reason)
         done = [d for d in group if d not in bad]
         for delivery in done:
             left.remove(delivery)
         self._receiver.accept(done)
-
-    def _answers(
-        self, deliveries: Sequence[Delivery], correlations: dict[Delivery, str]
-    ) -> Iterator[tuple[Delivery, Answer]]:
-        return answers_of(self._application, deliveries, correlations)
-
-    def _park(self, delivery: Delivery, reason: str) -> None:
-        park(self._application, delivery, reason)
 
     def _release(self, left: list[Delivery]) -> None:
         if left:

@@ -40,7 +40,7 @@ def list_letters(limit: int, as_json: bool) -> None:
       allocation dead-letters list --limit 10
     """
     with opened.application() as application:
-        found, count = application.dead_letters.parked(limit), application.dead_letters.count()
+        found, count = application.dead_letters.newest(limit), application.dead_letters.count()
     if as_json:
         print_json({"dead_letters": msgspec.to_builtins(found), "count": count})
     elif not found:

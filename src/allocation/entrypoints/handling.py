@@ -1,4 +1,4 @@
-"""Hands deliveries to the bus, whichever way they came in: the result of each, and the parking of those that fail."""
+"""Hands deliveries to the bus, whichever way they came in: the result of each. Keeps dead letters."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def answers_of(
         yield from zip(envelopes, _handled(application, envelopes), strict=True)
 
 
-def park(application: Application, delivery: Delivery, reason: str) -> None:
-    """Put a delivery among the dead letters, with its headers; if it is too long, only its beginning. Raises
+def keep_as_dead_letter(application: Application, delivery: Delivery, reason: str) -> None:
+    """Keep a delivery among the dead letters, with its headers; if it is too long, only its beginning. Raises
     `Unavailable`."""
     _log.warning("parked a message from %s: %s", delivery.source, reason)
     is_too_large = len(delivery.body) > application.settings.body_limit_bytes
     body = delivery.body[:PARKED_BYTES] if is_too_large else delivery.body
-    application.dead_letters.park(delivery.source, cloudevents.in_one(body, delivery.headers), reason)
+    application.dead_letters.keep(delivery.source, cloudevents.in_one(body, delivery.headers), reason)
 
 
 def again(application: Application, letter: DeadLetter) -> list[Answer]:
@@ -83,7 +83,7 @@ def _under_a_new_id(application: Application, delivery: Delivery) -> CommandEnve
 
 
 def reason_for(error: Exception) -> str:
-    """Why a delivery is parked, in words. Logs errors other than refusals."""
+    """Why a delivery becomes a dead letter, in words. Logs errors other than refusals."""
     if isinstance(error, BadMessage | Refused | IdReused):
         return str(error)
     _log.error("a command failed", exc_info=error)

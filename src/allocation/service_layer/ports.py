@@ -42,11 +42,11 @@ class DeadLetters(ABC):
     """Where messages are kept that could not be handled, so that nothing is lost and the next one can be handled."""
 
     @abstractmethod
-    def park(self, source: str, body: bytes, reason: str) -> None:
+    def keep(self, source: str, body: bytes, reason: str) -> None:
         """Store a message, durably. Raises `Unavailable`."""
 
     @abstractmethod
-    def parked(self, limit: int = 100, behind: str | None = None) -> list[DeadLetter]:
+    def newest(self, limit: int = 100, behind: str | None = None) -> list[DeadLetter]:
         """What is kept, the newest first; `behind`: only what follows the one with this id, which may be gone by now.
         Raises `Unavailable`, as all of these methods do."""
 

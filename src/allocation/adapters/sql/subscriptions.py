@@ -242,7 +242,7 @@ class SqlDeadLetters(DeadLetters):
     def __init__(self, engine: Engine, ids: Ids, clock: Clock) -> None:
         self._engine, self._ids, self._clock = engine, ids, clock
 
-    def park(self, source: str, body: bytes, reason: str) -> None:
+    def keep(self, source: str, body: bytes, reason: str) -> None:
         letter = {
             "id": self._ids.new(),
             "source": source,
@@ -253,7 +253,7 @@ class SqlDeadLetters(DeadLetters):
         with translated(), self._engine.connect() as connection:
             connection.execute(insert(dead_letters).values(letter))
 
-    def parked(self, limit: int = 100, behind: str | None = None) -> list[DeadLetter]:
+    def newest(self, limit: int = 100, behind: str | None = None) -> list[DeadLetter]:
         query = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
         return self._read(query if behind is None else query.where(dead_letters.c.id < behind))
 

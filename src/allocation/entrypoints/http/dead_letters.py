@@ -71,6 +71,6 @@ def list_dead_letters(call: Call, query: DeadLettersQuery) -> Reply:
     A message from a broker (received by `allocation consumer`) or from Azure Event Grid is kept here if it cannot be
     handled. `allocation dead-letters` tries one again, or removes it.
     """
-    found = call.application.dead_letters.parked(query.limit + 1, query.after)
+    found = call.application.dead_letters.newest(query.limit + 1, query.after)
     page = [DeadLetterRead(x.id, x.time, x.source, x.reason, x.body) for x in found[: query.limit]]
     return json_reply(200, DeadLetterList(page, page[-1].id if len(found) > len(page) else None))

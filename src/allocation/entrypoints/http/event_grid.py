@@ -18,7 +18,7 @@ from allocation.adapters.cloudevents import BATCH, STRUCTURED
 from allocation.adapters.serialization import BadMessage
 from allocation.config import Settings
 from allocation.entrypoints.grid_events import SOURCE, as_it_came, deliveries_in, validation_in
-from allocation.entrypoints.handling import MOST_AT_ONCE, answers_of, park, reason_for
+from allocation.entrypoints.handling import MOST_AT_ONCE, answers_of, keep_as_dead_letter, reason_for
 from allocation.entrypoints.http.call import JSON, NO_STORE, Call, Reply, json_reply
 from allocation.entrypoints.http.errors import BadHeader, NotExpected, NotLetIn
 from allocation.entrypoints.http.parsing import Body, read_body
@@ -136,12 +136,13 @@ def _validated(body: bytes, settings: Settings) -> Reply:
 
 
 def _handle(call: Call, body: bytes) -> tuple[int, int]:
-    """How many were done, and how many parked. Raises `Unavailable` if any must be sent again; then all may be."""
+    """How many were done, and how many became dead letters. Raises `Unavailable` if any must be sent again; then all
+    may be."""
     application, parked = call.application, 0
     try:
         deliveries = deliveries_in(body, _binary_headers(call.environ))
     except BadMessage as bad:
-        park(application, Delivery(body, SOURCE, ""), str(bad))
+        keep_as_dead_letter(application, Delivery(body, SOURCE, ""), str(bad))
         return 0, 1
     for begin in range(0, len(deliveries), MOST_AT_ONCE):
         correlations: dict[Delivery, str] = {}
@@ -150,7 +151,7 @@ def _handle(call: Call, body: bytes) -> tuple[int, int]:
                 raise answer.error
             if answer.error is not None:
                 with correlated(correlations.get(delivery, call.correlation_id)):
-                    park(application, as_it_came(delivery), reason_for(answer.error))
+                    keep_as_dead_letter(application, as_it_came(delivery), reason_for(answer.error))
                 parked += 1
     return len(deliveries) - parked, parked
 
