@@ -18,7 +18,14 @@ from allocation.domain.errors import BatchExists
 from allocation.entrypoints.importing.dry_run import DryRun
 from allocation.entrypoints.importing.from_csv import CsvRows
 from allocation.entrypoints.importing.rows import Rows, Shape, batches
-from allocation.entrypoints.importing.run import Import, NotReached, Outcome, RowNotTakenIn, StopAtFirstRefusal, Stopped
+from allocation.entrypoints.importing.run import (
+    Import,
+    Outcome,
+    RowNotReached,
+    RowNotTakenIn,
+    StopAtFirstRefusal,
+    Stopped,
+)
 from allocation.service_layer.answers import Answer
 from allocation.service_layer.envelope import CommandEnvelope, LogPosition
 from allocation.service_layer.errors import Unavailable
@@ -229,7 +236,7 @@ def test_each_group_stops_at_its_own_first_refusal_whatever_happens_in_other_thr
             with pytest.raises(BatchExists):
                 call(handlers[CreateBatch], bad, None)
         for call in (lambda f, *args: f(*args), lambda f, *args: other.submit(f, *args).result()):
-            with pytest.raises(NotReached):
+            with pytest.raises(RowNotReached):
                 call(handlers[Allocate], good, None)
             call(begin, group)
             assert call(handlers[Allocate], good, None) == "taken in", "the next group begins afresh"
@@ -251,7 +258,7 @@ def test_a_group_that_is_tried_again_begins_afresh_and_so_does_the_row_it_stoppe
     stop.each(lambda envelopes: [])(group)
     with pytest.raises(BatchExists):
         handlers[CreateBatch](rows["bad"], None)
-    with pytest.raises(NotReached):
+    with pytest.raises(RowNotReached):
         handlers[Allocate](rows["good"], None)
     assert handlers[type(rows[again])](rows[again], None) == "taken in"
     assert handlers[Allocate](rows["good"], None) == "taken in"

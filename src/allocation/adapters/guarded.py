@@ -27,11 +27,11 @@ IDLE_SECONDS = 1.0  # servers close idle connections; the next request would fai
 Lookup = Callable[[str, int], list[str]]
 
 
-class NotReached(Exception):
+class NoConnection(Exception):
     """There is no connection: the name, the address, TLS or the network prevented it. Nothing was sent."""
 
 
-class NotAllowed(NotReached):
+class NotAllowed(NoConnection):
     """The host leads to an address that is not allowed."""
 
 
@@ -81,7 +81,7 @@ class Guarded:
         }
 
     def send(self, method: str, url: httpcore.URL, headers: Mapping[str, str], body: bytes, seconds: float) -> Answer:
-        """One request, within `seconds` from looking up the name to the end of the answer. Raises `NotReached`,
+        """One request, within `seconds` from looking up the name to the end of the answer. Raises `NoConnection`,
         `NoAnswer`."""
         self._deadline.start(seconds)
         sent = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
@@ -90,7 +90,7 @@ class Guarded:
                 told = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
                 return Answer(response.status, told, _beginning(response.iter_stream()))
         except (httpcore.ConnectError, httpcore.ConnectTimeout) as away:
-            raise away.__cause__ if isinstance(away.__cause__, NotReached) else NotReached(_words(away)) from away
+            raise away.__cause__ if isinstance(away.__cause__, NoConnection) else NoConnection(_words(away)) from away
         except httpcore.TimeoutException as slow:
             raise NoAnswer(f"it did not answer within {seconds:g} seconds") from slow
         except (httpcore.NetworkError, httpcore.ProtocolError) as broken:

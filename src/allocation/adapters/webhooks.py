@@ -20,7 +20,7 @@ import httpcore
 
 from allocation.adapters.batches import OneOfThem, in_batches
 from allocation.adapters.cloudevents import BATCH, STRUCTURED, structured
-from allocation.adapters.guarded import Answer, Guarded, NoAnswer, NotReached
+from allocation.adapters.guarded import Answer, Guarded, NoAnswer, NoConnection
 from allocation.service_layer.broker import Message
 from allocation.service_layer.envelope import Clock
 from allocation.service_layer.errors import Busy, Gone, Rejected, Unavailable
@@ -124,7 +124,7 @@ class Webhooks(Push):
     def _send(self, sink: Sink, messages: Sequence[Message]) -> Exception | None:
         try:
             answer = self._http.send("POST", *self._request(sink, messages), sink.answer_seconds)
-        except NotReached as away:
+        except NoConnection as away:
             return Unavailable(str(away))
         except NoAnswer as silence:
             return Rejected(str(silence))
@@ -166,7 +166,7 @@ class Webhooks(Push):
         try:
             url = _url_of(sink.url, self._schemes)
             answer = self._http.send("OPTIONS", url, asking, b"", sink.answer_seconds)
-        except (NotReached, NoAnswer) as away:
+        except (NoConnection, NoAnswer) as away:
             raise Unavailable(str(away)) from away
         failure = self._meaning(answer)
         if failure is not None:

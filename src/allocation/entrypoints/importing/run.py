@@ -70,7 +70,7 @@ class Stopped:
     row: RowNotTakenIn | None = None
 
 
-class NotReached(Refused):
+class RowNotReached(Refused):
     """The row comes after the one that stopped the import."""
 
 
@@ -112,7 +112,7 @@ class StopAtFirstRefusal:
             here = self._here
             if here.stopped_at is not None:
                 if command is not here.stopped_at and command is not here.first:
-                    raise NotReached
+                    raise RowNotReached
                 here.stopped_at = None
             try:
                 return handler(command, uow, **dependencies)
@@ -221,7 +221,7 @@ def outcome_of(answer: Answer) -> Outcome:
         raise error
     if isinstance(error, NotEnoughStock):
         return Outcome.OUT_OF_STOCK
-    return Outcome.NOT_REACHED if isinstance(error, NotReached) else Outcome.REFUSED
+    return Outcome.NOT_REACHED if isinstance(error, RowNotReached) else Outcome.REFUSED
 
 
 def _reason(error: Exception | None) -> str:
