@@ -308,8 +308,8 @@ PLANTS: list[Plant] = [
         "what is only imagined rings the bell of the real bus",
         SILENT,
         "bootstrap.py",
-        "        WhatIf(imagining(clock, ids), inject(handlers, {}), clock, ids),\n",
-        "        WhatIf(lambda _: store.unit_of_work, inject(handlers, {}), clock, ids),\n",
+        "        what_if=WhatIf(imagining(clock, ids), inject(handlers, {}), clock, ids),\n",
+        "        what_if=WhatIf(lambda _: store.unit_of_work, inject(handlers, {}), clock, ids),\n",
     ),
     plant(
         "a what-if asks other handlers than the application has",
