@@ -8,8 +8,11 @@ ServiceError
 │   └── RejectedForGood  and always will: it is not retried automatically
 ├── LeaseLost          another worker delivers by now
 ├── Gone               a destination reported that it has gone for good
+├── DefinitionError    what users define is refused: see `definitions`
+├── RuleError          a rule cannot be used or evaluated: see `rules.values`
 └── Unavailable        the store cannot be reached; nothing was done
     ├── Busy             a destination asks to be left alone for some seconds
+    ├── ConnectionLost   the connection broke before anything was committed
     ├── Conflict         others changed the same products meanwhile; retried, then reported
     ├── OutcomeUnknown   the connection was lost at COMMIT and the store has not come back: it may be done
     ├── Overloaded       too many commands wait already; this one was not begun
