@@ -1,4 +1,5 @@
-"""Everything that writes state: the final rows of what a group changed, one statement for each table.
+"""Everything that writes state: the final rows of what a group changed, in bulk: one statement for each
+table and kind of change.
 
 Steps are made when they are requested: the server writes one table while the rows of the next are made.
 """
