@@ -13,12 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from allocation.adapters.clock import TimeOrderedIds
+from allocation.adapters.telemetry import MULTIPROCESS
 from allocation.bootstrap import Application, bootstrap, telemetry_for
 from allocation.config import Settings
 from allocation.service_layer.errors import SetupError
-
-MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
-"""The same name as in `adapters.telemetry.metrics`, which must not be loaded before this variable is set."""
 
 
 def log_lines(settings: Settings) -> None:

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from allocation.adapters.telemetry import MULTIPROCESS
 from allocation.domain.errors import Refused
 from allocation.service_layer.answers import Answer
 from allocation.service_layer.envelope import CommandEnvelope
 from allocation.service_layer.errors import Conflict, Unavailable
 from allocation.service_layer.observing import Meter
 
-MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
