@@ -19,9 +19,9 @@ from allocation.domain.model import Product
 from allocation.service_layer.answers import Answer
 from allocation.service_layer.envelope import EventEnvelope, LogPosition, partition_of
 from allocation.service_layer.errors import UnknownPosition
-from allocation.service_layer.history.audit import history_of_order
 from allocation.service_layer.history.ports import Cut, History
 from allocation.service_layer.history.snapshots import Snapshot, snapshot_of
+from allocation.service_layer.history.steps import history_of_order
 from allocation.service_layer.read_models import ReadModels
 from allocation.service_layer.subscriptions import Settlement
 from tests.fakes import NOON, SetClock

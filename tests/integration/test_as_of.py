@@ -23,7 +23,7 @@ from allocation.domain.commands import (
 from allocation.domain.errors import CorruptLog
 from allocation.service_layer import handlers
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
-from allocation.service_layer.history.audit import history_of_batch
+from allocation.service_layer.history.steps import history_of_batch
 from allocation.service_layer.history.trace import events_of
 from allocation.service_layer.read_models import ReadModels
 from allocation.service_layer.subscriptions import Settlement

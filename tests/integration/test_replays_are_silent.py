@@ -25,8 +25,8 @@ from allocation.domain.commands import (
 )
 from allocation.service_layer.broker import Message, Publisher
 from allocation.service_layer.envelope import LogPosition
-from allocation.service_layer.history.audit import history_of_batch, history_of_order, history_of_product
 from allocation.service_layer.history.explain import explain
+from allocation.service_layer.history.steps import history_of_batch, history_of_order, history_of_product
 from allocation.service_layer.history.trace import trace
 from allocation.service_layer.history.what_if import products_named
 from allocation.service_layer.ports import Channel, Notifications

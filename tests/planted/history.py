@@ -3,7 +3,7 @@
 from tests.planted import Plant, plant
 
 AS_OF, PORTS = "service_layer/history/as_of.py", "service_layer/history/ports.py"
-SNAPSHOTS, AUDIT = "service_layer/history/snapshots.py", "service_layer/history/audit.py"
+SNAPSHOTS, STEPS = "service_layer/history/snapshots.py", "service_layer/history/steps.py"
 TRACE, EXPLAIN = "service_layer/history/trace.py", "service_layer/history/explain.py"
 WHAT_IF, HANDLERS = "service_layer/history/what_if.py", "service_layer/handlers.py"
 SQL, MEMORY, IMAGE = "adapters/sql/history.py", "adapters/memory_history.py", "adapters/memory_image.py"
@@ -116,7 +116,7 @@ PLANTS: list[Plant] = [
     plant(
         "of two commands under one id, the wrong one is told as the cause",
         HTTP + "test_commands_of_one_group_are_told_apart",
-        AUDIT,
+        STEPS,
         "        and done.position.seq >= logged.position.seq\n",
         "",
     ),
@@ -167,7 +167,7 @@ PLANTS: list[Plant] = [
     plant(
         "a page of an order's history passes what happened to another product",
         CONTRACT + "test_the_history_of_an_order_is_told_page_by_page_and_by_time",
-        AUDIT,
+        STEPS,
         "    told = sorted(found, key=_by_time)[:limit]\n",
         "    told = sorted(found[:limit], key=_by_time)\n",
     ),

@@ -25,7 +25,7 @@ PLANTS: list[Plant] = [
     plant(
         "a cursor of another log is told that nothing more happened to an order",
         "e2e/test_http_events.py::test_a_cursor_that_the_log_does_not_reach_is_422",
-        "service_layer/history/audit.py",
+        "service_layer/history/steps.py",
         "    now.require(after)\n",
         "",
     ),

@@ -19,8 +19,8 @@ if TYPE_CHECKING:  # imported when a command runs, as in `cli`
     from allocation.bootstrap import Application
     from allocation.entrypoints.http.history import HistoryPage, OrderHistory
     from allocation.entrypoints.http.what_if import WhatIfAnswer
-    from allocation.service_layer.history.audit import Step
     from allocation.service_layer.history.ports import At
+    from allocation.service_layer.history.steps import Step
     from allocation.views import StateViews
 
 
@@ -91,7 +91,7 @@ def _history(
     application: Application, sku: str | None, ref: str | None, after: int, limit: int
 ) -> tuple[Sequence[Step], HistoryPage]:
     from allocation.entrypoints.http.history import history_page
-    from allocation.service_layer.history.audit import history_of_batch, history_of_product
+    from allocation.service_layer.history.steps import history_of_batch, history_of_product
 
     if ref is not None:
         steps = history_of_batch(application.history, ref, after, limit)
@@ -105,7 +105,7 @@ def _history_of_order(
 ) -> tuple[Sequence[Step], OrderHistory]:
     from allocation.entrypoints.http.cursors import ForgedCursor, decode_cursor
     from allocation.entrypoints.http.history import order_history
-    from allocation.service_layer.history.audit import history_of_order
+    from allocation.service_layer.history.steps import history_of_order
 
     try:
         behind = decode_cursor(after, application.settings.log_partitions) if after else []

@@ -13,8 +13,8 @@ from allocation.entrypoints.console import console, day, table
 from allocation.entrypoints.http.explanations import EARLIER_RULES
 from allocation.entrypoints.http.what_if import Standing, WhatIfAnswer
 from allocation.service_layer.envelope import EventEnvelope
-from allocation.service_layer.history.audit import Step
 from allocation.service_layer.history.explain import Decision
+from allocation.service_layer.history.steps import Step
 from allocation.service_layer.history.trace import Delivery, Outcome, Trace, TracedCommand
 from allocation.service_layer.unit_of_work import Handled
 

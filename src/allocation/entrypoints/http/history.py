@@ -20,7 +20,7 @@ from allocation.entrypoints.http.parsing import Body
 from allocation.entrypoints.http.routes import Given, Routes
 from allocation.service_layer.envelope import LogPosition
 from allocation.service_layer.errors import UnknownPosition
-from allocation.service_layer.history.audit import (
+from allocation.service_layer.history.steps import (
     OrderPage,
     Step,
     history_of_batch,

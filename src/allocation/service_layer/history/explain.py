@@ -13,9 +13,9 @@ from enum import StrEnum
 from allocation.domain.events import Allocated, Backordered
 from allocation.domain.model import OrderLine, Product
 from allocation.service_layer.envelope import EventEnvelope
-from allocation.service_layer.history.audit import causes
 from allocation.service_layer.history.ports import History
 from allocation.service_layer.history.snapshots import Replay
+from allocation.service_layer.history.steps import causes
 from allocation.service_layer.unit_of_work import Handled
 
 
