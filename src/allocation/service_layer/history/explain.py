@@ -100,7 +100,7 @@ def _replayed(product: Product, event: Allocated | Backordered) -> _Replayed:
         event.batchref if isinstance(event, Allocated) else None,
         today,
         ahead.orderid if ahead is not None and ahead is not line else None,
-        _considered(product, line, today),
+        _considered(product, today),
     )
 
 
@@ -110,7 +110,7 @@ def _first_to_be_served(product: Product) -> OrderLine | None:
     return next((line for line in waiting if product.batches.best_for(line) is not None), None)
 
 
-def _considered(product: Product, line: OrderLine, taken: str | None) -> list[Considered]:
+def _considered(product: Product, taken: str | None) -> list[Considered]:
     found: list[Considered] = []
     is_placed = False
     for batch in product.batches:
