@@ -62,12 +62,12 @@ def test_stock_shows_batches_and_who_waits(run: Run) -> None:
     told = words(result.stdout)
     assert "RED-CHAIR, version 4: 4 available now" in told
     assert "B-1 on hand 10 4" in told
-    assert "1 order line waits, for 6 in all; the oldest first: order qty" in told
+    assert "1 order line waits, for 6 pieces in total; the oldest first: order qty" in told
     assert told.endswith("o-2 6")
 
 
 def test_movements_are_shown_as_http_tells_them(run: Run, shop: Application) -> None:
-    assert run("movements", "RED-CHAIR").stdout == "RED-CHAIR: nothing was counted yet.\n"
+    assert run("movements", "RED-CHAIR").stdout == "RED-CHAIR: no movements have been counted yet.\n"
     shop.worker.start()
     pause = Event()
     while not (moved := shop.views.movements("RED-CHAIR")) or moved[0][1].backordered == 0:
@@ -158,7 +158,7 @@ def test_events_are_told_in_order(run: Run) -> None:
 def test_events_go_on_from_the_cursor_that_was_told(run: Run) -> None:
     first = run("events", "--limit", "4")
     cursor = first.stderr.split()[-1]
-    assert first.stderr == f"To go on: --after {cursor}\n"
+    assert first.stderr == f"To continue: --after {cursor}\n"
     rest = run("events", "--after", cursor)
     assert (first.stdout + rest.stdout).splitlines() == run("events").stdout.splitlines()
     assert run("events", "--after", rest.stderr.split()[-1]).stdout == ""
@@ -173,7 +173,7 @@ def test_events_as_json_are_those_of_the_http_feed(run: Run, shop: Application) 
 def test_a_forged_cursor_is_wrong_usage(run: Run) -> None:
     result = run("events", "--after", "4-x")
     assert result.exit_code == 2
-    assert "this is no cursor of this log" in result.stderr
+    assert "this is not a cursor of this log" in result.stderr
 
 
 def test_followed_events_come_as_they_are_committed_and_ctrl_c_ends_it_well(shop: Application) -> None:
@@ -191,7 +191,7 @@ def test_followed_events_come_as_they_are_committed_and_ctrl_c_ends_it_well(shop
             assert "OAK-SHELF 1 BatchCreated ref=B-3" in following.stdout.readline()
             following.send_signal(signal.SIGINT)
             assert following.wait(20) == 0
-            assert following.stderr.read().startswith("To go on: --after ")
+            assert following.stderr.read().startswith("To continue: --after ")
         finally:
             following.kill()  # else a failure would wait for its end for ever
 
@@ -296,9 +296,9 @@ def test_a_wrong_setting_is_explained_and_stops_every_command(run: Run) -> None:
 def test_migrate_says_what_it_did(tmp_path: Path) -> None:
     environment = {"ALLOCATION_DATABASE_URL": f"sqlite:///{tmp_path / 'new.db'}"}
     first = CliRunner().invoke(main, ["migrate"], env=environment, catch_exceptions=False)
-    assert first.stdout.startswith("The database was empty; it has its tables now (revision ")
+    assert first.stdout.startswith("The database was empty; its tables have been created (revision ")
     second = CliRunner().invoke(main, ["migrate"], env=environment, catch_exceptions=False)
-    assert second.stdout.startswith("Nothing to do: the database is at revision ")
+    assert second.stdout.startswith("Nothing to do: the database is already at revision ")
     told = json.loads(CliRunner().invoke(main, ["migrate", "--json"], env=environment).stdout)
     assert told["before"] == told["after"]
     assert told["changed"] is False
@@ -343,7 +343,7 @@ def test_help_does_not_wait_for_the_database_library() -> None:
 def test_bytes_that_are_no_text_are_told_without_a_trace(run: Run, command: list[str]) -> None:
     result = run(*command, "CH\udce9")
     assert result.exit_code == 2
-    assert "has bytes that are not UTF-8" in result.stderr
+    assert "contains bytes that are not UTF-8" in result.stderr
 
 
 @pytest.mark.parametrize("url", ["postgresql://u:secret@host:port/db", "sqlite+foo:///x.db", "postgresql:"])
@@ -359,7 +359,7 @@ def test_a_damaged_event_is_told_without_a_trace(run: Run, shop: Application) ->
     result = run("shop")
     assert result.exit_code == 1
     assert "cannot be read" in result.stderr
-    assert "`allocation verify` tells what else is damaged." in result.stderr
+    assert "`allocation verify` shows what else is damaged." in result.stderr
 
 
 def test_an_error_of_the_system_that_is_no_file_s_keeps_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,7 +390,7 @@ def test_a_disk_that_is_full_is_told_without_a_trace(shop: Application, command:
     [
         (["import", "--orders", "-"], "stdin is empty; its first line must be orderid,sku,qty"),
         (["what-if", "-"], "The body is empty; send a JSON object"),
-        (["rules", "try", "qty > 3"], "stdin holds no JSON object"),
+        (["rules", "try", "qty > 3"], "stdin does not hold a JSON object"),
         (["subscriptions", "define", "chairs", "-"], "The body is empty; send a JSON object"),
     ],
 )

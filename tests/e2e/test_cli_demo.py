@@ -48,13 +48,13 @@ def test_the_demo_tells_its_story_and_leaves_nothing(tmp_path: Path, environment
     assert (
         "settees-02 on hand 3 of 3 order-03 (1), order-09 (1), order-15 (1) waiting order-20 (1), order-33 (1)" in told
     )
-    assert "order-07: 200, still 2 RED-CHAIR from chairs-07. Nothing is doubled." in told
-    assert "order-37: 409, Out of stock. It wants 4 SMALL-TABLE; free are 2 on hand and 1 " in told
+    assert "order-07: 200, still 2 RED-CHAIR from chairs-07. Nothing is allocated twice." in told
+    assert "order-37: 409, Out of stock. It needs 4 SMALL-TABLE; 2 on hand and 1 " in told
     assert "order-20, which waited, gets 1 ADORABLE-SETTEE from settees-02." in told
-    assert re.search(r"order-16 and order-24 keep their RETRO-LAMPSHADE, now for .* instead of ", told)
+    assert re.search(r"order-16 and order-24 keep their RETRO-LAMPSHADE, now due .* instead of ", told)
     assert "order-23, 4 RED-CHAIR: now from chairs-08" in told
     assert "order-30, 2 RED-CHAIR: waits for the next batch." in told
-    assert "events, without a gap. Read from the first, they give the same 48 lines that the orders have" in told
+    assert "events, without a gap. Replayed from the first, they give the same 48 lines that the orders have" in told
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tmp"]
     assert_nothing_is_left(tmp_path)
 
@@ -70,7 +70,7 @@ def test_the_commands_it_ends_with_work(tmp_path: Path, environment: dict[str, s
         ["bash", "-ec", script], check=False, cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert tried.returncode == 0, tried.stderr
-    assert "stdin: 1 row: 1 taken in" in tried.stdout
+    assert "stdin: 1 row: 1 imported" in tried.stdout
     assert "RETRO-LAMPSHADE, version 1: 20 available now" in tried.stdout
 
 
@@ -97,6 +97,6 @@ def test_a_service_that_does_not_start_is_told_with_its_last_words(tmp_path: Pat
     environment["PYTHONPATH"] = str(tmp_path)
     done = subprocess.run(DEMO, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
-    assert done.stderr.startswith("Error: The service did not start. Its last words:\n")
+    assert done.stderr.startswith("Error: The service did not start. Its last output:\n")
     assert "granian is broken today" in done.stderr
     assert_nothing_is_left(tmp_path)

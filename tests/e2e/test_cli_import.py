@@ -56,12 +56,12 @@ BOTH = ("--batches", "batches.csv", "--orders", "orders.csv")
 
 def test_batches_then_orders_and_again_changes_nothing(run: Run, database_url: str) -> None:
     first = run("import", *BOTH)
-    assert first.stdout == ("batches.csv: 2 rows: 2 taken in\norders.csv: 3 rows: 2 allocated, 1 waiting\n")
+    assert first.stdout == ("batches.csv: 2 rows: 2 imported\norders.csv: 3 rows: 2 allocated, 1 waiting\n")
     assert (first.exit_code, first.stderr) == (0, "")
     events = events_in(database_url)
     again = run("import", *BOTH)
     assert again.stdout == (
-        "batches.csv: 2 rows: 2 were there already\norders.csv: 3 rows: 3 were there already\nNothing changed.\n"
+        "batches.csv: 2 rows: 2 already present\norders.csv: 3 rows: 3 already present\nNothing changed.\n"
     )
     assert again.exit_code == 0
     assert events_in(database_url) == events == 6
@@ -81,8 +81,8 @@ def test_a_bad_row_stops_with_how_to_go_on(run: Run) -> None:
     assert "orders.csv: 3 rows: 2 allocated, 1 unreadable" in result.stdout
     assert result.stderr == (
         "Error: Stopped at orders.csv, line 4: the qty 'six' is not a whole number from 1 to 2147483647. The rows "
-        "before it are in. Mend it and run the same command again (rows that are in are recognised), or leave such "
-        "rows out with --on-error skip.\n"
+        "before it were imported. Correct it and run the same command again (imported rows are recognised), or leave "
+        "such rows out with --on-error skip.\n"
     )
     Path("orders.csv").write_text(ORDERS)
     assert run("import", *BOTH).exit_code == 0
@@ -128,7 +128,7 @@ def test_refused_rows_that_cannot_be_written_are_told_without_a_trace(run: Run, 
     assert events_in(database_url) == 0
     result = run("import", *BOTH, "--refused", "/dev/full")
     assert (result.exit_code, result.stderr) == (1, "Error: No space left on device.\n")
-    assert "2 taken in" in result.stdout
+    assert "2 imported" in result.stdout
 
 
 def test_bytes_that_are_no_text_are_told_and_given_back_as_they_were(run: Run) -> None:
@@ -144,7 +144,7 @@ def test_a_file_whose_name_is_no_text_is_taken_in_and_told(run: Run) -> None:
     Path("caf\udce9.csv").write_text(BATCHES + "B-3,RED-CHAIR,none,\n")
     result = run("import", "--batches", "caf\udce9.csv", "--on-error", "skip")
     assert (result.exit_code, result.stderr) == (1, "")
-    assert "caf\\xe9.csv: 3 rows: 2 taken in, 1 unreadable" in result.stdout
+    assert "caf\\xe9.csv: 3 rows: 2 imported, 1 unreadable" in result.stdout
     assert "caf\\xe9.csv:4   B-3,RED-CHAIR,none," in result.stdout
 
 
@@ -183,17 +183,17 @@ def test_json_is_well_formed_when_it_stops_too(run: Run) -> None:
 def test_a_dry_run_stores_nothing(run: Run, database_url: str) -> None:
     dry = run("import", *BOTH, "--dry-run")
     assert dry.stdout == (
-        "batches.csv: 2 rows: 2 taken in\norders.csv: 3 rows: 2 allocated, 1 waiting\nA dry run: nothing was stored.\n"
+        "batches.csv: 2 rows: 2 imported\norders.csv: 3 rows: 2 allocated, 1 waiting\nA dry run: nothing was stored.\n"
     )
     assert events_in(database_url) == 0
     run("import", *BOTH)
     Path("orders.csv").write_text("orderid,sku,qty\no-1,RED-CHAIR,6\no-9,RED-CHAIR,4\no-10,RED-CHAIR,1\n")
-    assert "3 rows: 1 allocated, 1 waiting, 1 were there already" in run("import", *BOTH, "--dry-run").stdout
+    assert "3 rows: 1 allocated, 1 waiting, 1 already present" in run("import", *BOTH, "--dry-run").stdout
 
 
 def test_stdin_is_a_file_too(run: Run) -> None:
     result = run("import", "--batches", "-", "--orders", "orders.csv", stdin=BATCHES)
-    assert result.stdout.startswith("stdin: 2 rows: 2 taken in\norders.csv: 3 rows: 2 allocated")
+    assert result.stdout.startswith("stdin: 2 rows: 2 imported\norders.csv: 3 rows: 2 allocated")
 
 
 def test_parquet_is_a_file_too(run: Run) -> None:
@@ -218,12 +218,15 @@ def test_both_headers_are_read_before_anything_is_taken_in(run: Run, database_ur
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((), "Name a file to take in: --batches FILE, --orders FILE, or both."),
+        ((), "Name a file to import: --batches FILE, --orders FILE, or both."),
         (("--batches", "-", "--orders", "-"), "Only one of --batches and --orders can be stdin."),
         (("--orders", "nowhere.csv"), "'nowhere.csv' does not exist"),
-        (("--orders", "orders.csv", "--orders", "orders.csv"), "name one file; take in several one after the other."),
+        (("--orders", "orders.csv", "--orders", "orders.csv"), "name one file; import several one after the other."),
         (("--orders", "orders.csv", "--refused", "a.csv", "--refused", "b.csv"), "'--refused': name one file."),
-        (("--orders", "orders.csv", "--refused", "./orders.csv"), "--refused would write over a file that is read."),
+        (
+            ("--orders", "orders.csv", "--refused", "./orders.csv"),
+            "--refused would overwrite a file that is to be imported.",
+        ),
         (("--orders", "orders.csv", "--group", "0"), "0 is not in the range"),
         (("--orders", "orders.csv", "--at-once", "9"), "9 is not in the range"),
         (("--orders", "orders.csv", "--if-short", "pray"), "'pray' is not one of"),

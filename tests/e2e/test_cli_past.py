@@ -79,13 +79,13 @@ def test_a_history_is_told_in_parts_and_how_to_go_on(run: Run, what: list[str]) 
         return [line for line in text.splitlines() if ", version " in line]
 
     whole = run("history", *what)
-    assert "To go on" not in whole.stderr
+    assert "To continue" not in whole.stderr
     told: list[str] = []
     after: list[str] = []
     while (part := run("history", *what, "--limit", "1", *after)).exit_code == 0:
         assert len(events(part.stdout)) == 1
         told += events(part.stdout)
-        after = part.stderr.removeprefix("To go on: ").split()
+        after = part.stderr.removeprefix("To continue: ").split()
         assert after[0] == "--after"
     assert "since" in part.stderr
     assert told == events(whole.stdout)
@@ -95,20 +95,20 @@ def test_a_history_is_told_in_parts_and_how_to_go_on(run: Run, what: list[str]) 
 
 def test_an_explanation_is_told_in_parts_and_how_to_go_on(run: Run) -> None:
     first = run("explain", "o-2", "RED-CHAIR", "--limit", "1")
-    assert ("left to wait" in first.stdout, "put on B-2" in first.stdout) == (True, False)
-    assert first.stderr == "To go on: --after 3\n"
+    assert ("left waiting" in first.stdout, "allocated to B-2" in first.stdout) == (True, False)
+    assert first.stderr == "To continue: --after 3\n"
     second = run("explain", "o-2", "RED-CHAIR", "--after", "3")
-    assert ("left to wait" in second.stdout, "put on B-2" in second.stdout) == (False, True)
+    assert ("left waiting" in second.stdout, "allocated to B-2" in second.stdout) == (False, True)
     assert "no decision" in run("explain", "o-2", "RED-CHAIR", "--after", "99").stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "why"),
     [
-        ([], 2, "Name one of them"),
+        ([], 2, "Name exactly one of"),
         (["RED-CHAIR", "--after", "0-1"], 2, "a version of the product"),
-        (["--order", "o-1", "--after", "7"], 2, "no cursor of this log"),
-        (["RED-CHAIR", "--order", "o-1"], 2, "Name one of them"),
+        (["--order", "o-1", "--after", "7"], 2, "not a cursor of this log"),
+        (["RED-CHAIR", "--order", "o-1"], 2, "Name exactly one of"),
         (["RED-CHIAR"], 1, "Nothing has happened to RED-CHIAR"),
     ],
 )
@@ -120,14 +120,14 @@ def test_history_wants_one_thing_that_is_there(run: Run, arguments: list[str], c
 def test_stock_order_and_shop_are_shown_as_they_were(run: Run) -> None:
     then = words(run("stock", "RED-CHAIR", "--at", "0-4").stdout)
     assert then.startswith("RED-CHAIR, version 4: 2 available now")
-    assert "1 order line waits, for 6 in all" in then
+    assert "1 order line waits, for 6 pieces in total" in then
     assert json.loads(run("stock", "RED-CHAIR", "--at", "2031-03-01T12:02:00", "--json").stdout)["version"] == 4
     assert "There is no order o-1" in run("order", "o-1").stderr
     assert "o-1" in run("order", "o-1", "--at", "0-2").stdout
     assert words(run("shop").stdout).endswith("RED-CHAIR 8 13 13 0 0 SMALL-TABLE 1 5 5 0 0")
     assert [p["sku"] for p in json.loads(run("shop", "--json", "--at", "0-8").stdout)["products"]] == ["RED-CHAIR"]
     nothing = run("shop", "--at", "0-0")
-    assert (nothing.exit_code, nothing.output) == (1, "Error: The shop had no product then.\n")
+    assert (nothing.exit_code, nothing.output) == (1, "Error: The shop had no products then.\n")
     behind = run("shop", "--after", "SMALL-TABLE")
     assert (behind.exit_code, behind.output) == (0, ""), "who goes on has come to the end"
     assert json.loads(run("shop", "--at", "0-0", "--json").stdout) == {"products": [], "stopped": None}
@@ -218,9 +218,9 @@ def test_what_is_left_out_of_a_large_command_is_told(run: Run, shop: Application
 
 def test_explain_tells_of_every_batch_why(run: Run) -> None:
     told = words(run("explain", "o-2", "RED-CHAIR").stdout)
-    assert "o-2, 6 RED-CHAIR, was left to wait. Caused by Allocate" in told
+    assert "o-2, 6 RED-CHAIR, was left waiting. Caused by Allocate" in told
     assert "B-1 on hand 2 too little left" in told
-    assert "was put on B-2. Caused by CreateBatch" in told
+    assert "was allocated to B-2. Caused by CreateBatch" in told
     assert "B-2 on hand 9 taken" in told
     assert "earlier rules" not in told
     assert json.loads(run("explain", "o-2", "RED-CHAIR", "--json").stdout)["decisions"][1]["batchref"] == "B-2"
@@ -245,7 +245,7 @@ def test_what_if_tells_who_would_move(run: Run, tmp_path: Path) -> None:
     earlier = '[{"type": "ChangeBatchQuantity", "ref": "B-1", "qty": 7}]'
     assert "o-1 RED-CHAIR 8 starts to wait" in words(run("what-if", "-", "--at", "0-4", text=earlier).stdout)
     nothing = '[{"type": "ChangeBatchEta", "ref": "B-1", "eta": null}]'
-    assert "No promise would be another." in run("what-if", "-", text=nothing).stdout
+    assert "No promise would change." in run("what-if", "-", text=nothing).stdout
 
 
 @pytest.mark.parametrize(
@@ -257,18 +257,18 @@ def test_of_what_never_ends_only_so_much_is_read(run: Run, asked: tuple[str, ...
         file.truncate(2**40)
     result = run(*asked, str(endless))
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "This is longer than 1,048,576 bytes." in result.stderr
+    assert "The input is longer than 1,048,576 bytes." in result.stderr
     assert "or raise ALLOCATION_BODY_LIMIT_BYTES." in result.stderr
-    assert "This is longer than" in run(*asked, "-", text=" " * 1_048_577).stderr
-    assert "This is longer than" not in run(*asked, "-", text=" " * 1_048_576).stderr
+    assert "The input is longer than" in run(*asked, "-", text=" " * 1_048_577).stderr
+    assert "The input is longer than" not in run(*asked, "-", text=" " * 1_048_576).stderr
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
         ("[", "The body is not JSON"),
-        ("{}", "This is no JSON list of commands; `allocation what-if --help` shows one."),
-        ('{"commands": []}', "This is no JSON list of commands"),
+        ("{}", "This is not a JSON list of commands; `allocation what-if --help` shows one."),
+        ('{"commands": []}', "This is not a JSON list of commands"),
         ('[{"type": "Burn"}]', "0 "),
         ('[{"type": "Deallocate", "orderid": "o"}]', "0/sku is missing"),
     ],

@@ -77,7 +77,7 @@ def test_a_long_value_is_shown_in_part() -> None:
 
 def test_a_text_in_double_quotes_is_said_to_be_a_name() -> None:
     told = tried('sku = "RED-CHAIR" AND "qty" > 1 AND price <> \'a "text"\'').stdout
-    assert told.endswith("A text goes in single quotes; in double quotes, RED-CHAIR is a name.\n")
+    assert told.endswith("Put a text in single quotes; in double quotes, RED-CHAIR is a name.\n")
     assert "single quotes" not in tried('"QTY" > 1').stdout
 
 
@@ -155,28 +155,28 @@ def test_a_text_that_is_no_rule_is_shown_with_its_place() -> None:
 def test_a_rule_that_cannot_be_worked_out_fails_with_code_1() -> None:
     result = tried("qty / 0 = 1")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: The rule cannot be worked out for this event. 12 is divided by zero.\n"
+    assert result.stderr == "Error: The rule cannot be evaluated for this event. 12 is divided by zero.\n"
 
 
 @pytest.mark.parametrize(
     ("stdin", "said"),
     [
-        (b"", "stdin holds no JSON object"),
-        (b"not json", "stdin holds no JSON object"),
-        (b"\xff\xfe", "stdin holds no JSON object"),
-        (b"[" * 100_000, "stdin holds no JSON object"),
-        (b"[]", "but no object"),
-        (b'"text"', "but no object"),
+        (b"", "stdin does not hold a JSON object"),
+        (b"not json", "stdin does not hold a JSON object"),
+        (b"\xff\xfe", "stdin does not hold a JSON object"),
+        (b"[" * 100_000, "stdin does not hold a JSON object"),
+        (b"[]", "but not an object"),
+        (b'"text"', "but not an object"),
         (b'{"lines": [1]}', "lines holds a list or an object"),
         (b'{"line": {"sku": 1}}', "line holds a list or an object"),
         (b'{"qty": 9223372036854775808}', "qty does not fit"),
         (b'{"qty": 1, "QTY": 2}', "is there twice"),
         (b'{"sys.Body": "x"}', "no system property sys.Body"),
         (b'{"sys.To": 5}', "no system property sys.To that is 5"),
-        (b'{"sys.EnqueuedTimeUtc": "noon"}', "is no time"),
+        (b'{"sys.EnqueuedTimeUtc": "noon"}', "is not a time"),
         (b'{"specversion": "1.0"}', "this CloudEvent cannot be read: the attribute id"),
         (CLOUD % (b"noon", b"{}", b"1"), "this CloudEvent cannot be read: Invalid isoformat"),
-        (CLOUD % (b"2031-03-01T12:00:00Z", b"[1]", b"1"), "its data is no object"),
+        (CLOUD % (b"2031-03-01T12:00:00Z", b"[1]", b"1"), "its data is not an object"),
         (CLOUD % (b"2031-03-01T12:00:00Z", b"{}", b"one"), "invalid literal"),
         (CLOUD % (b"2031-03-01T12:00:00Z", b'{"qty": 1, "Qty": 1}', b"1"), "is there twice"),
     ],

@@ -58,7 +58,7 @@ def quantity(shop: Application) -> int:
 
 
 def test_they_are_listed_and_shown_whole(shop: Application, run: Run) -> None:
-    assert run("list").stdout == "No dead letters: whatever came in has been handled.\n"
+    assert run("list").stdout == "No dead letters: every message received was handled.\n"
     body = json.dumps({"qty": 5, "note": "x" * 200})
     letter_id = parked(shop, body.encode())
     listed = run("list")
@@ -68,7 +68,7 @@ def test_they_are_listed_and_shown_whole(shop: Application, run: Run) -> None:
     assert body in run("show", letter_id).stdout
     assert json.loads(run("show", letter_id, "--json").stdout)["body"] == body
     parked(shop, b"{")
-    assert "1 more: --limit shows them." in run("list", "--limit", "1").stdout
+    assert "1 more; raise --limit to see them." in run("list", "--limit", "1").stdout
     told = json.loads(run("list", "--limit", "1", "--json").stdout)
     assert (len(told["dead_letters"]), told["count"]) == (1, 2)
 
@@ -130,7 +130,7 @@ def test_one_that_was_refused_is_done_once_it_can_be(shop: Application, run: Run
     for _ in range(2):
         refused = run("retry", letter_id)
         assert refused.exit_code == 1
-        assert "It stays among the dead letters: There is no batch batch-2" in refused.stderr
+        assert "It is still a dead letter: There is no batch batch-2" in refused.stderr
     shop.bus.handle(CreateBatch("batch-2", "LAMP", 10))
     assert run("retry", letter_id).exit_code == 0
     lamp = shop.views.product("LAMP")
@@ -142,7 +142,7 @@ def test_one_that_cannot_be_handled_stays(shop: Application, run: Run) -> None:
     letter_id = parked(shop, b'{"qty": 7}')
     still = run("retry", letter_id)
     assert (still.exit_code, shop.dead_letters.count()) == (1, 1)
-    assert "It stays among the dead letters: batchref: Field required" in still.stderr
+    assert "It is still a dead letter: batchref: Field required" in still.stderr
 
 
 def test_one_that_was_done_but_not_removed_is_not_done_twice(

@@ -199,7 +199,7 @@ def test_a_line_that_does_not_fit_is_422_and_says_what_where(shop: ConformingCli
 
 def test_every_fault_is_listed(shop: ConformingClient) -> None:
     problem = is_problem(shop.post("/v1/allocations", json={"sku": "RED CHAIR", "qty": 0, "price": 1}), 422)
-    assert problem["detail"] == "4 things are wrong; first, orderid is missing"
+    assert problem["detail"] == "4 things are wrong; the first: orderid is missing"
     assert problem["errors"] == [
         {"detail": "is missing", "pointer": "#/orderid"},
         {"detail": "must be 1 to 255 printable ASCII characters without space or slash", "pointer": "#/sku"},

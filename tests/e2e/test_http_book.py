@@ -29,7 +29,7 @@ def test_allocate_waits_if_short_and_the_view_shows_the_line_once_it_is_on_a_bat
     assert (answer.status_code, answer.json["status"]) == (202, "waiting")
     waiting = client.get("/allocations/order-1")
     assert (waiting.status_code, waiting.json["type"]) == (404, "/docs#problem-nothing-allocated")
-    assert waiting.json["detail"] == "Order order-1 waits for stock; none of its lines is on a batch yet"
+    assert waiting.json["detail"] == "Order order-1 waits for stock; none of its lines is allocated to a batch yet"
     assert client.get("/allocations/order-9").json["detail"] == "There is no order order-9"
     client.post("/add_batch", json={"ref": "batch-2", "sku": "RED-CHAIR", "qty": 10, "eta": None})
     assert client.get("/allocations/order-1").json == [{"sku": "RED-CHAIR", "batchref": "batch-2"}]

@@ -47,7 +47,7 @@ def failing(failure: Exception) -> ConformingClient:
 def test_a_question_that_the_store_stopped_is_no_change_that_others_were_faster_with(path: str) -> None:
     answer = failing(Conflict("canceling statement due to statement timeout")).get(path)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-    assert answer.json["detail"].startswith("The store stopped this question before its answer")
+    assert answer.json["detail"].startswith("The store stopped this query before it finished")
     assert "same products" in failing(Conflict(SECRET)).post("/v1/allocations", json=LINE).json["detail"]
 
 

@@ -151,7 +151,7 @@ def test_who_has_no_name_on_this_system_has_to_say_one(
     monkeypatch.setattr(getpass, "getuser", nobody)
     discard = ["lanes", "discard", MAIL, CHAIR, "--why", "sold out"]
     asked = command.invoke(main, discard)
-    assert (asked.exit_code, "say with --who who decides it" in asked.output) == (2, True)
+    assert (asked.exit_code, "give your name with --who" in asked.output) == (2, True)
     asked = command.invoke(main, [*discard, "--who", "anna"])
     assert "--event 0-3 --why 'sold out' --who anna" in asked.output
 

@@ -67,14 +67,14 @@ def test_every_subscription_tells_its_place_and_its_lag(shop: Application, comma
 
 def test_a_log_that_nobody_has_read_says_who_would(command: CliRunner) -> None:
     told = command.invoke(main, ["subscriptions", "list"]).output
-    assert told.endswith("Nobody has read the log yet: `allocation serve` adds its subscriptions.\n")
+    assert told.endswith("No subscription has read the log yet: `allocation serve` adds them when it runs.\n")
 
 
 def test_who_goes_back_delivers_again_under_the_same_id(
     shop: Application, command: CliRunner, postbox: Postbox
 ) -> None:
     went = command.invoke(main, ["subscriptions", "rewind", MAIL, "--yes"])
-    assert went.output == f"{MAIL} goes back.\n"
+    assert went.output == f"{MAIL} was moved back.\n"
     while len(postbox.ids) < 2:
         shop.worker.wake()
     assert postbox.ids[0] == postbox.ids[1]
@@ -85,11 +85,11 @@ def test_who_goes_back_delivers_again_under_the_same_id(
     [
         (["project_stock_levels", "--yes"], "would count twice"),
         (["nobody", "--yes"], "There is no subscription nobody"),
-        ([MAIL, "--to", "yesterday", "--yes"], "is no position"),
-        ([MAIL, "--to", "2031-05-01", "--yes"], "is no position"),
-        ([MAIL, "--to", f"0-{10**18}", "--yes"], "is no position"),
+        ([MAIL, "--to", "yesterday", "--yes"], "is not a position"),
+        ([MAIL, "--to", "2031-05-01", "--yes"], "is not a position"),
+        ([MAIL, "--to", f"0-{10**18}", "--yes"], "is not a position"),
         ([MAIL, "--to", "1-2", "--yes"], "the log has no partition 1; it has one, 0."),
-        ([MAIL, "--to", "0-1", "--to", "0-2", "--yes"], "a partition stands twice."),
+        ([MAIL, "--to", "0-1", "--to", "0-2", "--yes"], "give each partition only once."),
     ],
 )
 def test_what_cannot_go_back_is_told(shop: Application, command: CliRunner, arguments: list[str], reason: str) -> None:
@@ -115,7 +115,7 @@ def chairs(shop: Application, command: CliRunner) -> str:
 def test_a_definition_is_made_shown_and_removed(chairs: str, command: CliRunner) -> None:
     told = json.loads(command.invoke(main, ["subscriptions", "show", chairs]).output)
     assert told["rules"] == [{"name": "chairs", "filter": "sku LIKE '%CHAIR'"}]
-    assert command.invoke(main, ["subscriptions", "remove", chairs, "--yes"]).output == "chairs is gone.\n"
+    assert command.invoke(main, ["subscriptions", "remove", chairs, "--yes"]).output == "chairs was removed.\n"
     again = command.invoke(main, ["subscriptions", "remove", chairs, "--yes"])
     unknown = "Error: There is no subscription chairs: `allocation subscriptions list` shows all.\n"
     assert (again.exit_code, again.output) == (1, unknown)
@@ -131,7 +131,9 @@ def test_help_says_what_becomes_of_partitions_that_are_not_named(command: CliRun
 @pytest.mark.parametrize("asked", [["pull"], ["remove", "--yes"]])
 def test_what_is_built_in_is_said_to_be_so(shop: Application, command: CliRunner, asked: list[str]) -> None:
     refused = command.invoke(main, ["subscriptions", *asked, "project_stock_levels"])
-    told = "Error: project_stock_levels is built in; only those that were defined are pulled from or removed.\n"
+    told = (
+        "Error: project_stock_levels is built in; only subscriptions that users define can be pulled from or removed.\n"
+    )
     assert (refused.exit_code, refused.output) == (1, told)
 
 
@@ -143,7 +145,7 @@ def test_who_delivers_is_told_as_the_topology_has_it(shop: Application, chairs: 
     listed = command.invoke(main, ["subscriptions", "list"]).output.splitlines()
     rows = {line.split()[0]: " ".join(line.split()[4:]) for line in listed if line.startswith(" ")}
     assert rows["chairs"] == routes["chairs"]["place"] == "those who pull"
-    assert rows["hook"] == rows[MAIL] == f"nobody now; {routes['hook']['runs']} does"
+    assert rows["hook"] == rows[MAIL] == f"nobody now; start {routes['hook']['runs']}"
 
 
 def test_what_is_pulled_is_printed_and_acknowledged(shop: Application, chairs: str, command: CliRunner) -> None:
@@ -174,7 +176,7 @@ def test_the_secret_of_a_webhook_is_printed_once(shop: Application, command: Cli
     [
         ("{", "The body is not JSON"),
         ('{"delivery": "pull", "rules": [{"name": "a", "filter": "qty >"}]}', "#/rules/0/filter: At character 6"),
-        ('{"delivery": "pull", "rules": [{"name": "a b"}]}', "#/rules/0/name: must be as"),
+        ('{"delivery": "pull", "rules": [{"name": "a b"}]}', "#/rules/0/name: must match"),
     ],
 )
 def test_a_bad_definition_is_told_with_its_place(command: CliRunner, body: str, told: str) -> None:
@@ -248,7 +250,7 @@ def test_what_is_acknowledged_too_late_is_told_and_comes_again(
     reader.seconds_each = 61
     pulled = command.invoke(main, ["subscriptions", "pull", "all", "--key", "SKU-07", "--most", "1"])
     assert pulled.exit_code == 0
-    assert pulled.stderr == "SKU-07 was printed too late to be acknowledged: its lock had run out. It comes again.\n"
+    assert pulled.stderr == "SKU-07 was printed too late to be acknowledged: its lock had expired. It comes again.\n"
     reader.seconds_each = 0
     assert command.invoke(main, ["subscriptions", "pull", "all", "--key", "SKU-07"]).stderr == ""
     assert reader.read == ["SKU-07", "SKU-07"]

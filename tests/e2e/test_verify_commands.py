@@ -112,7 +112,7 @@ def test_a_database_that_goes_away_meanwhile_is_told(cli: CliRunner, monkeypatch
     monkeypatch.setattr(Walk, "step", lost)
     ran = cli.invoke(main, ["rebuild"])
     assert ran.exit_code == 1
-    assert "Stopped: The database does not answer. To go on: allocation rebuild --from log:0:" in ran.output
+    assert "Stopped: The database does not answer. To continue: allocation rebuild --from log:0:" in ran.output
 
 
 @pytest.mark.parametrize("command", ["verify", "rebuild"])
@@ -126,14 +126,14 @@ def test_what_breaks_off_is_json_all_the_same(cli: CliRunner, command: str, monk
     assert (told["stopped"], told["equal"]) == ("a row that nobody can read", False)
     assert told["how_to_go_on"] == f"allocation {command} --from commands:0:"
     assert isinstance(ran.exception, ValueError), "a defect of ours is told as one"
-    assert "agree, as far as it came" in cli.invoke(main, [command]).stdout
+    assert "agree, as far as they were compared" in cli.invoke(main, [command]).stdout
 
 
 @pytest.mark.parametrize("place", ["nowhere", "log:x:", "log:0:y", "products"])
 def test_a_forged_place_is_refused(cli: CliRunner, place: str) -> None:
     ran = cli.invoke(main, ["verify", "--from", place])
     assert ran.exit_code == 2
-    assert "this is no place of a walk" in ran.output
+    assert "this is not a place that a run printed" in ran.output
 
 
 def audit_of(application: Application, owner: str = "auditor", rest_seconds: float = 60.0) -> SelfAudit:

@@ -50,7 +50,7 @@ def test_a_worker_beside_the_service_keeps_no_cache_in_memory() -> None:
     environment = {"ALLOCATION_DATABASE_URL": "memory:", "ALLOCATION_CACHE": "memory"}
     told = CliRunner().invoke(main, ["worker"], env=environment)
     assert told.exit_code == 1
-    assert "lives in the process that serves" in told.output
+    assert "lives in the serving process" in told.output
 
 
 @pytest.mark.parametrize(

@@ -119,11 +119,11 @@ OUT, IN = shape_of(Allocated), shape_of(Allocate)
 BREAKING: dict[str, tuple[Schemas, type, list[Any] | None, str]] = {
     "an event that is gone": (EVENTS, Allocated, None, "Allocated is gone"),
     "a field of an event that is gone": (EVENTS, Allocated, OUT[:3], "Allocated: the field batchref is gone"),
-    "a field of another name": (EVENTS, Allocated, [*OUT[:3], ("ref", str)], "the field ref must be there now"),
+    "a field of another name": (EVENTS, Allocated, [*OUT[:3], ("ref", str)], "the field ref is now required"),
     "a field of another type": (EVENTS, Allocated, [*OUT[:2], ("qty", str), OUT[3]], "the field qty was"),
     "a field that may be null now": (EVENTS, Allocated, [*OUT[:3], ("batchref", str | None)], "the field batchref was"),
-    "a field that may be absent now": (EVENTS, Allocated, [*OUT[:3], ("batchref", str, "")], "may be absent now"),
-    "a new field that must be there": (EVENTS, Allocated, [("colour", str), *OUT], "colour must be there now"),
+    "a field that may be absent now": (EVENTS, Allocated, [*OUT[:3], ("batchref", str, "")], "is now optional"),
+    "a new field that must be there": (EVENTS, Allocated, [("colour", str), *OUT], "colour is now required"),
     "a command that is gone": (COMMANDS, Allocate, None, "Allocate is gone"),
     "a command that asks for more": (COMMANDS, Allocate, [*IN[:3], ("colour", str), IN[3]], "a new name"),
     "a command that takes less": (COMMANDS, Allocate, IN[:3], "Allocate: the field if_short is gone"),
@@ -175,11 +175,11 @@ def test_the_program_keeps_updates_and_refuses(tmp_path: Path) -> None:
     file, run = tmp_path / "asyncapi.json", partial(CliRunner().invoke, program.main)
     assert run([str(file)]).exit_code == 1
     assert run(["--write", str(file)]).exit_code == 0
-    assert run([str(file)]).output == f"{file} is kept: {len(DOCUMENT['components']['messages'])} messages.\n"
+    assert run([str(file)]).output == f"{file} is up to date: {len(DOCUMENT['components']['messages'])} messages.\n"
     stale = deepcopy(DOCUMENT)
     del stale["components"]["schemas"]["Allocate"]["properties"]["if_short"]
     file.write_text(program.as_text(stale))
-    assert "is not up to date: `make contracts` writes it" in run([str(file)]).output
+    assert "is out of date: `make contracts` updates it" in run([str(file)]).output
     assert run(["--write", str(file)]).exit_code == 0
     promised = deepcopy(DOCUMENT)
     promised["components"]["schemas"]["Allocated"]["properties"]["colour"] = {"type": "string"}

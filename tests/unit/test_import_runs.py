@@ -169,7 +169,11 @@ def test_skipping_leaves_out_what_is_wrong_and_tells_each_in_the_order_of_the_fi
         (6, "unreadable"),
     ]
     assert shop.told[1] == RowNotTakenIn(
-        "orders.csv", 4, "o-3,BLUE-CHAIR,1", Outcome.REFUSED, "Invalid sku BLUE-CHAIR: no batch of it was ever taken in"
+        "orders.csv",
+        4,
+        "o-3,BLUE-CHAIR,1",
+        Outcome.REFUSED,
+        "Invalid sku BLUE-CHAIR: no batch of it was ever imported or created",
     )
 
 

@@ -11,5 +11,5 @@ def read_whole(file: BinaryIO, most_bytes: int, advice: str) -> bytes:
     """All of it. Raises `ClickException` with the advice if that is more than `most_bytes`."""
     raw = file.read(most_bytes + 1)
     if len(raw) > most_bytes:
-        raise click.ClickException(f"This is longer than {most_bytes:,} bytes. {advice}")
+        raise click.ClickException(f"The input is longer than {most_bytes:,} bytes. {advice}")
     return raw

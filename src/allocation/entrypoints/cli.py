@@ -60,11 +60,13 @@ class Commands(click.Group):
         except UnknownSubscription as unknown:
             raise click.ClickException(f"{unknown}: `allocation subscriptions list` shows all.") from unknown
         except (CorruptLog, BadMessage) as damage:
-            raise click.ClickException(f"{damage}. `allocation verify` tells what else is damaged.") from damage
+            raise click.ClickException(f"{damage}. `allocation verify` shows what else is damaged.") from damage
         except UnicodeEncodeError as failure:
             if not any("\udc80" <= c <= "\udcff" for c in failure.object):
                 raise
-            raise click.UsageError(f"{shown(failure.object)} has bytes that are not UTF-8; no name has.") from failure
+            raise click.UsageError(
+                f"{shown(failure.object)} contains bytes that are not UTF-8; no name does."
+            ) from failure
         except OSError as failure:
             if failure.errno not in _OF_FILES:
                 raise
@@ -174,11 +176,11 @@ def migrate(as_json: bool) -> None:
     if as_json:
         print_json({"before": before, "after": after, "changed": before != after})
     elif before is None:
-        click.echo(f"The database was empty; it has its tables now (revision {after}).")
+        click.echo(f"The database was empty; its tables have been created (revision {after}).")
     elif before == after:
-        click.echo(f"Nothing to do: the database is at revision {after} already.")
+        click.echo(f"Nothing to do: the database is already at revision {after}.")
     else:
-        click.echo(f"The database went from revision {before} to {after}.")
+        click.echo(f"The database was migrated from revision {before} to {after}.")
 
 
 main.add_command(import_)
@@ -285,7 +287,7 @@ def events(follow: bool, after: str, limit: int | None, sku: str | None, as_json
         try:
             feed = Feed(application, after, sku)
         except ForgedCursor:
-            raise click.BadParameter("this is no cursor of this log.", param_hint="--after") from None
+            raise click.BadParameter("this is not a cursor of this log.", param_hint="--after") from None
         is_any = feed.print(follow, limit or (None if follow else 100), as_json)
     if not is_any and sku and not after and not follow:
         raise click.ClickException(f"Nothing has happened to {sku}.")

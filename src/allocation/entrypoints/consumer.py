@@ -86,7 +86,7 @@ class Consumer:
             try:
                 self._receiver.release(left)
             except Unavailable as away:
-                _log.warning("not released, so they come again later: %s", away)
+                _log.warning("messages could not be released, and will be delivered again later: %s", away)
 
     def _pause(self, away: Unavailable) -> None:
         seconds = min(FIRST_PAUSE_SECONDS * 2.0**self._failures, LONGEST_PAUSE_SECONDS)
@@ -152,7 +152,9 @@ def run_consumer(settings: Settings) -> None:
     try:
         receivers = receivers_of(application)
         if not receivers:
-            raise SetupError("Set ALLOCATION_RECEIVE_FROM to what to take commands from, as in redis+streams://HOST/0")
+            raise SetupError(
+                "Set ALLOCATION_RECEIVE_FROM to the brokers to receive commands from, as in redis+streams://HOST/0"
+            )
         _log.info("receiving from: %s", ", ".join(receivers))
         collect_rarely()
         serve_all(application, receivers, stopping)

@@ -44,12 +44,12 @@ def list_letters(limit: int, as_json: bool) -> None:
     if as_json:
         print_json({"dead_letters": msgspec.to_builtins(found), "count": count})
     elif not found:
-        click.echo("No dead letters: whatever came in has been handled.")
+        click.echo("No dead letters: every message received was handled.")
     else:
         rows = [(x.id, f"{x.time:%Y-%m-%d %H:%M:%S}", x.source, safe(x.reason), shown(x.body)) for x in found]
         console().print(table("id", "time", "source", "reason", "body", rows=rows))
         if count > len(found):
-            click.echo(f"{count - len(found):,} more: --limit shows them.")
+            click.echo(f"{count - len(found):,} more; raise --limit to see them.")
 
 
 @dead_letters.command()
@@ -90,9 +90,9 @@ def retry(id_: str) -> None:
     with opened.application() as application:
         errors = [answer.error for answer in again(application, _letter(application, id_)) if answer.error is not None]
         if errors:
-            raise click.ClickException(f"It stays among the dead letters: {safe(reason_for(errors[0]))}")
+            raise click.ClickException(f"It is still a dead letter: {safe(reason_for(errors[0]))}")
         application.dead_letters.remove(id_)
-    click.echo("Done, and no dead letter any more.")
+    click.echo("Handled; it is no longer a dead letter.")
 
 
 @dead_letters.command()
@@ -107,7 +107,7 @@ def remove(id_: str) -> None:
     with opened.application() as application:
         if not application.dead_letters.remove(id_):
             raise _unknown(id_)
-    click.echo("It is forgotten.")
+    click.echo("It was removed.")
 
 
 def safe(text: str) -> str:

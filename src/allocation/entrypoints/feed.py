@@ -48,7 +48,7 @@ class Feed:
                 raise
         finally:
             if self._after:
-                click.echo(f"To go on: --after {encode_cursor(self._after)}", err=True)
+                click.echo(f"To continue: --after {encode_cursor(self._after)}", err=True)
         return is_any
 
     def _events(self, follow: bool, limit: int | None) -> Iterator[EventEnvelope]:

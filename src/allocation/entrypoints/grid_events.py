@@ -44,13 +44,13 @@ def validation_in(body: bytes) -> tuple[str, str]:
     try:
         events = msgspec.json.decode(body, type=list[dict[str, Any]])
     except (msgspec.DecodeError, UnicodeError, RecursionError) as wrong:
-        raise Malformed("A validation comes as a list with one event") from wrong
+        raise Malformed("A validation must be sent as a list with one event") from wrong
     [event, *more] = events or [{}]
     data = event.get("data")
     topic, code = event.get("topic"), data.get("validationCode") if isinstance(data, dict) else None
     is_one = not more and event.get("eventType") == VALIDATION_TYPE
     if not is_one or not isinstance(topic, str) or not isinstance(code, str) or not _CODE.match(code):
-        raise Invalid([Fault("must be one validation event, with topic and code", pointer="#")])
+        raise Invalid([Fault("must be a single validation event with a topic and a code", pointer="#")])
     return topic, code
 
 
@@ -60,7 +60,7 @@ def _events(body: bytes) -> list[msgspec.Raw]:
             return msgspec.json.decode(body, type=list[msgspec.Raw])
         return [msgspec.json.decode(body, type=msgspec.Raw)]
     except (msgspec.DecodeError, UnicodeError, RecursionError) as wrong:
-        raise BadMessage(f"the request is no JSON: {wrong}") from wrong
+        raise BadMessage(f"the request is not JSON: {wrong}") from wrong
 
 
 def _as_cloud_event(event: msgspec.Raw) -> bytes:

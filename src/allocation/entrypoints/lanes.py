@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # imported when a command runs, as in `cli`
     from allocation.service_layer.subscriptions import Lane
 
 NO_LANES = (
-    "No lanes: nothing that was refused waits. What waits for a destination that is away shows in "
-    "`allocation subscriptions list`; the log of who delivers says why."
+    "No lanes: no refused event is waiting. How many events wait for a destination that cannot be reached is shown by "
+    "`allocation subscriptions list`; the log of the program that delivers them says why."
 )
 SUBSCRIPTION, KEY = click.argument("subscription"), click.argument("key")
 
@@ -71,7 +71,7 @@ def retry(subscription: str, key: str) -> None:
     with opened.application() as application:
         if not application.subscriptions.set_due(subscription, key):
             raise _no_lane(subscription, key)
-    click.echo(f"{key} is due in {subscription}.")
+    click.echo(f"{key} will be tried again at once in {subscription}.")
 
 
 def _own_name() -> str | None:
@@ -100,7 +100,7 @@ def discard(subscription: str, key: str, place: str | None, why: str, who: str |
       allocation lanes discard send_out_of_stock_notification RED-CHAIR --event 0-17 --why "told them by telephone"
     """
     if who is None:
-        raise click.UsageError("This system has no name for you: say with --who who decides it.")
+        raise click.UsageError("This system has no user name for you: give your name with --who.")
     with opened.application() as application:
         lane = _lane(application, subscription, key)
         if place is None:
@@ -111,7 +111,7 @@ def discard(subscription: str, key: str, place: str | None, why: str, who: str |
         is_next = place == _place(lane)
         if not (is_next and application.subscriptions.set_due(subscription, key, (who, why), lane.next_seq)):
             raise click.ClickException(
-                f"{place} is not the next event of {key} in {subscription}: `allocation lanes show` shows which is."
+                f"{place} is not the next event of {key} in {subscription}: `allocation lanes show` shows the next one."
             )
     click.echo(f"{place} of {key} will be skipped in {subscription}.")
 

@@ -69,7 +69,7 @@ def history(sku: str | None, orderid: str | None, ref: str | None, after: str, l
       allocation history --batch batch-3 --json
     """
     if sum(x is not None for x in (sku, orderid, ref)) != 1:
-        raise click.UsageError("Name one of them: a SKU, --order or --batch.")
+        raise click.UsageError("Name exactly one of a SKU, --order and --batch.")
     page: HistoryPage | OrderHistory
     with opened.application() as application:
         if orderid is not None:
@@ -110,7 +110,7 @@ def _history_of_order(
     try:
         behind = decode_cursor(after, application.settings.log_partitions) if after else []
     except ForgedCursor:
-        raise click.BadParameter("this is no cursor of this log.", param_hint="--after") from None
+        raise click.BadParameter("this is not a cursor of this log.", param_hint="--after") from None
     page = history_of_order(application.history, orderid, behind, limit)
     return page.steps, order_history(page)
 
@@ -123,7 +123,7 @@ def _version(after: str) -> int:
 
 def _tell_how_to_go_on(following: str | int | None) -> None:
     if following is not None:
-        click.echo(f"To go on: --after {following}", err=True)
+        click.echo(f"To continue: --after {following}", err=True)
 
 
 @click.command(short_help="What followed from one request, as a tree.")
@@ -146,7 +146,7 @@ def trace(correlation_id: str, as_json: bool) -> None:
         wants, now = wants_of(application), application.clock.now()
         found = traced(application.history, application.subscriptions, wants, correlation_id, now)
     if not found.commands:
-        raise click.ClickException(f"Nothing that was kept belongs to {correlation_id}.")
+        raise click.ClickException(f"Nothing is recorded under the correlation id {correlation_id}.")
     if as_json:
         print_json(msgspec.to_builtins(trace_read(found)))
     else:
@@ -182,7 +182,7 @@ def explain(orderid: str, sku: str, after: int, limit: int, as_json: bool) -> No
     with opened.application() as application:
         decisions = explained(application.history, orderid, sku, after, limit)
     if not decisions and after:
-        raise click.ClickException(f"There is no decision about {sku} for order {orderid} behind version {after}.")
+        raise click.ClickException(f"There is no decision about {sku} for order {orderid} after version {after}.")
     if not decisions:
         raise click.ClickException(f"Order {orderid} never had a line for {sku}; one that was refused does not count.")
     told = explanation(orderid, sku, decisions, limit)
@@ -221,7 +221,7 @@ def shop(at: At, after: str, limit: int | None, as_json: bool) -> None:
                 is_empty = False
                 listed.add(msgspec.to_builtins(product_of_shop(product)))
     if is_empty and not as_json and not after:
-        raise click.ClickException("The shop had no product then." if at else "The shop has no product.")
+        raise click.ClickException("The shop had no products then." if at else "The shop has no products.")
 
 
 @click.command("what-if", short_help="Which promises would change if these commands were given.")
@@ -259,13 +259,13 @@ def _imagined(raw: bytes, at: At) -> WhatIfAnswer:
     try:
         read = read_json(raw)
         if not isinstance(read, list):
-            raise click.ClickException("This is no JSON list of commands; `allocation what-if --help` shows one.")
+            raise click.ClickException("This is not a JSON list of commands; `allocation what-if --help` shows one.")
         asked = validated(WhatIfRequest, {"commands": read})
     except Malformed as wrong:
         raise click.ClickException(str(wrong)) from None
     except Invalid as wrong:
         told = [f"{(fault.pointer or '').removeprefix('#/commands/')} {fault.detail}" for fault in wrong.faults]
-        raise click.ClickException("These are no commands:\n  " + "\n  ".join(told)) from None
+        raise click.ClickException("These are not commands:\n  " + "\n  ".join(told)) from None
     commands = [imagined.command() for imagined in asked.commands]
     with opened.application() as application:
         products = products_named(application.history, commands, application.history.cut(at))

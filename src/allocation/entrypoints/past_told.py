@@ -35,7 +35,7 @@ def _words(message: Any) -> str:
 
 def _asked(done: Handled | None) -> str:
     if done is None:
-        return "(the command log has lost what led to this)"
+        return "(the command that led to this is missing from the command log)"
     origin = done.envelope
     by = f" by {origin.client}" if origin.client else ""
     refused = f": refused, {done.error}" if done.error else ""
@@ -71,7 +71,7 @@ def print_trace(correlation_id: str, traced: Trace) -> None:
 
 def _hang(tree: Tree, commands: Sequence[TracedCommand], deeper: int, trees: _Trees) -> None:
     if commands and not deeper:
-        title = f"what came of {commands[0].handled.envelope.causation_id}"
+        title = f"what followed from {commands[0].handled.envelope.causation_id}"
         tree.add(f"see below: {title}")
         trees.append((title, commands))
         return
@@ -106,7 +106,7 @@ def _delivered(delivery: Delivery) -> str:
 def print_decisions(orderid: str, sku: str, decisions: Iterable[Decision]) -> None:
     screen = console()
     for decision in decisions:
-        what = f"was put on {decision.batchref}" if decision.batchref else "was left to wait"
+        what = f"was allocated to {decision.batchref}" if decision.batchref else "was left waiting"
         screen.print(
             f"{decision.logged.time:%Y-%m-%d %H:%M:%S}, {decision.logged.position}: {orderid}, {decision.qty} {sku}, "
             f"{what}. Caused by {_asked(decision.command)}",
@@ -151,7 +151,7 @@ def print_difference(answer: WhatIfAnswer) -> None:
         elif not told.changed:
             screen.print(f"Command {number} would change nothing.")
     if not answer.changes:
-        screen.print("No promise would be another.")
+        screen.print("No promise would change.")
         return
     rows = [(c.orderid, c.sku, c.qty, c.change, _stands(c.before), _stands(c.after)) for c in answer.changes]
     screen.print(table("order", "sku", ">qty", "change", "now", "then", rows=rows))

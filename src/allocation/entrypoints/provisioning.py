@@ -96,8 +96,8 @@ def provision(file: BinaryIO | None) -> None:
     found = provisioners(settings)
     if not found:
         raise SetupError(
-            "No broker is named at which something could be made: ALLOCATION_PUBLISH_TO or ALLOCATION_RECEIVE_FROM "
-            "has to name servicebus://"
+            "No broker that can be provisioned is named: ALLOCATION_PUBLISH_TO or ALLOCATION_RECEIVE_FROM has to name "
+            "servicebus://"
         )
     try:
         for provisioner in found:

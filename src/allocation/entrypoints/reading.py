@@ -31,7 +31,7 @@ def print_product(product: ProductView) -> None:
     screen.print(table("batch", "arrives", ">bought", ">available", rows=rows))
     if product.waiting_lines:
         lines = "1 order line waits" if product.waiting_lines == 1 else f"{product.waiting_lines:,} order lines wait"
-        screen.print(f"{lines}, for {product.waiting_qty:,} in all; the oldest first:")
+        screen.print(f"{lines}, for {product.waiting_qty:,} pieces in total; the oldest first:")
         screen.print(table("order", ">qty", rows=[(x.orderid, x.qty) for x in product.waiting[:MOST_WAITING]]))
         if product.waiting_lines > MOST_WAITING:
             screen.print(f"... and {product.waiting_lines - MOST_WAITING:,} more.")
@@ -46,7 +46,7 @@ def print_movements(sku: str, moved: Sequence[tuple[date, Movements]]) -> None:
     rows = [(day.isoformat(), *astuple(m)) for day, m in moved]
     screen = console()
     if not rows:
-        screen.print(f"{sku}: nothing was counted yet.")
+        screen.print(f"{sku}: no movements have been counted yet.")
         return
     screen.print(f"{sku}, pieces by day")
     columns = [f">{field.name}" for field in fields(Movements)]

@@ -51,7 +51,7 @@ def command_in(delivery: Delivery, bus: MessageBus, limit_bytes: int) -> Command
 def _command(event: Received) -> Command:
     version = event.attributes.get("schemaversion", SCHEMA_VERSION)
     if version != SCHEMA_VERSION:
-        raise BadMessage(f"schema version {version[:20]!r} is not understood, only {SCHEMA_VERSION}")
+        raise BadMessage(f"schema version {version[:20]!r} is not supported, only {SCHEMA_VERSION}")
     if not event.type.startswith(TYPE_PREFIX):
         raise UnknownMessage(f"unknown message type {event.type[:40]!r}")
     return decode_command(event.type.removeprefix(TYPE_PREFIX), event.data)

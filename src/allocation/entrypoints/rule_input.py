@@ -30,9 +30,9 @@ def read_properties(body: bytes) -> Properties:
     try:
         read = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise UnreadableEvent(f"stdin holds no JSON object: {error}") from error
+        raise UnreadableEvent(f"stdin does not hold a JSON object: {error}") from error
     if not isinstance(read, dict):
-        raise UnreadableEvent("stdin holds JSON, but no object: give a CloudEvent, or an object of properties")
+        raise UnreadableEvent("stdin holds JSON, but not an object: give a CloudEvent, or an object of properties")
     if isinstance(read.get("events"), list):
         raise UnreadableEvent("this is a page of events: give one of them, as `allocation events --json` prints them")
     if "specversion" not in read:
@@ -48,7 +48,7 @@ def _message(body: bytes) -> Message:
     cloud = cloudevents.read(body)
     data = msgspec.json.decode(cloud.data) if cloud else None
     if cloud is None or not isinstance(data, dict):
-        raise BadMessage("its data is no object")
+        raise BadMessage("its data is not an object")
     told = cloud.attributes
     time = datetime.fromisoformat(told.get("time", ""))
     version = int(told.get("productversion", "0"))
@@ -84,4 +84,4 @@ def _time(name: str, value: str | None) -> datetime | None:
     try:
         return None if value is None else datetime.fromisoformat(value)
     except ValueError as error:
-        raise UnreadableEvent(f"{name} is no time: {error}") from error
+        raise UnreadableEvent(f"{name} is not a time: {error}") from error

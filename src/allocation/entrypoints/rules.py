@@ -77,14 +77,14 @@ def try_rule(filter_text: str, action_text: str | None, name: str, as_json: bool
         findings, truth = explain(rule.filter, properties), rule.filter(properties)
         copies = apply_rules([rule], properties)
     except RuleFailed as failure:
-        raise click.ClickException(f"The rule cannot be worked out for this event. {failure}.") from failure
+        raise click.ClickException(f"The rule cannot be evaluated for this event. {failure}.") from failure
     copy = copies[0] if copies else None
     if as_json:
         _print_as_json(truth, findings, copy)
     else:
         _print(truth, findings, properties, copy)
         for name in _named_in_double_quotes(filter_text, properties):
-            click.echo(f"A text goes in single quotes; in double quotes, {name} is a name.")
+            click.echo(f"Put a text in single quotes; in double quotes, {name} is a name.")
 
 
 def _pointed(bad: BadRule) -> str:

@@ -161,7 +161,7 @@ def _free_address(settings: Settings) -> tuple[str, int]:
         except OSError as taken:
             raise SetupError(
                 f"Cannot listen on {settings.host}:{settings.port} ({taken.strerror}); set ALLOCATION_HOST or "
-                f"ALLOCATION_PORT to what is free"
+                f"ALLOCATION_PORT to a free one"
             ) from None
         address, port = probe.getsockname()[:2]
         return address, port

@@ -39,7 +39,7 @@ def list_subscriptions(as_json: bool) -> None:
     with opened.application() as application:
         cursors, lanes = application.subscriptions.cursors(), application.subscriptions.lanes()
         pulled = {name for name, one in application.subscribers.by_name().items() if one.delivery == "pull"}
-        now, nobody = application.clock.now(), f"nobody now; {deliverer(application.settings)} does"
+        now, nobody = application.clock.now(), f"nobody now; start {deliverer(application.settings)}"
     behind = {(c.subscription, c.partition): 0 for c in cursors}
     for lane in lanes:
         behind[lane.subscription, lane.partition] = behind.get((lane.subscription, lane.partition), 0) + 1
@@ -59,7 +59,9 @@ def list_subscriptions(as_json: bool) -> None:
     ]
     console().print(table("subscription", "place", ">events behind", ">lanes", "delivered by", rows=rows))
     if not rows:
-        console().print(f"Nobody has read the log yet: `{deliverer(application.settings)}` adds its subscriptions.")
+        console().print(
+            f"No subscription has read the log yet: `{deliverer(application.settings)}` adds them when it runs."
+        )
 
 
 @subscriptions.command()
@@ -86,7 +88,7 @@ def rewind(name: str, places: tuple[str, ...], yes: bool) -> None:
     with opened.application() as application:
         after = [_position(place, application.settings.log_partitions) for place in places]
         if len({position.partition for position in after}) < len(after):
-            raise click.BadParameter("a partition stands twice.", param_hint="--to")
+            raise click.BadParameter("give each partition only once.", param_hint="--to")
         known = {s.name: s for s in application.worker.subscriptions}
         if name in known and known[name].from_the_beginning:
             raise click.ClickException(f"{name} writes a read model, which would count twice: it is never rewound.")
@@ -95,7 +97,7 @@ def rewind(name: str, places: tuple[str, ...], yes: bool) -> None:
         if not yes:
             click.confirm(f"Deliver again to {name}, from {', '.join(places) or 'the beginning'}?", abort=True)
         moved = application.subscriptions.rewind(name, after)
-    click.echo(f"{name} goes back." if moved else f"{name} has not come so far yet; nothing changed.")
+    click.echo(f"{name} was moved back." if moved else f"{name} has not read that far yet; nothing changed.")
 
 
 @subscriptions.command()
@@ -121,7 +123,7 @@ def define(name: str, file: BinaryIO, as_json: bool) -> None:
     with opened.application() as application:
         try:
             most_bytes = application.settings.body_limit_bytes
-            raw = read_whole(file, most_bytes, "Define it by fewer rules, or raise ALLOCATION_BODY_LIMIT_BYTES.")
+            raw = read_whole(file, most_bytes, "Define it with fewer rules, or raise ALLOCATION_BODY_LIMIT_BYTES.")
             wanted = validated(resource.SubscriptionRequest, read_json(raw))
             defined = resource.define(application, name, wanted)
         except Invalid as invalid:
@@ -134,7 +136,7 @@ def define(name: str, file: BinaryIO, as_json: bool) -> None:
     if as_json:
         print_json(msgspec.to_builtins(told))
         return
-    click.echo(f"{name} is {'defined' if defined.is_new else 'there'}: {told.delivery}.")
+    click.echo(f"{name} {'is' if defined.is_new else 'existed already, and is now'} defined: {told.delivery}.")
     if told.secret:
         click.echo(f"Its secret, never shown again: {told.secret}")
 
@@ -159,7 +161,7 @@ def remove(name: str, yes: bool) -> None:
         if not yes:
             click.confirm(f"Remove {name}, and its place in the log?", abort=True)
         application.subscribers.remove(name)
-    click.echo(f"{name} is gone.")
+    click.echo(f"{name} was removed.")
 
 
 @subscriptions.command()
@@ -201,7 +203,7 @@ def pull(name: str, most: int | None, key: str | None) -> None:
             outcomes = application.pulling.acknowledge(name, [one.token for one in received.held])
             for one, outcome in zip(received.held, outcomes, strict=True):
                 if outcome.is_lost:
-                    late = f"{one.key} was printed too late to be acknowledged: its lock had run out. It comes again."
+                    late = f"{one.key} was printed too late to be acknowledged: its lock had expired. It comes again."
                     click.echo(late, err=True)
             left = None if left is None else left - sum(len(one.messages) for one in received.held)
 
@@ -217,7 +219,9 @@ def _is_defined(application: Application, name: str) -> None:
     if name in application.subscribers.by_name():
         return
     if name in {cursor.subscription for cursor in application.subscriptions.cursors()}:
-        raise click.ClickException(f"{name} is built in; only those that were defined are pulled from or removed.")
+        raise click.ClickException(
+            f"{name} is built in; only subscriptions that users define can be pulled from or removed."
+        )
     raise UnknownSubscription(name)
 
 
@@ -228,7 +232,7 @@ def _position(text: str, partitions: int) -> LogPosition:
     except ValueError:
         position = None
     if not isinstance(position, LogPosition):
-        raise click.BadParameter(f"{shown(text)} is no position; one looks like 0-17.", param_hint="--to")
+        raise click.BadParameter(f"{shown(text)} is not a position; one looks like 0-17.", param_hint="--to")
     if position.partition >= partitions:
         there_are = "it has one, 0" if partitions == 1 else f"its partitions are 0 to {partitions - 1}"
         raise click.BadParameter(f"the log has no partition {position.partition}; {there_are}.", param_hint="--to")

@@ -82,7 +82,7 @@ def _defined(settings: Settings, definition: Definition) -> Route:
     """Shows only the host of an address: what comes after it may be a secret."""
     events = " or ".join(_wanted(rule) for rule in definition.rules)
     if definition.sink is None:
-        return Route(definition.name, events, "Waits to be pulled from", PULLED_BY, "allocation serve")
+        return Route(definition.name, events, "Waits for consumers to pull", PULLED_BY, "allocation serve")
     place = f"webhook at {urlsplit(definition.sink.url).hostname}"
     does = "Pushes" if definition.stopped is None else f"Is stopped: {definition.stopped}"
     return Route(definition.name, events, does, place, deliverer(settings))

@@ -71,7 +71,7 @@ def _walk(command: str, place: str, as_json: bool) -> None:
     try:
         begin = Place.parse(place) if place else Place()
     except ForgedPlace:
-        raise click.BadParameter("this is no place of a walk.", param_hint="--from") from None
+        raise click.BadParameter("this is not a place that a run printed.", param_hint="--from") from None
     with opened.application() as application:
         walk = Walk(application.books, application.settings.log_partitions, repair=command == "rebuild")
         report = _Report(command, as_json, _size(application))
@@ -91,7 +91,7 @@ def _walk(command: str, place: str, as_json: bool) -> None:
             try:
                 application.forget_cache()
             except Unavailable as away:
-                report.stopped = report.stopped or f"the cache keeps what it had: {away}"
+                report.stopped = report.stopped or f"the cache still holds its old contents: {away}"
         report.end(begin, failure)
 
 
@@ -164,14 +164,14 @@ class _Report:
         if failure is not None:
             raise failure
         if how is not None:
-            raise click.ClickException(f"Stopped: {self.stopped}. To go on: {how}")
+            raise click.ClickException(f"Stopped: {self.stopped}. To continue: {how}")
         if self.unrepaired:
             raise click.exceptions.Exit(1)
 
     def _sentence(self, seconds: float) -> str:
         looked = f"{self.products:,} products, {self.done['products']:,} events, {self.done['commands']:,} commands"
         if not self.differences:
-            verdict = f"log and tables agree{'' if self.stopped is None else ', as far as it came'}"
+            verdict = f"log and tables agree{'' if self.stopped is None else ', as far as they were compared'}"
         elif self.command == "verify":
             verdict = f"{self.differences:,} differences"
         else:

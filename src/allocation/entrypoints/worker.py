@@ -31,8 +31,8 @@ def run_worker(settings: Settings, from_the_beginning: Collection[str] = ()) -> 
     signal.signal(signal.SIGINT, stop)
     if settings.cache == "memory":
         raise SetupError(
-            "ALLOCATION_CACHE is memory: that cache lives in the process that serves, and is kept there. Set it to "
-            "redis, or to none"
+            "ALLOCATION_CACHE is memory: that cache lives in the serving process, and no worker can update it. Set it "
+            "to redis, or to none"
         )
     application = watched(settings)
     if unknown := set(from_the_beginning) - set(application.worker.names()):

@@ -24,14 +24,14 @@ def main(write: bool, file: Path) -> None:
     present = asyncapi_document()
     promised: Json | None = json.loads(file.read_text()) if file.exists() else None
     if promised is not None and (broken := breaking_changes(promised, present)):
-        raise click.ClickException("\n  ".join([f"{file} promised otherwise:", *broken]))
+        raise click.ClickException("\n  ".join([f"These changes break what {file} promised:", *broken]))
     if write:
         file.write_text(as_text(present))
-        click.echo(f"{file} is written.")
+        click.echo(f"{file} was written.")
     elif promised != present:
-        raise click.ClickException(f"{file} is not up to date: `make contracts` writes it.")
+        raise click.ClickException(f"{file} is out of date: `make contracts` updates it.")
     else:
-        click.echo(f"{file} is kept: {len(present['components']['messages'])} messages.")
+        click.echo(f"{file} is up to date: {len(present['components']['messages'])} messages.")
 
 
 def as_text(document: Json) -> str:

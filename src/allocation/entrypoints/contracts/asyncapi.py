@@ -29,8 +29,8 @@ RECEIVED = (broker.COMMANDS, "change_batch_quantity")
 ABOUT = """\
 Promises stock to order lines, and tells other programs what happened.
 
-Messages are CloudEvents 1.0 in JSON; `data` has a schema of its own, whose version stands in `schemaversion`. Within a
-version a schema only ever gains fields that may be absent. Brokers put a namespace before the addresses."""
+Messages are CloudEvents 1.0 in JSON; `data` has a schema of its own, whose version is in `schemaversion`. Within a
+version, a schema gains only optional fields. At a broker, the addresses have a namespace as their prefix."""
 
 
 class StockLevel(msgspec.Struct):
@@ -76,8 +76,8 @@ def asyncapi_document(events: Schemas = EVENTS, commands: Schemas = COMMANDS) ->
     outgoing, incoming = list(events.types), list(commands.types)
     carried = {
         broker.FACTS: ("Every event as it happened, in order for each sku", outgoing),
-        broker.STOCK_LEVEL: ("What is free of a sku: the last word, newest version wins", ["StockLevel"]),
-        broker.COMMANDS: ("What others ask for; answered in the log, not here", incoming),
+        broker.STOCK_LEVEL: ("The free stock of a sku; only the newest version counts", ["StockLevel"]),
+        broker.COMMANDS: ("Commands from other programs; what comes of them is in the log, not here", incoming),
         "line_allocated": ("The book's channel of Redis pub/sub: at most once", ["LineAllocated"]),
         "change_batch_quantity": ("The book's channel of Redis pub/sub: at most once", ["QuantityChange"]),
     }

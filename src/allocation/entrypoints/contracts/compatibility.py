@@ -46,9 +46,9 @@ def _schemas(old: Json, new: Json) -> Iterator[str]:
         if after < before:
             yield f"{name} goes back from version {before} to {after}"
         elif schema.get(DIRECTION) == "in":
-            yield from (f"{name}: {change}; a command changes by a new name" for change in changes)
+            yield from (f"{name}: {change}; give the changed command a new name" for change in changes)
         elif after == before:
-            yield from (f"{name}: {change}; an event changes by a new version, with an upcaster" for change in changes)
+            yield from (f"{name}: {change}; give the changed event a new version and an upcaster" for change in changes)
 
 
 def _changes(old: Json, new: Json) -> Iterator[str]:
@@ -59,15 +59,15 @@ def _changes(old: Json, new: Json) -> Iterator[str]:
         if field not in now:
             yield f"the field {field} is gone"
         elif _bare(schema) != _bare(now[field]):
-            yield f"the field {field} was {_bare(schema)}, and is {_bare(now[field])}"
+            yield f"the field {field} was {_bare(schema)} and is now {_bare(now[field])}"
     for field in sorted(must_now - must):
-        yield f"the field {field} must be there now"
+        yield f"the field {field} is now required"
     for field in sorted(must - must_now):
         if field in now:
-            yield f"the field {field} may be absent now"
+            yield f"the field {field} is now optional"
     whole, whole_now = ({k: v for k, v in _bare(x).items() if k not in ("properties", "required")} for x in (old, new))
     if whole != whole_now:
-        yield f"it was {whole}, and is {whole_now}"
+        yield f"it was {whole} and is now {whole_now}"
 
 
 def _bare(schema: Any) -> Any:

@@ -100,7 +100,7 @@ def _wait_until_ready(service: Service, process: subprocess.Popen[bytes], log: P
             service.close()
         time.sleep(0.05)
     told = log.read_text(errors="replace").strip().splitlines()
-    raise Unavailable("The service did not start. Its last words:\n" + "\n".join(told[-5:]))
+    raise Unavailable("The service did not start. Its last output:\n" + "\n".join(told[-5:]))
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

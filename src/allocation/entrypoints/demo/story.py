@@ -26,7 +26,7 @@ def tell() -> None:
     title("A day in a small furniture shop")
     paragraph("Starting the service, with an SQLite database in a temporary folder ...")
     with running_service() as service:
-        paragraph(f"It is up at {service.url}. What follows are its answers.")
+        paragraph(f"It is listening at {service.url}. Everything below comes from its answers.")
         day = Day(service)
         day.take_in_stock()
         day.take_orders()
@@ -51,7 +51,7 @@ class Day:
         self._lines: dict[tuple[str, str], str | None] = {}
 
     def take_in_stock(self) -> None:
-        heading(f"In the morning, {len(shop.STOCK)} batches are there or on their way", "POST /v1/batches")
+        heading(f"In the morning, {len(shop.STOCK)} batches are in stock or on their way", "POST /v1/batches")
         for batch in shop.STOCK:
             body = {"ref": batch.ref, "sku": batch.sku, "qty": batch.qty, "eta": batch.eta(self._today)}
             self._service.expect(201, "POST", "/v1/batches", body)
@@ -81,11 +81,12 @@ class Day:
         heading(f"{twice.orderid} is sent twice; {hasty.orderid} cannot wait", "POST /v1/allocations")
         status, answer = self._allocate(twice, "wait")
         paragraph(
-            f"{twice.orderid}: {status}, still {twice.qty} {twice.sku} from {answer['batchref']}. Nothing is doubled."
+            f"{twice.orderid}: {status}, still {twice.qty} {twice.sku} from {answer['batchref']}. "
+            "Nothing is allocated twice."
         )
         status, problem = self._allocate(hasty, "refuse")
         free = " and ".join(f"{x['qty']} {when(x['eta'])}" for x in problem["available"])
-        paragraph(f"{hasty.orderid}: {status}, {problem['title']}. It wants {hasty.qty} {hasty.sku}; free are {free}.")
+        paragraph(f"{hasty.orderid}: {status}, {problem['title']}. It needs {hasty.qty} {hasty.sku}; {free} are free.")
 
     def cancel(self) -> None:
         line = shop.CANCELLED
@@ -102,7 +103,7 @@ class Day:
         later = batch._replace(days=(batch.days or 0) + shop.LATE_BY_DAYS).eta(self._today)
         after = self._service.expect(200, "PATCH", f"/v1/batches/{batch.ref}", {"eta": later})["eta"]
         moved = [orderid for (orderid, _), ref in self._lines.items() if ref == batch.ref]
-        paragraph(f"{' and '.join(moved)} keep their {batch.sku}, now for {when(after)} instead of {when(before)}.")
+        paragraph(f"{' and '.join(moved)} keep their {batch.sku}, now due {when(after)} instead of {when(before)}.")
         self._news()
 
     def fall_short(self) -> None:
@@ -111,7 +112,7 @@ class Day:
         before = dict(self._lines)
         self._service.expect(200, "PATCH", f"/v1/batches/{batch.ref}", {"qty": whole})
         gave_way = {data["orderid"]: data["qty"] for event, data in self._news() if event == "Deallocated"}
-        paragraph("The newest orders give way, and what is free elsewhere goes to the oldest of them.")
+        paragraph("The newest orders lose their stock; what is free in other batches goes to the oldest of them.")
         for orderid, qty in sorted(gave_way.items()):
             ref, what = self._lines[orderid, batch.sku], f"{orderid}, {qty} {batch.sku}:"
             if ref == before[orderid, batch.sku]:
@@ -123,12 +124,12 @@ class Day:
                 paragraph(f"{what} now from {ref}, {when(eta)}.")
 
     def show_one_order(self) -> None:
-        heading(f"So {shop.A_CUSTOMER} can be told", f"GET /v1/orders/{shop.A_CUSTOMER}")
+        heading(f"What {shop.A_CUSTOMER} can be told", f"GET /v1/orders/{shop.A_CUSTOMER}")
         for line in self._service.expect(200, "GET", f"/v1/orders/{shop.A_CUSTOMER}")["lines"]:
             paragraph(f"{line['qty']} {line['sku']}: {line['status']}, {line['batchref']}, {when(line['eta'])}")
 
     def check_the_books(self) -> None:
-        heading("At night, the books are read", "GET /v1/events")
+        heading("At night, the books are checked", "GET /v1/events")
         self._news()
         gapless = self._sequences == list(range(1, len(self._sequences) + 1))
         told = {
@@ -138,9 +139,10 @@ class Day:
         }
         waiting = [f"{orderid} for {sku}" for (orderid, sku), ref in self._lines.items() if ref is None]
         paragraph(
-            f"The log has {len(self._sequences)} events, {'without a gap' if gapless else 'WITH GAPS'}. Read from the "
-            f"first, they give {'the same' if told == self._lines else 'OTHER'} {len(self._lines)} lines that the "
-            f"orders have: {len(self._lines) - len(waiting)} promised, {len(waiting)} waiting ({', '.join(waiting)})."
+            f"The log has {len(self._sequences)} events, {'without a gap' if gapless else 'WITH GAPS'}. Replayed "
+            f"from the first, they give {'the same' if told == self._lines else 'NOT THE'} {len(self._lines)} lines "
+            "that the orders have: "
+            f"{len(self._lines) - len(waiting)} promised, {len(waiting)} waiting ({', '.join(waiting)})."
         )
 
     def _allocate(self, line: Ordered, if_short: str) -> tuple[int, dict[str, Any]]:

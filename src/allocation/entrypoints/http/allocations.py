@@ -60,7 +60,7 @@ def allocation_answer(answer: Answer) -> AllocationAnswer:
     """Raises the error with which the command was refused or failed."""
     promise = answer.unwrap()
     if not isinstance(promise, Promise):
-        raise TypeError(f"an order line was asked for, not {promise!r}")
+        raise TypeError(f"the result must be an order line, not {promise!r}")
     return AllocationAnswer(
         promise.orderid,
         promise.sku,

@@ -91,7 +91,7 @@ def batch_answer(answer: Answer) -> BatchAnswer:
     """Raises the error with which the command was refused or failed."""
     batch = answer.unwrap()
     if not isinstance(batch, BatchState):
-        raise TypeError(f"a batch was asked for, not {batch!r}")
+        raise TypeError(f"the result must be a batch, not {batch!r}")
     return BatchAnswer(
         batch.ref, batch.sku, batch.qty, batch.available, batch.eta, batch.version, log_token(answer.position)
     )

@@ -49,14 +49,14 @@ class Malformed(EdgeError):
 
 class NotLetIn(EdgeError):
     def __init__(self) -> None:
-        super().__init__("This is for whoever has the secret of ALLOCATION_EVENT_GRID_KEY")
+        super().__init__("This request needs a secret that is set in ALLOCATION_EVENT_GRID_KEY")
 
 
 class NotExpected(EdgeError):
     """`what` is the kind of sender: a topic, an origin. The message does not repeat its name."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"This is {what} that ALLOCATION_EVENT_GRID_FROM does not name")
+        super().__init__(f"The request comes from {what} that ALLOCATION_EVENT_GRID_FROM does not list")
 
 
 class BadHeader(EdgeError):
@@ -76,13 +76,13 @@ class Invalid(EdgeError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         place = (faults[0].pointer or faults[0].parameter or "").removeprefix("#/")
         one = f"{'the body' if place == '#' else place} {faults[0].detail}"
-        super().__init__(one if len(faults) == 1 else f"{len(faults)} things are wrong; first, {one}")
+        super().__init__(one if len(faults) == 1 else f"{len(faults)} things are wrong; the first: {one}")
         self.faults = faults
 
 
 class TooLarge(EdgeError):
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"A request body may have {limit_bytes:,} bytes; send less, or several requests")
+        super().__init__(f"A request body may have at most {limit_bytes:,} bytes; send less, or send several requests")
 
 
 class NotJson(EdgeError):
@@ -100,15 +100,15 @@ class NothingAllocated(EdgeError):
     """The order exists, but waits for stock."""
 
     def __init__(self, orderid: str) -> None:
-        super().__init__(f"Order {orderid} waits for stock; none of its lines is on a batch yet")
+        super().__init__(f"Order {orderid} waits for stock; none of its lines is allocated to a batch yet")
         self.orderid = orderid
 
 
 class UnknownLane(EdgeError):
     def __init__(self, subscription: str, key: str) -> None:
-        super().__init__(f"{key} has no lane in {subscription}, or it is at another event now")
+        super().__init__(f"{key} has no lane in {subscription}, or the lane is at another event now")
 
 
 class UnknownCorrelation(EdgeError):
     def __init__(self, correlation_id: str) -> None:
-        super().__init__(f"Nothing that was kept belongs to {correlation_id}")
+        super().__init__(f"Nothing is recorded under the correlation id {correlation_id}")

@@ -76,7 +76,11 @@ class EventGridAnswer(msgspec.Struct, omit_defaults=True, rename={"validation_re
             EventGridAnswer(2, 0),
         )
     },
-    refuses=[NotLetIn(), NotExpected("a topic"), BadHeader("Content-Length", "Content-Length is a number of bytes")],
+    refuses=[
+        NotLetIn(),
+        NotExpected("a topic"),
+        BadHeader("Content-Length", "Content-Length must be a number of bytes"),
+    ],
 )
 def take_from_event_grid(call: Call, brought: Brought) -> Reply:
     """Commands pushed by Azure Event Grid.
@@ -102,7 +106,11 @@ def take_from_event_grid(call: Call, brought: Brought) -> Reply:
     gives={
         200: Given("The origin may push", headers=["WebHook-Allowed-Origin", "WebHook-Allowed-Rate"]),
     },
-    refuses=[NotLetIn(), NotExpected("an origin"), BadHeader("WebHook-Request-Origin", "It says who asks")],
+    refuses=[
+        NotLetIn(),
+        NotExpected("an origin"),
+        BadHeader("WebHook-Request-Origin", "WebHook-Request-Origin must name the origin that asks"),
+    ],
 )
 def consent_to_event_grid(call: Call, brought: Brought) -> Reply:
     """Whether Event Grid may push: the handshake of CloudEvents.
@@ -113,7 +121,7 @@ def consent_to_event_grid(call: Call, brought: Brought) -> Reply:
     _let_in(call, brought, settings)
     origin = call.environ.get("HTTP_WEBHOOK_REQUEST_ORIGIN", "").strip()
     if not origin:
-        raise BadHeader("WebHook-Request-Origin", "WebHook-Request-Origin says who asks")
+        raise BadHeader("WebHook-Request-Origin", "WebHook-Request-Origin must name the origin that asks")
     if not settings.expects_event_grid(origin):
         raise NotExpected("an origin")
     allowed = (("WebHook-Allowed-Origin", origin), ("WebHook-Allowed-Rate", "*"))

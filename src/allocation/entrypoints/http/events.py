@@ -125,6 +125,6 @@ def _beginning(call: Call, query: EventQuery) -> Sequence[LogPosition]:
     if query.after_version is None:
         return positions_behind(call, query.after)
     if query.sku is None or query.after is not None:
-        raise Invalid([Fault("goes with `sku`, and not with `after`", parameter="after_version")])
+        raise Invalid([Fault("needs `sku`, and cannot be used with `after`", parameter="after_version")])
     position = call.application.views.position_at(query.sku, query.after_version)
     return [] if position is None else [position]

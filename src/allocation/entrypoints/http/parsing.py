@@ -54,7 +54,7 @@ def _full_date(value: object) -> date | None:
     try:
         return date.fromisoformat(value)
     except ValueError:
-        raise ValueError("is not a day of the calendar") from None
+        raise ValueError("is not a day that exists") from None
 
 
 _FULL_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
@@ -86,11 +86,11 @@ def read_body(environ: Mapping[str, Any], limit_bytes: int) -> bytes:
     if environ.get("CONTENT_TYPE") != "application/json":
         _require_json(environ.get("CONTENT_TYPE", ""))
     if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() not in ("identity", ""):
-        raise NotJson("The body must come as it is, without Content-Encoding")
+        raise NotJson("The body must be sent uncompressed, without Content-Encoding")
     stream = environ["wsgi.input"]
     if declared := environ.get("CONTENT_LENGTH"):
         if not (declared.isascii() and declared.isdigit()):
-            raise BadHeader("Content-Length", "Content-Length is a number of bytes")
+            raise BadHeader("Content-Length", "Content-Length must be a number of bytes")
         length = int(declared)
         if length > limit_bytes:
             if "HTTP_EXPECT" not in environ:
@@ -159,14 +159,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise Malformed(f"The name {shown(name)} stands twice in one object")
+                raise Malformed(f"The name {shown(name)} appears twice in one object")
             seen.add(name)
     return found
 
 
 def _integer(digits: str) -> int:
     if len(digits) > LONGEST_NUMBER:
-        raise _Unreadable(f"A number has {len(digits)} digits; nothing here is as large as that", digits)
+        raise _Unreadable(f"A number has {len(digits)} digits; no number here is that large", digits)
     return int(digits)
 
 
@@ -210,7 +210,7 @@ def _what_is_wrong(wrong: json.JSONDecodeError, text: str) -> str:
     if not text.strip():
         return "The body is empty; send a JSON object"
     if text.startswith("\ufeff"):
-        return "The body begins with a byte order mark; send it without (RFC 8259, section 8.1)"
+        return "The body begins with a byte order mark; send it without one (RFC 8259, section 8.1)"
     if "\0" in text[:4]:
         return "The body looks like UTF-16 or UTF-32; send it as UTF-8"
     return f"The body is not JSON: {wrong.msg[:1].lower()}{wrong.msg[1:]}"
@@ -247,7 +247,7 @@ def parse_query(model: type[Model], query: str) -> Model:
     parameters = dict(pairs)
     if len(parameters) < len(pairs):
         twice = next(name for number, (name, _) in enumerate(pairs) if name in dict(pairs[:number]))
-        raise Invalid([Fault("may stand once", parameter=shown(twice))])  # its value may be a secret
+        raise Invalid([Fault("may be given only once", parameter=shown(twice))])  # its value may be a secret
     try:
         return model.model_validate(parameters)
     except ValidationError as wrong:
@@ -274,15 +274,15 @@ def _sentence(error: Mapping[str, Any]) -> str:
         case "extra_forbidden":
             return "is not known here"
         case "invalid_key":
-            return "has a name that is no text"
+            return "has a name that is not text"
         case "model_type" | "model_attributes_type" | "dict_type":
             return "must be a JSON object"
         case "string_pattern_mismatch":
-            return ID_MEANING if context["pattern"] == ID_SCHEMA_PATTERN else f"must be as {context['pattern']} has it"
+            return ID_MEANING if context["pattern"] == ID_SCHEMA_PATTERN else f"must match {context['pattern']}"
         case "string_unicode":
             return "must be text, without lone surrogates"
         case "int_type" | "int_from_float":
-            return "must be a whole number, as a JSON number without fraction"
+            return "must be a whole number, as a JSON number without a fraction"
         case "greater_than_equal":
             return f"must be {context['ge']} or more"
         case "less_than_equal":

@@ -23,16 +23,16 @@ _log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
 FACTS = ("orderid", "sku", "ref", "qty", "available")  # attributes of refusals, under the same names in the problem
-UNEXPECTED = "Something went wrong here. It is in the log, under this correlation id; nothing more is known"
-UNAVAILABLE = "The store cannot be reached now. Nothing was done; send the same again in a moment"
-CONFLICT = "Others changed the same products at the same time. Nothing was done; send the same again"
+UNEXPECTED = "Something unexpected went wrong here. The details are in the log, under this correlation id"
+UNAVAILABLE = "The store cannot be reached now. Nothing was done; send the same request again in a moment"
+CONFLICT = "Others changed the same products at the same time. Nothing was done; send the same request again"
 STOPPED = (
-    "The store stopped this question before its answer: it took too long, or stood in the way of others. Ask again in "
-    "a moment, or for less"
+    "The store stopped this query before it finished: it took too long, or blocked others. Ask again in a moment, or "
+    "ask for less"
 )
 OUTCOME_UNKNOWN = (
     "The connection to the store was lost while it committed, so this may or may not have been done. "
-    "Sending the same request again is safe: it is done at most once, and the answer tells"
+    "Sending the same request again is safe: it is done at most once, and the answer says which"
 )
 
 
@@ -278,7 +278,7 @@ def _detail(error: Exception) -> str:
         case domain.NotEnoughStock():
             return f"{error}; with if_short set to wait the line would be accepted, and wait for stock"
         case domain.InvalidSku():
-            return f"{error}: no batch of it was ever bought. Is it spelt like that?"
+            return f"{error}: no batch of it was ever bought. Check the spelling"
         case domain.OrderLineExists():
             return f"{error}; to change that, delete the line and allocate again"
         case domain.BatchExists():
@@ -286,9 +286,9 @@ def _detail(error: Exception) -> str:
         case domain.Refused():
             return str(error)
         case MethodNotAllowed():
-            return f"This path knows {', '.join(error.valid_methods or [])}"
+            return f"This path accepts {', '.join(error.valid_methods or [])}"
         case NotFound():
-            return "There is nothing at this path; /docs lists what there is"
+            return "There is nothing at this path; /docs lists all paths"
         case _:
             return UNEXPECTED
 

@@ -85,7 +85,7 @@ class SinkRequest(Body):
 def _unlike(rules: list[RuleRequest]) -> list[RuleRequest]:
     names = [rule.name for rule in rules]
     if len(set(names)) < len(names):
-        raise ValueError("must have names that differ")
+        raise ValueError("must have different names")
     for rule in rules:
         if rule.filter is not None and rule.correlation is not None:
             raise ValueError(f"must have a filter or a correlation, not both as {rule.name} has")
@@ -122,7 +122,7 @@ class SubscriptionRequest(Body):
         if not NAME.fullmatch(name):
             raise Invalid([Fault(NAME_MEANING, parameter="name")])
         if (self.delivery == "push") is (self.sink is None):
-            what = "is missing: where to push" if self.sink is None else "is of those that are pushed"
+            what = "is missing: where to push" if self.sink is None else "is only for subscriptions that are pushed"
             raise Invalid([Fault(what, pointer="#/sink")])
         rules = tuple(
             NamedRule(rule.name, rule.filter, tuple((rule.correlation or {}).items()), rule.action)

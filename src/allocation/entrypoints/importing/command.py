@@ -19,7 +19,7 @@ def _one(_context: click.Context, parameter: click.Parameter, files: tuple[str, 
     """If an option is given twice, click takes the last one and silently ignores the others."""
     if len(files) > 1:
         is_read = parameter.type is _FILE
-        raise click.BadParameter("name one file" + ("; take in several one after the other." if is_read else "."))
+        raise click.BadParameter("name one file" + ("; import several one after the other." if is_read else "."))
     return files[0] if files else None
 
 
@@ -102,11 +102,11 @@ def import_(
 
     named = [Path(f) for f in (batches_file, orders_file) if f is not None]
     if not named:
-        raise click.UsageError("Name a file to take in: --batches FILE, --orders FILE, or both.")
+        raise click.UsageError("Name a file to import: --batches FILE, --orders FILE, or both.")
     if batches_file == orders_file == _STDIN:
         raise click.UsageError("Only one of --batches and --orders can be stdin.")
     if refused_file and any(Path(refused_file).resolve() == f.resolve() for f in named):
-        raise click.UsageError("--refused would write over a file that is read.")
+        raise click.UsageError("--refused would overwrite a file that is to be imported.")
     job = Job(batches_file, orders_file, IfShort(if_short), on_error, group, dry_run, refused_file, as_json, at_once)
     all_good, how_to_go_on = job.run(opened.application)
     if how_to_go_on:

@@ -96,7 +96,7 @@ class CsvRows(Rows):
     def _values(self, line: str) -> Sequence[str]:
         fields = _fields(line)
         if len(fields) != self._width:
-            raise BadValue(f"the first line has {self._width} columns, this one {len(fields)}")
+            raise BadValue(f"the first line has {self._width} columns, this one has {len(fields)}")
         return [fields[place] for place in self._order]
 
 

@@ -61,7 +61,7 @@ class Report:
             screen.print(_sentence(tally))
         if self._kept:
             rows = [(printable(f"{row.file}:{row.number}"), printable(row.row), row.reason) for row in self._kept]
-            screen.print(table("where", "row", "why it was not taken in", rows=rows))
+            screen.print(table("where", "row", "why it was not imported", rows=rows))
         if more := self._count - len(self._kept):
             screen.print(f"... and {more:,} more: --refused FILE writes all of them, --json prints them.")
         rows_done = sum(tally.rows for tally in done.tallies)
@@ -78,10 +78,10 @@ def how_to_go_on(stopped: Stopped, dry_run: bool) -> str:
     if dry_run:
         return f"Stopped at {stopped.reason}"
     if stopped.row is None:
-        return f"Stopped: {stopped.reason}. What was taken in stays; the same command again goes on from there."
+        return f"Stopped: {stopped.reason}. What was imported stays; run the same command again to continue."
     return (
-        f"Stopped at {stopped.reason}. The rows before it are in. Mend it and run the same command again (rows that "
-        "are in are recognised), or leave such rows out with --on-error skip."
+        f"Stopped at {stopped.reason}. The rows before it were imported. Correct it and run the same command again "
+        "(imported rows are recognised), or leave such rows out with --on-error skip."
     )
 
 
@@ -92,10 +92,10 @@ def _sentence(tally: Tally) -> str:
 
 
 _WORDS = {
-    Outcome.TAKEN_IN: "taken in",
+    Outcome.TAKEN_IN: "imported",
     Outcome.ALLOCATED: "allocated",
     Outcome.WAITING: "waiting",
-    Outcome.THERE_ALREADY: "were there already",
+    Outcome.THERE_ALREADY: "already present",
     Outcome.OUT_OF_STOCK: "refused, out of stock",
     Outcome.REFUSED: "refused",
     Outcome.UNREADABLE: "unreadable",

@@ -105,7 +105,9 @@ def _check(column: str, text: str) -> None:
     elif not is_id(text):
         if any("\udc80" <= c <= "\udcff" for c in text):
             raise BadValue(f"the {column} {shown(text)} has bytes that are not UTF-8 (an id is plain ASCII)")
-        raise BadValue(f"the {column} {shown(text)} is no id (1 to 255 printable ASCII characters, no space, no slash)")
+        raise BadValue(
+            f"the {column} {shown(text)} is not an id (1 to 255 printable ASCII characters, no space, no slash)"
+        )
 
 
 def _is_calendar_day(text: str) -> bool:

@@ -226,7 +226,7 @@ def outcome_of(answer: Answer) -> Outcome:
 
 def _reason(error: Exception | None) -> str:
     if isinstance(error, InvalidSku):
-        return f"{error}: no batch of it was ever taken in"
+        return f"{error}: no batch of it was ever imported or created"
     if isinstance(error, Refused):
         return str(error)
     return f"it could not be handled ({type(error).__name__}: {error})"
