@@ -43,10 +43,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", choices=[*PARTS, "variants"], help="these parts only (variants runs only if named)"
     )
-    parser.add_argument("--database", choices=KINDS, help="this one only")
-    parser.add_argument("--rounds", type=int, help="of http, bulk, streams and kafka")
-    parser.add_argument("--seconds", type=float, help="of one round of http")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, its figures mean nothing")
+    parser.add_argument("--database", choices=KINDS, help="only this database")
+    parser.add_argument("--rounds", type=int, help="rounds of http, bulk, streams and kafka")
+    parser.add_argument("--seconds", type=float, help="seconds of one round of http")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, to show that it runs; the figures mean nothing"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/RESULTS.md")
     options = parser.parse_args()

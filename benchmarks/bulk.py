@@ -55,14 +55,14 @@ def tables(databases: Databases, kinds: tuple[Kind, ...], size: Size) -> list[Ta
     header = ["bulk, lines/s", "service", "lowest to highest", "floor", "lowest to highest", "of floor"]
     notes = [
         f"Groups of {GROUP:,} through `bus.handle_many`, made and collected as the import does; "
-        f"{size.rounds} rounds of {size.lines:,} lines each, by turns; "
-        "medians. Two batches a sku hold all lines but what does not fit into either. The floor is the hand-written "
-        "program of benchmarks/floor.py, same reads and rows; all placed every line alike.",
+        f"{size.rounds} rounds of {size.lines:,} lines each, alternating; "
+        "medians. Two batches for each sku hold all lines except those that fit into neither. The floor is the "
+        "hand-written program of benchmarks/floor.py, with the same reads and rows; all placed every line alike.",
         f"{AT_ONCE} at once: larger groups, divided by products into transactions of about {GROUP:,} lines, of which "
-        f"{AT_ONCE} are at work at a time, as in an import on PostgreSQL; the floor works one group at a time.",
-        "The floor is the fastest variant (`--only variants`); beside it the one by which the aim was set: by "
-        "executemany on SQLite, by functions in FROM on PostgreSQL.",
-        "Aims: of the floor 0.75 on PostgreSQL and 0.65 on SQLite; 20,000 lines/s of real orders on PostgreSQL.",
+        f"{AT_ONCE} run at a time, as in an import on PostgreSQL; the floor works one group at a time.",
+        "The floor is the fastest variant (`--only variants`); the other one set the aim: by executemany on "
+        "SQLite, by functions in FROM on PostgreSQL.",
+        "Aims: 0.75 of the floor on PostgreSQL, 0.65 on SQLite; 20,000 lines/s of real orders on PostgreSQL.",
     ]
     return [Table("bulk", "Allocations in bulk", header, rows, notes)]
 

@@ -79,8 +79,8 @@ def tables(databases: Databases, kinds: tuple[Kind, ...], size: Size) -> list[Ta
 
 def _note(curve: Curve, size: Size) -> str:
     if curve.value.startswith("one"):
-        return f"A database for each place; {size.repeats} of each by turns, each one transaction, synced; medians."
-    return f"{size.rounds} rounds by turns, medians; each transaction synced."
+        return f"A database for each point; {size.repeats} of each, alternating, each one synced transaction; medians."
+    return f"{size.rounds} rounds, alternating; medians; each transaction synced."
 
 
 # --- one command --------------------------------------------------------------------------------------------------

@@ -29,8 +29,8 @@ def tables(size: Size) -> list[Table]:
     header = ["domain only, one thread", "per second", "lowest to highest"]
     notes = [
         f"{size.lines:,} allocations to one product with three open batches, none of which is full; "
-        f"their events folded again; {size.rounds} rounds, by turns; medians. Garbage is looked for as rarely as in "
-        "the service.",
+        f"then their events are folded; {size.rounds} rounds, alternating; medians. The garbage collector runs as "
+        "rarely as in the service.",
         "Aims: 350,000 decisions/s, 1,000,000 events/s.",
     ]
     return [Table("domain", "The domain alone", header, rows, notes)]

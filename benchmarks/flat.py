@@ -33,9 +33,9 @@ def tables(databases: Databases, kinds: tuple[Kind, ...], size: Size) -> list[Ta
         rows.append(_compare(databases, kind, "deallocate", size.waiting, size.repeats))
     header = ["one command through the bus", "few", "median ms", "many", "median ms", "ratio"]
     notes = [
-        f"A database for few, another for many; {size.repeats} of each by turns, each one transaction, synced; "
-        "statistics up to date. allocate: so many lines are on the sku already. deallocate: so many lines wait, of 2 "
-        "to 1,000 pieces, and what is given back serves none of them.",
+        f"One database for few, another for many; {size.repeats} of each, alternating, each one synced transaction; "
+        "statistics up to date. allocate: the sku already has so many lines. deallocate: so many lines wait, of 2 to "
+        "1,000 pieces, and the stock given back is enough for none of them.",
         "Aim: a ratio of at most 1.2.",
     ]
     return [Table("flat", "The cost of one command", header, rows, notes)]

@@ -102,7 +102,7 @@ class SqliteFloor:
         changed = connection.executemany(TAKE, group.batches).rowcount
         changed += connection.executemany(RAISE, group.products).rowcount
         if changed != len(group.batches) + len(group.products):
-            raise RuntimeError("somebody else changed the products")
+            raise RuntimeError("another program changed the products")
         moment = group.at.isoformat(timespec="microseconds")
         base, at = connection.execute(HEAD, (group.event_count, moment)).fetchone()
         for table, (fields, values) in WRITES.items():

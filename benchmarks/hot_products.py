@@ -34,9 +34,9 @@ def tables(databases: Databases, kinds: tuple[Kind, ...], size: Size) -> list[Ta
             rows.append(_row(name, rates))
     header = ["hot products, a second", "on", "lowest to highest", "off", "lowest to highest", "of off"]
     notes = [
-        f"ALLOCATION_HOT_PRODUCTS={KEPT} beside 0, by turns; medians. In bulk: {size.bulk.rounds} rounds of "
+        f"ALLOCATION_HOT_PRODUCTS={KEPT} compared with 0, alternating; medians. In bulk: {size.bulk.rounds} rounds of "
         f"{size.bulk.lines:,} lines each in groups of {bulk.GROUP:,}; both placed every line alike. "
-        f"Over HTTP: {size.http.rounds} rounds of {size.http.seconds:g} s, as in the table of HTTP; on PostgreSQL "
+        f"Over HTTP: {size.http.rounds} rounds of {size.http.seconds:g} s, as in the HTTP table; on PostgreSQL "
         f"{over_http.WORKERS['postgres']} processes, each with a memory of its own.",
     ]
     return [Table("hot", "Hot products", header, rows, notes)]

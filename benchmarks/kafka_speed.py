@@ -51,8 +51,8 @@ def tables(databases: Databases, kinds: tuple[Kind, ...], size: Size) -> list[Ta
     header = ["backlog to Kafka", "events/s", "lowest to highest", "bare producer/s", "lowest to highest", "ratio"]
     notes = [
         f"{size.backlog:,} allocations and {SKUS:,} batches in the log, published to the facts topic with "
-        f"{PARTITIONS} partitions by the worker's own path: pages read from the log, each published and confirmed, the "
-        f"cursor moved in a transaction; {size.rounds} rounds by turns in one process, medians. Beside it one "
+        f"{PARTITIONS} partitions in the worker's own way: pages read from the log, each published and confirmed, the "
+        f"cursor moved in a transaction; {size.rounds} rounds, alternating in one process; medians. Compared with one "
         "confluent-kafka producer with the same settings (acks=all, idempotent) and the same keys, values and headers, "
         f"queued without a pause and confirmed at the end. {source}, on disk; broker and clients share the processors.",
         "Aims: at least 10,000 events/s; 0.5 of the bare producer.",
@@ -74,7 +74,7 @@ def _side_by_side(database: Database, server: PrivateKafka, size: Size, namespac
         drained(app)
         records = told(server, f"{namespace}.{FACTS}")
         if len(records) != events:
-            raise RuntimeError(f"{len(records):,} of {events:,} events were told")
+            raise RuntimeError(f"{len(records):,} of {events:,} events were published")
         subjects = {
             "worker": lambda _: events / drained(app),
             "bare": lambda _: events / produced(url, f"{namespace}.{FACTS}", records),
@@ -95,7 +95,7 @@ def drained(app: Application) -> float:
     line = Line(subscription, app.subscriptions, app.clock, Backoff(lambda: 0.0))
     lease = app.subscriptions.lease(NAME, 0, "benchmark", LONG_SECONDS)
     if lease is None:
-        raise RuntimeError("another worker publishes")
+        raise RuntimeError("another worker is publishing")
     started, moved = time.perf_counter(), True
     while moved:
         lease, moved = line.round(lease)

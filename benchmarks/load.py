@@ -61,7 +61,7 @@ class _Connection:
         """The status of the answer once all of it is here, else None."""
         received = self.socket.recv(262_144)
         if not received:
-            raise LoadError(f"the server closed a connection, having sent {self.answer[:200]!r}")
+            raise LoadError(f"the server closed a connection after it sent {self.answer[:200]!r}")
         answer = self.answer = self.answer + received if self.answer else received
         head = answer.find(b"\r\n\r\n")
         if head < 0:

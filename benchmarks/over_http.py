@@ -56,10 +56,10 @@ def tables(databases: Databases, kinds: tuple[Kind, ...], size: Size) -> list[Ta
     header = ["HTTP", "per second", "lowest to highest", "of echo", "of spread", "median ms", "p99 ms", "load's CPU"]
     workers = ", ".join(f"{kind} {WORKERS[kind]} x {servers.THREADS}" for kind in kinds)
     notes = [
-        f"{CLIENTS} keep-alive clients in a closed loop; {size.rounds} rounds of {size.seconds:g} s, by turns; "
+        f"{CLIENTS} keep-alive clients in a closed loop; {size.rounds} rounds of {size.seconds:g} s, alternating; "
         f"medians. granian, workers x threads: echo 2 x {servers.THREADS}, {workers}. Each allocation is one POST "
-        '/v1/allocations, answered 201, committed and synced. "load\'s CPU": what the clients took of one processor.',
-        "Aims, PostgreSQL: of echo 0.22 spread and 0.20 hot, p99 25 ms; hot at least 0.8 of spread.",
+        '/v1/allocations, answered 201, committed and synced. "load\'s CPU": what the clients used of one processor.',
+        "Aims, PostgreSQL: 0.22 of echo if spread, 0.20 if hot; p99 25 ms; hot at least 0.8 of spread.",
     ]
     return [Table("http", "Allocations over HTTP", header, rows, notes)]
 

@@ -34,7 +34,9 @@ def differences(database: Database, oracle: Oracle) -> Iterator[str]:
             if told != expected:
                 yield from _pairs(sku, told, expected)
         yield from (
-            f"{sku}: none of its lines is there" for sku, lines in oracle.lines.items() if lines and sku not in found
+            f"{sku}: none of its lines is in the database"
+            for sku, lines in oracle.lines.items()
+            if lines and sku not in found
         )
         count = 0
         for sku, ref, qty, taken in rows(BATCHES):
@@ -51,7 +53,7 @@ def differences(database: Database, oracle: Oracle) -> Iterator[str]:
 def _pairs(sku: str, told: list[tuple], expected: list[tuple]) -> Iterator[str]:
     for mine, theirs in itertools.zip_longest(told, expected):
         if mine != theirs:
-            yield f"{sku}: {mine} is there; the oracle: {theirs}"
+            yield f"{sku}: the database has {mine}; the oracle: {theirs}"
 
 
 @contextmanager

@@ -67,8 +67,8 @@ class Recorded:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profiles", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="http|bulk", help="these only")
-    parser.add_argument("--seconds", type=float, default=Size().seconds, help="of each recording")
+    parser.add_argument("parts", nargs="*", metavar="http|bulk", help="only these parts")
+    parser.add_argument("--seconds", type=float, default=Size().seconds, help="seconds of each recording")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/profile.md")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
@@ -89,7 +89,7 @@ def tables(part: str, databases: Databases, size: Size, record: Recorder | None 
     if part == "http":
         recorded, statements = _http(databases, size, record), _statements_of_http(databases, size)
         told = "POST /v1/allocations spread over 1,000 skus, 32 clients, 2 x 16 threads"
-        last = "one POST /v1/allocations with nothing beside it"
+        last = "one POST /v1/allocations with no other load"
     else:
         recorded, statements = _bulk(databases, size, record), _statements_of_bulk(databases, size)
         told = f"groups of {bulk.GROUP:,} through the bus, spread over 1,000 skus, one thread"
@@ -153,7 +153,7 @@ def _twice(work: Callable[[], int], record: Callable[[bool], str], within: str) 
     found: list[Stacks] = []
     made: list[int] = []
     for idle in (False, True):
-        progress(f"profile: {'all threads' if idle else 'who has the interpreter'}")
+        progress(f"profile: {'all threads' if idle else 'threads that hold the interpreter'}")
         with ThreadPoolExecutor(1) as beside:
             recording = beside.submit(record, idle)
             done = work()
@@ -177,7 +177,7 @@ def _py_spy(pid: int, seconds: float, idle: bool) -> str:
         except FileNotFoundError:
             raise RuntimeError("py-spy is not installed: install allocation[bench]") from None
         if not out.exists():
-            raise RuntimeError(f"py-spy could not look (it may need root): {done.stderr.decode()[-300:]}")
+            raise RuntimeError(f"py-spy could not record (it may need root): {done.stderr.decode()[-300:]}")
         return out.read_text()
 
 
@@ -249,7 +249,7 @@ def _rooms(part: str, recorded: Recorded, how: str) -> Table:
         for room in places
     ]
     header = [f"{part}, room", "% of the interpreter", "us an allocation", "waiting, us an allocation"]
-    notes = [how, "Waiting: for the database, a group, the interpreter, each in the room where it is waited for."]
+    notes = [how, "Waiting: for the database, a group or the interpreter; counted in the room that waits."]
     return Table(f"profile-{part}-rooms", f"Where the time goes, {part}", header, rows, notes)
 
 
@@ -266,7 +266,10 @@ def _functions(part: str, recorded: Recorded) -> Table:
 def _transaction(part: str, statements: list[Statement], what: str) -> Table:
     rows: list[list[str | float | int | None]] = [[f"`{s.told}`", s.milliseconds] for s in statements]
     rows.append(["all", sum(s.milliseconds for s in statements)])
-    notes = [f"The last of several transactions, {what}; the server's own time, by its log. Prepared by then."]
+    notes = [
+        f"The last of several transactions, {what}; the server's own times, from its log. The statements "
+        "are prepared by then."
+    ]
     return Table(f"profile-{part}-statements", f"Statements, {part}", [f"{part}, statement", "ms"], rows, notes)
 
 

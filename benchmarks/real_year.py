@@ -175,8 +175,8 @@ def tables(
     header = ["a real year", "order lines", "batches", "seconds", "with starting Python", "lines/s", "rows/s"]
     header += ["waiting at the end", "refused", "unlike the oracle", "peak memory MiB", "database MiB"]
     notes = [
-        f"One `allocation import --if-short wait --group {GROUP}` a week: batches for {COVERED_PERCENT} % of what is "
-        'demanded, then the orders. "seconds" is what the imports themselves say; rows are batches and order lines. '
+        f"One `allocation import --if-short wait --group {GROUP}` a week: batches for {COVERED_PERCENT} % of the "
+        'demand, then the orders. "seconds" is what the imports themselves report; rows are batches and order lines. '
         "Every line was compared with the oracle: quantity, batch or waiting, order of arrival.",
     ]
     of_past = past.tables() if past is not None else []
@@ -198,17 +198,17 @@ def _quarters(weeks: list[Week]) -> Iterator[tuple[str, list[float]]]:
 def _of_quarters(rows: list[list[str | float | int | None]]) -> Table:
     header = ["the year in quarters", "rows", "events", "events a row", "seconds", "us a row", "us an event"]
     notes = [
-        "A week's batches serve those first who were left waiting the week before, so that ever more lines have to "
-        "wait: one that waits is three events in the end (backordered, out of stock, allocated), one that is served at "
-        "once is one. What must not grow with history is the time of an event.",
+        "A week's batches first serve the lines left waiting the week before, so more and more lines have to wait: one "
+        "that waits leads to three events in the end (backordered, out of stock, allocated), one that is served at "
+        "once leads to one. What must not grow with history is the time per event.",
     ]
     return Table("real-year-quarters", "The real year in quarters", header, rows, notes)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.real_year", description=__doc__)
-    parser.add_argument("--database", choices=KINDS, help="this one only")
-    parser.add_argument("--weeks", type=int, help="the first so many weeks only")
+    parser.add_argument("--database", choices=KINDS, help="only this database")
+    parser.add_argument("--weeks", type=int, help="only the first WEEKS weeks")
     parser.add_argument("--past", action="store_true", help="then fold it, look back, imagine, and verify it")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.add_argument("--write", action="store_true", help="put the table into benchmarks/RESULTS.md")

@@ -62,8 +62,8 @@ def tables(size: Size) -> list[Table]:
     ]
     header = ["rules, one thread", "per second", "lowest to highest", "of by hand"]
     notes = [
-        f"The filter: `{FILTER}`, on an event that has no region; every term is looked at. {size.evaluations:,} times "
-        f"a round, what takes longer fewer times; {size.rounds} rounds, by turns; medians.",
+        f"The filter: `{FILTER}`, on an event that has no region; every term is evaluated. {size.evaluations:,} times "
+        f"a round, slower ones fewer times; {size.rounds} rounds, alternating; medians.",
         f"Aim: {AIM_PER_SECOND:,} filters a second.",
     ]
     return [Table("rules", "Rules", header, rows, notes)]

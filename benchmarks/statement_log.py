@@ -35,7 +35,7 @@ def logged(databases: Databases) -> Iterator[tuple[Database, Path]]:
     """A database whose statements are all logged, and the log. Raises `RuntimeError` where that cannot be read."""
     server = databases.postgres()
     if not isinstance(server, PrivatePostgres):
-        raise RuntimeError("the log of a named PostgreSQL is out of reach: unset its variable, for a private one")
+        raise RuntimeError("the log of a named PostgreSQL is out of reach: unset its variable to use a private one")
     with databases.fresh("postgres") as database:
         with psycopg.connect(database.target, autocommit=True) as connection:
             name = make_url(database.url).database

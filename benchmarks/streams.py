@@ -89,7 +89,7 @@ class Listener(Thread):
         deadline = time.monotonic() + LONG_SECONDS
         while orderid not in self.latencies:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{orderid} was never told")
+                raise RuntimeError(f"{orderid} was never received")
             time.sleep(0.01)
 
 
@@ -129,9 +129,9 @@ def _latency(databases: Databases, kinds: tuple[Kind, ...], size: Size, server: 
     header = ["commit to consumer", "allocations/s", "median ms", "p99 ms", "longest ms", "HTTP median ms"]
     notes = [
         f"{size.per_second:g} POST /v1/allocations a second over {SKUS:,} skus, paced, {size.rounds} rounds of "
-        f"{size.seconds:g} s; medians of the rounds. Every allocation arrived. From the event's `time`, taken before "
-        "the commit, to the end of the XREAD, one clock; the load and the consumer are threads of one process "
-        "on the same processors.",
+        f"{size.seconds:g} s; medians of the rounds. Every allocation arrived. Measured from the event's `time`, "
+        "taken before the commit, to the end of the XREAD, by one clock; the load and the consumer are threads of one "
+        "process on the same processors.",
         "Aims: median below 20 ms, p99 below 100 ms.",
     ]
     return Table("streams", "Commit to consumer over Redis Streams", header, rows, notes)
@@ -168,7 +168,7 @@ def _warm_up(port: int, listener: Listener) -> None:
         if len(listener.latencies) > 20:
             return
         if time.monotonic() > deadline:
-            raise RuntimeError("nothing was ever told")
+            raise RuntimeError("nothing was ever published")
 
 
 def _body(line: orders.Line) -> bytes:
@@ -219,8 +219,8 @@ def _drain(databases: Databases, kinds: tuple[Kind, ...], size: Size, server: Re
     notes = [
         f"{size.backlog + SKUS:,} events in the log; {size.rounds} rounds; medians. `allocation worker` with every "
         "subscription from the beginning of the log: facts and stock levels to Redis, and the read models of a new "
-        "database; the rate is that of the facts, from the first entry to the last by Redis' clock. Beside it the same "
-        f"bytes by redis-py, XADD in pipelines of {FLOOR_PAGE:,}, nothing else. Redis as in docker-compose.yml: "
+        "database; the rate is that of the facts, from the first entry to the last by Redis' clock. Compared with the "
+        f"same bytes by redis-py, XADD in pipelines of {FLOOR_PAGE:,}, nothing else. Redis as in docker-compose.yml: "
         "appendonly, synced once a second.",
         "Aim: at least 5,000 events/s.",
     ]

@@ -91,7 +91,7 @@ def fold_table(rows: Rows, size: Size) -> Table:
 def moment_table(rows: Rows, size: Size) -> Table:
     header = ["a product as of any moment", "its events", "snapshots", "median ms", "p95 ms", "slowest ms"]
     notes = [
-        f"{size.samples} random moments in the life of the hottest sku. cold: the connection is made anew for each; "
+        f"{size.samples} random moments in the life of the hottest sku. cold: each on a new connection; "
         f"nothing is kept in the process. Snapshots are {EVERY:,} versions apart; without: every event is folded.",
         "Aim: p95 under 50 ms, cold.",
     ]
@@ -101,7 +101,7 @@ def moment_table(rows: Rows, size: Size) -> Table:
 def what_if_table(rows: Rows, size: Size) -> Table:
     header = ["a what-if over one product", "lines waiting", "its events", "promises changed", "median ms", "p95 ms"]
     notes = [
-        f"A shipment late, a batch short and a new batch for half of those who wait; {size.samples // 4} times. "
+        f"A late shipment, a short batch and a new batch for half of the waiting lines; {size.samples // 4} times. "
         "From the log: the product is folded from its first event. From the image: it is copied; no database.",
         "Aim: under 200 ms with at least 1,000 lines waiting.",
     ]

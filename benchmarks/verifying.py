@@ -37,7 +37,7 @@ def tables(databases: Databases, kinds: tuple[Kind, ...], size: Size) -> list[Ta
                 rows.append(measured(database, kind, lines, size.rounds))
     made = (
         f"{LINES_A_SKU} lines and {BATCHES_A_SKU} batches a sku, {HOT_SHARE:.0%} of the lines on few of them. "
-        f'"For a year\'s" is no measurement: it is the rate beside it applied to {YEAR_EVENTS:,} events.'
+        f'"For a year\'s" is not measured: it is the rate next to it applied to {YEAR_EVENTS:,} events.'
     )
     return [table(rows, size.rounds, made)]
 

@@ -30,7 +30,7 @@ class Following(Thread):
         super().__init__(name="following", daemon=True)
         self._copy, self._url, self._every_seconds = copy, url.rstrip("/"), every_seconds
         self._stopping = Event()
-        self.trouble = "it was not asked yet"
+        self.trouble = "it has not been asked yet"
 
     def run(self) -> None:
         while not self._stopping.is_set():
@@ -64,7 +64,7 @@ class Following(Thread):
         except urllib.error.HTTPError as refused:
             if cursor is None or refused.code != 422 or ANOTHER_LOG not in refused.read(500):
                 raise
-        _log.warning("the allocation service has another log than before: the copy is made anew")
+        _log.warning("the allocation service has a different log than before: the copy is rebuilt")
         self._copy.forget()
         return self._ask(None)
 
@@ -104,4 +104,4 @@ class Listening(Thread):
         try:
             self._copy.take([level_from(json.loads(body)["data"])])
         except Exception as wrong:  # noqa: BLE001  # what is not taken here is asked for in the next round
-            _log.warning("a message on %s was left aside: %s", self._channel, wrong)
+            _log.warning("a message on %s was ignored: %s", self._channel, wrong)

@@ -44,7 +44,7 @@ def create_shop(copy: StockCopy, trouble: Callable[[], str]) -> Flask:
         if level is None and current_at is None:
             return jsonify(detail="This storefront knows nothing yet; ask again in a moment"), 503
         if level is None:
-            return jsonify(sku=sku, detail="Nobody sells this here", **_of_when(copy)), 404
+            return jsonify(sku=sku, detail="This product is not sold here", **_of_when(copy)), 404
         lot = level.earliest_for(qty)
         return jsonify(
             sku=sku,
@@ -63,7 +63,7 @@ def create_shop(copy: StockCopy, trouble: Callable[[], str]) -> Flask:
             knowledge = "This storefront knows nothing yet."
         else:
             age = (now() - current_at).total_seconds()
-            knowledge = f"What stands here is {age:.0f} seconds old."
+            knowledge = f"The data shown here is {age:.0f} seconds old."
         if is_away:
             knowledge += " The allocation service does not answer."
         return _PAGE.format(

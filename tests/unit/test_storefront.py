@@ -56,7 +56,7 @@ class OtherLog(Following):
 
     def _answer(self, query: str) -> Any:
         if "after=cursor-of-before" in query:
-            problem = b'{"type": "/docs#problem-unknown-position", "detail": "The log has no place 0-50"}'
+            problem = b'{"type": "/docs#problem-unknown-position", "detail": "The log has no position 0-50"}'
             raise HTTPError("http://service", 422, "Unprocessable Content", Message(), BytesIO(problem))
         levels = [] if "after=" in query else [{"sku": "RED-CHAIR", "version": 2, "available": []}]
         return {"levels": levels, "next": "cursor-of-now", "as_of": A_MOMENT.isoformat()}
@@ -118,7 +118,7 @@ def test_the_page_shows_the_stock_its_age_and_that_nobody_answers(copy: StockCop
     copy.take([level], "c", datetime.now(UTC) - timedelta(seconds=90))
     page = shop.get("/").text
     assert "<tr><td>&lt;b&gt;&amp;<td>1,200<td>40 on 2031-05-01<td>7</tr>" in page
-    assert "What stands here is 90 seconds old." in page
+    assert "The data shown here is 90 seconds old." in page
     assert "The allocation service does not answer." in page
     assert "fishing" not in page  # that is for the log
 
