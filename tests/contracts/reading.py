@@ -200,7 +200,7 @@ class ReadingContract:
             for ask in (opened.views.events, of_one, opened.views.stock):
                 ask([LogPosition(1 - partition, 0), LogPosition(partition, head)], 10)
                 for seq in (head + 1, BEYOND - 1):
-                    with pytest.raises(UnknownPosition, match=f"no place {partition}-{seq}"):
+                    with pytest.raises(UnknownPosition, match=f"no position {partition}-{seq}"):
                         ask([LogPosition(1 - partition, 0), LogPosition(partition, seq)], 10)
 
     def test_the_feed_of_one_sku_has_its_events_only_and_misses_none(self, opened: Opened) -> None:

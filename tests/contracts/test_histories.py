@@ -126,7 +126,7 @@ def test_a_place_in_one_partition_is_a_moment_in_the_others(shop: Shop) -> None:
     assert (cut.of(CHAIR), cut.of(TABLE)) == (2, 1)
     assert shop.history.cut(LogPosition(HERE, 0)) == Cut((0, 0))
     for place in (LogPosition(HERE, 4), LogPosition(7, 1)):
-        with pytest.raises(UnknownPosition, match=f"no place {place}"):
+        with pytest.raises(UnknownPosition, match=f"no position {place}"):
             shop.history.cut(place)
 
 

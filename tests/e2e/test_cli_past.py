@@ -168,13 +168,13 @@ def test_a_time_that_is_none_and_a_place_to_come_are_told(run: Run) -> None:
     assert "must be a moment" in run("stock", "RED-CHAIR", "--at", "tomorrow").stderr
     for command in (("stock", "RED-CHAIR"), ("order", "o-1"), ("shop",)):
         result = run(*command, "--at", "0-99")
-        assert (result.exit_code, "The log has no place 0-99" in result.stderr) == (1, True)
+        assert (result.exit_code, "The log has no position 0-99" in result.stderr) == (1, True)
 
 
 def test_a_cursor_that_the_log_does_not_reach_is_told_and_not_offered_again(run: Run) -> None:
     for command in (("events",), ("history", "--order", "o-1")):
         result = run(*command, "--after", "0-99")
-        assert (result.exit_code, result.stderr) == (1, "Error: The log has no place 0-99\n")
+        assert (result.exit_code, result.stderr) == (1, "Error: The log has no position 0-99\n")
 
 
 def test_a_trace_is_a_tree(run: Run, shop: Application) -> None:
@@ -185,7 +185,7 @@ def test_a_trace_is_a_tree(run: Run, shop: Application) -> None:
         "Allocate orderid=o-2 sku=RED-CHAIR qty=6 if_short=wait (import by anna, correlation request-2)",
         "0-3, version 3: Backordered orderid=o-2 sku=RED-CHAIR qty=6",
         "0-4, version 4: OutOfStock sku=RED-CHAIR",
-        "send_out_of_stock_notification: waits: it has come to 0-0",
+        "send_out_of_stock_notification: waits: it has reached 0-0",
     ]
     assert json.loads(run("trace", "request-2", "--json").stdout)["commands"][0]["command"]["client"] == "anna"
     assert run("trace", "nobody").exit_code == 1

@@ -182,7 +182,7 @@ def test_a_trace_leads_from_the_request_to_its_events_and_to_who_was_told(
     [event] = command["events"]
     assert event["event"]["data"]["batchref"] == "batch-1"
     assert event["deliveries"] == [
-        {"subscription": "publish_allocated_event", "outcome": "waits", "because": "it has come to 0-0", "due_at": None}
+        {"subscription": "publish_allocated_event", "outcome": "waits", "because": "it has reached 0-0", "due_at": None}
     ]
     assert shop.get("/v1/traces/nobody").status_code == 404
 

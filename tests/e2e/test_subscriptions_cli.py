@@ -144,7 +144,7 @@ def test_who_delivers_is_told_as_the_topology_has_it(shop: Application, chairs: 
     routes = {r["subscription"]: r for r in json.loads(command.invoke(main, ["topology", "--json"]).output)["routes"]}
     listed = command.invoke(main, ["subscriptions", "list"]).output.splitlines()
     rows = {line.split()[0]: " ".join(line.split()[4:]) for line in listed if line.startswith(" ")}
-    assert rows["chairs"] == routes["chairs"]["place"] == "those who pull"
+    assert rows["chairs"] == routes["chairs"]["place"] == "consumers that pull"
     assert rows["hook"] == rows[MAIL] == f"nobody now; start {routes['hook']['runs']}"
 
 
@@ -168,7 +168,7 @@ def test_the_secret_of_a_webhook_is_printed_once(shop: Application, command: Cli
     assert json.loads(first.output)["secret"].startswith("whsec_")
     assert json.loads(again.output)["secret"] is None
     refused = command.invoke(main, ["subscriptions", "pull", "hook"])
-    assert (refused.exit_code, refused.output) == (1, "Error: hook is pushed; nobody can pull from it.\n")
+    assert (refused.exit_code, refused.output) == (1, "Error: hook is pushed, and cannot be pulled from.\n")
 
 
 @pytest.mark.parametrize(

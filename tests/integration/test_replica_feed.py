@@ -83,10 +83,10 @@ def test_what_is_no_answer_of_a_feed_is_a_feed_that_is_away(answer: Callable[[so
 
 @pytest.mark.parametrize("path", ["/docs", "https://shop.example/docs"])
 def test_a_log_that_does_not_reach_so_far_is_another_log(path: str) -> None:
-    problem = {"type": f"{path}#problem-unknown-position", "detail": "The log has no place 0-50"}
+    problem = {"type": f"{path}#problem-unknown-position", "detail": "The log has no position 0-50"}
     with (
         answering(whole(json.dumps(problem).encode(), "422 Unprocessable Content")) as (url, _),
-        pytest.raises(AnotherLog, match=r"made anew.*no place 0-50"),
+        pytest.raises(AnotherLog, match=r"rebuilt from nothing.*no position 0-50"),
     ):
         HttpFeed(url).behind({0: 50}, 10)
 

@@ -163,8 +163,8 @@ def test_an_event_in_a_partition_that_is_not_its_skus_is_found(tmp_path: Path) -
     here = partition_of(CHAIR, 2)
     execute(url, f"UPDATE event_log SET log_partition = {1 - here}")
     told = [str(difference) for difference in found_in(shop)]
-    assert f"event_log {1 - here}-1: {CHAIR} belongs into partition {here}" in told
-    assert f"log_head {here}: it says 1, the log ends at 0" in told
+    assert f"event_log {1 - here}-1: {CHAIR} belongs to partition {here}" in told
+    assert f"log_head {here}: it says 1, but the log ends at 0" in told
     shop.close()
 
 
@@ -257,16 +257,16 @@ def test_what_is_left_as_it_was_is_not_said_to_be_repaired(shop: Application, da
         "UPDATE batches SET eta = '2031-01-01' WHERE reference = 'b2'",
     )
     told = {str(x): x.repaired for x in found_in(shop, repair=True)}
-    assert told.pop(f"order_lines o2 {CHAIR}: it is of {CHAIR}, and on b2, a batch of {TABLE}") is False
-    assert told.pop("batches b2: it says 0 allocated, its lines have 4") is False
+    assert told.pop(f"order_lines o2 {CHAIR}: it is for {CHAIR}, but on b2, a batch of {TABLE}") is False
+    assert told.pop("batches b2: it says that 0 are allocated, but its lines have 4") is False
     assert told.pop("batches b2: eta: the log says None, the table has 2031-01-01") is True
-    assert told.pop(f"order_lines o9 GHOST: it is of GHOST, and on b3, a batch of {LAMP}") is True
-    assert told.pop("batches b3: it says 0 allocated, its lines have 1") is True
+    assert told.pop(f"order_lines o9 GHOST: it is for GHOST, but on b3, a batch of {LAMP}") is True
+    assert told.pop("batches b3: it says that 0 are allocated, but its lines have 1") is True
     assert not any(told.values())
     assert {str(x) for x in found_in(shop)} == {
         *told,
-        f"order_lines o2 {CHAIR}: it is of {CHAIR}, and on b2, a batch of {TABLE}",
-        "batches b2: it says 0 allocated, its lines have 4",
+        f"order_lines o2 {CHAIR}: it is for {CHAIR}, but on b2, a batch of {TABLE}",
+        "batches b2: it says that 0 are allocated, but its lines have 4",
     }
 
 

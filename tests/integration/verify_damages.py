@@ -40,7 +40,7 @@ DAMAGES = [
     Damage(
         "a product that the log does not know",
         ("INSERT INTO products (sku, version_number) VALUES ('GHOST', 3)",),
-        ("products GHOST: the log knows no such product, the table has 3",),
+        ("products GHOST: the log has no such product, the table has 3",),
     ),
     Damage(
         "a lost batch",
@@ -50,29 +50,29 @@ DAMAGES = [
     Damage(
         "a lost batch with lines on it",
         ("DELETE FROM batches WHERE reference = 'b1'",),
-        ("batches b1: the log says 10", f"order_lines o1 {CHAIR}: it is on b1, and there is no such batch"),
+        ("batches b1: the log says 10", f"order_lines o1 {CHAIR}: it is on b1, but there is no such batch"),
     ),
     Damage(
         "a batch that the log does not know",
         (BATCH + f"('b9', '{TABLE}', 5, 0, 5)",),
-        (f"batches b9: the log knows no such batch of {TABLE}",),
+        (f"batches b9: the log has no such batch of {TABLE}",),
     ),
     Damage(
         "a batch of a sku that nobody knows",
         (BATCH + "('b9', 'GHOST', 5, 0, 5)",),
-        ("batches b9: the log knows no such batch of GHOST",),
+        ("batches b9: the log has no such batch of GHOST",),
     ),
     Damage(
         "a batch that changed its sku",
         (f"UPDATE batches SET sku = '{TABLE}' WHERE reference = 'b3'",),
-        (f"batches b3: the log knows no such batch of {TABLE}", f"batches b3: the log says 7 of {LAMP}"),
+        (f"batches b3: the log has no such batch of {TABLE}", f"batches b3: the log says 7 of {LAMP}"),
     ),
     Damage(
         "a counter that is no sum",
         ("UPDATE batches SET allocated_quantity = 9 WHERE reference = 'b1'",),
         (
             "batches b1: allocated_quantity: the log says 10, the table has 9",
-            "batches b1: it says 9 allocated, its lines have 10",
+            "batches b1: it says that 9 are allocated, but its lines have 10",
         ),
     ),
     Damage(
@@ -80,7 +80,7 @@ DAMAGES = [
         ("UPDATE batches SET purchased_quantity = 99 WHERE reference = 'b1'",),
         (
             "batches b1: purchased_quantity: the log says 10, the table has 99",
-            f"order_lines o3 {CHAIR}: it waits for 3, and b1 has 89 free",
+            f"order_lines o3 {CHAIR}: it waits for 3, but b1 has 89 free",
         ),
     ),
     Damage(
@@ -101,7 +101,7 @@ DAMAGES = [
         ("DELETE FROM order_lines WHERE orderid = 'o2'",),
         (
             f"order_lines o2 {CHAIR}: the log says that it has 4 on b1",
-            "batches b1: it says 10 allocated, its lines have 6",
+            "batches b1: it says that 10 are allocated, but its lines have 6",
         ),
     ),
     Damage(
@@ -112,12 +112,12 @@ DAMAGES = [
     Damage(
         "a cancelled line that is back",
         (LINE + f"('o4', '{TABLE}', 2, 'b2', 2)",),
-        (f"order_lines o4 {TABLE}: the log knows no such line; it has 2 on b2",),
+        (f"order_lines o4 {TABLE}: the log has no such line; it has 2 on b2",),
     ),
     Damage(
         "a line that waits and that nobody ordered",
         (LINE + "('o9', 'GHOST', 2, NULL, 2)",),
-        ("order_lines o9 GHOST: the log knows no such line; it waits for 2",),
+        ("order_lines o9 GHOST: the log has no such line; it waits for 2",),
     ),
     Damage(
         "a line on another batch of the sku's",
@@ -125,30 +125,30 @@ DAMAGES = [
             BATCH + f"('b9', '{CHAIR}', 5, 4, 5)",
             "UPDATE order_lines SET batchref = 'b9' WHERE orderid = 'o2'",
         ),
-        (f"order_lines o2 {CHAIR}: batchref: the log says b1, the table has b9", "batches b9: the log knows no such"),
+        (f"order_lines o2 {CHAIR}: batchref: the log says b1, the table has b9", "batches b9: the log has no such"),
     ),
     Damage(
         "a line on a batch of another sku",
         ("UPDATE order_lines SET batchref = 'b2' WHERE orderid = 'o2'",),
         (
-            f"order_lines o2 {CHAIR}: it is of {CHAIR}, and on b2, a batch of {TABLE}",
-            "batches b2: it says 0 allocated, its lines have 4",
+            f"order_lines o2 {CHAIR}: it is for {CHAIR}, but on b2, a batch of {TABLE}",
+            "batches b2: it says that 0 are allocated, but its lines have 4",
         ),
     ),
     Damage(
         "a line that nobody ordered, on a batch of another sku",
         (LINE + "('o9', 'GHOST', 1, 'b2', 2)",),
-        (f"order_lines o9 GHOST: it is of GHOST, and on b2, a batch of {TABLE}",),
+        (f"order_lines o9 GHOST: it is for GHOST, but on b2, a batch of {TABLE}",),
     ),
     Damage(
         "a line on a batch that is not there",
         ("UPDATE order_lines SET batchref = 'b9' WHERE orderid = 'o2'",),
-        (f"order_lines o2 {CHAIR}: it is on b9, and there is no such batch",),
+        (f"order_lines o2 {CHAIR}: it is on b9, but there is no such batch",),
     ),
     Damage(
         "a line that nobody ordered, on a batch that is not there",
         (LINE + "('o9', 'GHOST', 1, 'b9', 2)",),
-        ("order_lines o9 GHOST: it is on b9, and there is no such batch",),
+        ("order_lines o9 GHOST: it is on b9, but there is no such batch",),
     ),
     Damage(
         "a line of another quantity",
@@ -163,7 +163,7 @@ DAMAGES = [
     Damage(
         "a stock level that is lost",
         (f"DELETE FROM stock_levels WHERE sku = '{LAMP}'",),
-        (f"stock_levels {LAMP}: its projection has passed it, and the table has no such row",),
+        (f"stock_levels {LAMP}: its projection has passed it, but the table has no such row",),
     ),
     Damage(
         "a stock level out of nowhere",
@@ -176,32 +176,32 @@ DAMAGES = [
             f'UPDATE stock_levels SET version = 1, available = \'[{{"eta":null,"qty":5,"largest":5}}]\' '
             f"WHERE sku = '{TABLE}'",
         ),
-        (f"stock_levels {TABLE}: it is of version 1, its projection has passed 7",),
+        (f"stock_levels {TABLE}: it is at version 1, but its projection has passed 7",),
     ),
     Damage(
         "a stock level of a version that never was",
         (f"UPDATE stock_levels SET version = 9 WHERE sku = '{LAMP}'",),
-        (f"stock_levels {LAMP}: it is of version 9, the log ends at 2",),
+        (f"stock_levels {LAMP}: it is at version 9, but the log ends at 2",),
     ),
     Damage(
         "a stock level of a sku that nobody knows",
         ("INSERT INTO stock_levels SELECT 'GHOST', 1, 0, 3, '[]' FROM log_head",),
-        ("stock_levels GHOST: it is of version 1, the log ends at 0",),
+        ("stock_levels GHOST: it is at version 1, but the log ends at 0",),
     ),
     Damage(
         "a stock level told before it was",
         (f"UPDATE stock_levels SET position = 3 WHERE sku = '{TABLE}'",),
-        (f"stock_levels {TABLE}: it is told at 0-3, where the log has no event that led to it",),
+        (f"stock_levels {TABLE}: its position is 0-3, where the log has no event that led to it",),
     ),
     Damage(
         "a stock level told too early",
         (f"UPDATE stock_levels SET position = 2 WHERE sku = '{TABLE}'",),
-        (f"stock_levels {TABLE}: it is told at 0-2, its projection has passed 0-14",),
+        (f"stock_levels {TABLE}: its position is 0-2, but its projection has passed 0-14",),
     ),
     Damage(
         "a stock level in a partition that is not its own",
         (f"UPDATE stock_levels SET log_partition = 3 WHERE sku = '{TABLE}'",),
-        (f"stock_levels {TABLE}: it is told at 3-14, and its events are in partition 0",),
+        (f"stock_levels {TABLE}: its position is 3-14, but its events are in partition 0",),
     ),
     Damage(
         "a stock level that nobody can read",
@@ -252,12 +252,12 @@ DAMAGES = [
             'UPDATE snapshots SET state = replace(state, \'[{"orderid":"o3","qty":3,"since":4}]\', '
             '\'[{"orderid":"o3","qty":3,"since":4},{"orderid":"o3","qty":3,"since":4}]\')',
         ),
-        (f"snapshots {CHAIR} 0-6: something stands in it twice",),
+        (f"snapshots {CHAIR} 0-6: it contains something twice",),
     ),
     Damage(
         "a snapshot under another version",
         ("UPDATE snapshots SET version = 2 WHERE position = 6",),
-        (f"snapshots {CHAIR} 0-6: it is of version 2, the event there made 4",),
+        (f"snapshots {CHAIR} 0-6: it is at version 2, but the event there led to 4",),
     ),
     Damage(
         "a snapshot where nothing happened to the product",
@@ -284,8 +284,8 @@ DAMAGES = [
         (LINE + f"('o9', '{CHAIR}', 1, 'b1', 9)",),
         (
             "batches b1: it is oversold: 11 of 10",
-            "batches b1: it says 10 allocated, its lines have 11",
-            f"order_lines o9 {CHAIR}: the log knows no such line",
+            "batches b1: it says that 10 are allocated, but its lines have 11",
+            f"order_lines o9 {CHAIR}: the log has no such line",
         ),
     ),
     Damage(
@@ -300,13 +300,13 @@ DAMAGES = [
     Damage(
         "a lost tail",
         ("DELETE FROM event_log WHERE position >= 13",),
-        ("log_head 0: it says 14, the log ends at 12", f"products {TABLE}: the log says 5, the table has 7"),
+        ("log_head 0: it says 14, but the log ends at 12", f"products {TABLE}: the log says 5, the table has 7"),
         mended=False,
     ),
     Damage(
         "a lost log",
         ("DELETE FROM event_log",),
-        ("log_head 0: it says 14, the log ends at 0", f"products {TABLE}: the log knows no such product"),
+        ("log_head 0: it says 14, but the log ends at 0", f"products {TABLE}: the log has no such product"),
         mended=False,
     ),
     Damage(
@@ -318,7 +318,7 @@ DAMAGES = [
     Damage(
         "a counter behind the log",
         ("UPDATE log_head SET seq = 13",),
-        ("log_head 0: it says 13, the log ends at 14",),
+        ("log_head 0: it says 13, but the log ends at 14",),
         mended=False,
     ),
     Damage(
@@ -377,13 +377,13 @@ DAMAGES = [
     Damage(
         "a lost command",
         ("DELETE FROM inbox WHERE position = 7",),
-        ("it led to the event at 0-7, and the inbox does not say so",),
+        ("it led to the event at 0-7, but the inbox does not say so",),
         mended=False,
     ),
     Damage(
         "a command that points at another's event",
         ("UPDATE inbox SET position = 2 WHERE position = 4",),
-        ("it points at 0-2, which it did not lead to", "it led to the event at 0-4, and the inbox does not say so"),
+        ("it points at 0-2, which it did not lead to", "it led to the event at 0-4, but the inbox does not say so"),
         mended=False,
     ),
     Damage(
@@ -407,19 +407,19 @@ DAMAGES = [
     Damage(
         "a command whose answer nobody can read",
         ("UPDATE inbox SET outcome = '{\"result\":' WHERE position = 4",),
-        ("it cannot be answered again: an answer cannot be read",),
+        ("it cannot be answered again: a stored answer cannot be read",),
         mended=False,
     ),
     Damage(
         "a command with an answer of a kind that nobody knows",
         ('UPDATE inbox SET outcome = \'{"refused":"Moody","fields":{}}\' WHERE position = 4',),
-        ("it cannot be answered again: an answer cannot be read",),
+        ("it cannot be answered again: a stored answer cannot be read",),
         mended=False,
     ),
     Damage(
         "a command whose answer lacks something",
         ('UPDATE inbox SET outcome = \'{"refused":"OutOfStock","fields":{}}\' WHERE position = 4',),
-        ("it cannot be answered again: an answer cannot be read",),
+        ("it cannot be answered again: a stored answer cannot be read",),
         mended=False,
     ),
 ]

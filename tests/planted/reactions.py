@@ -111,7 +111,7 @@ PLANTS: list[Plant] = [
         "nobody hears that a destination is back",
         LINE_TESTS + "test_a_destination_that_goes_away_is_told_once_with_the_reason_and_once_more_when_it_is_back",
         LANES,
-        '            _log.info("%s: its destination is back", self._name)\n',
+        '            _log.info("%s: its destination can be reached again", self._name)\n',
         "            pass\n",
     ),
     plant(

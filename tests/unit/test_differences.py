@@ -48,7 +48,7 @@ def test_a_level_in_another_order_is_another() -> None:
         product.apply(event)
     level = StockLevel(CHAIR, LAST.seq, LAST, product.availability()[::-1])
     [said] = said_of(Projected(level, levels_until=LAST.seq))
-    assert said.problem == f"at version {LAST.seq} the log says the same otherwise"
+    assert said.problem == f"at version {LAST.seq} the log says the same in another order"
 
 
 def test_whatever_else_is_said_of_a_difference_is_cut() -> None:

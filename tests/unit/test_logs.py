@@ -154,7 +154,7 @@ def test_a_refused_delivery_is_logged_under_the_correlation_of_what_led_to_it(li
     told = [(line["correlation_id"], str(line["event"])) for line in lines.read]
     for sku, correlation_id in (("RED-CHAIR", "order-desk-7"), ("SMALL-TABLE", "web-shop-8")):
         assert (correlation_id, f"sending: Out of stock: {sku}") in told
-        [refused] = [(c, event) for c, event in told if f"of {sku} is refused" in event]
+        [refused] = [(c, event) for c, event in told if f"of {sku} was refused" in event]
         assert refused[0] == correlation_id
         assert "no such user" in refused[1]
 

@@ -154,7 +154,7 @@ def test_one_by_one_nothing_overtakes_a_command_for_which_nothing_could_be_done(
     assert isinstance(answers[0].error, OutcomeUnknown)
     for answer in answers[1:]:
         assert type(answer.error) is Unavailable, "which promises that nothing was done"
-        assert str(answer.error) == "Left undone, as one before it could not be done: the database is away"
+        assert str(answer.error) == "Not done, because a command before it could not be done: the database is away"
     assert len(logged(diary)) == 1
     assert [answer.error for answer in group(bus, *(Allocate(f"o{n}", "RED-CHAIR", 3) for n in range(3)))] == [None] * 3
 

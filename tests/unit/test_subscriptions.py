@@ -253,13 +253,13 @@ def test_a_destination_that_goes_away_is_told_once_with_the_reason_and_once_more
     for _ in range(5):
         shop.rounds()
         shop.clock.step(LONGEST_ABSENCE_SECONDS)
-    away = ("WARNING", "mail: its destination is away: connection refused")
+    away = ("WARNING", "mail: its destination cannot be reached: connection refused")
     assert [(line.levelname, line.message) for line in caplog.records] == [away]
     shop.fails.clear()
     shop.rounds()
     shop.do(*chairs("c3"))
     shop.rounds()
-    back = ("INFO", "mail: its destination is back")
+    back = ("INFO", "mail: its destination can be reached again")
     assert [(line.levelname, line.message) for line in caplog.records] == [away, back]
 
 

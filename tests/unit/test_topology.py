@@ -63,8 +63,8 @@ def test_what_users_have_defined_is_told_without_what_stands_behind_a_host(tmp_p
         command.invoke(main, ["subscriptions", "define", name, "-"], input=json.dumps(wanted))
     told = command.invoke(main, ["topology", "--json"]).output
     routes = {route["subscription"]: (route["events"], route["place"]) for route in json.loads(told)["routes"]}
-    assert routes["large"] == ("qty > 5 or 1=0", "those who pull")
-    assert routes["chairs"] == ("sku = 'RED-CHAIR'", "those who pull")
+    assert routes["large"] == ("qty > 5 or 1=0", "consumers that pull")
+    assert routes["chairs"] == ("sku = 'RED-CHAIR'", "consumers that pull")
     assert routes["shop"] == ("every event", "webhook at shop.example.com")
     assert "a-secret" not in told
     assert "qty #gt; 5" in command.invoke(main, ["topology", "--mermaid"]).output

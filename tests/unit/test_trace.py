@@ -140,11 +140,11 @@ def test_every_subscription_tells_how_far_it_has_come(shop: Shop) -> None:
         return {d.subscription: (d.outcome, d.because) for d in traced.events[which].deliveries}
 
     assert set(outcomes(0)) == {"elsewhere:broker"}, "mail and tell do not want it; nobody knows what the third wants"
-    assert outcomes(1)["mail"] == (Outcome.WAITS, "it has come to 0-0")
+    assert outcomes(1)["mail"] == (Outcome.WAITS, "it has reached 0-0")
     shop.settle("mail", Settlement(3))
     assert outcomes(1) == {
         "mail": (Outcome.PASSED, ""),
-        "elsewhere:broker": (Outcome.WAITS, "it has come to 0-0"),
+        "elsewhere:broker": (Outcome.WAITS, "it has reached 0-0"),
     }
     due = NOON + timedelta(minutes=1)
     lane = Lane("mail", CHAIR, 0, 3, 2, due, "no such user")

@@ -29,10 +29,10 @@ _NAMES = {"NAME", "BRACKETED"}
 _END_OF_A_CONDITION = {"_AND", "_OR", "_RPAR", "$END"}
 
 _SLIPS = (  # by the text at a place where no word of the language begins
-    (r"'", "The text has no closing '; one within a text is written ''"),
+    (r"'", "The text has no closing '; a quote within a text is written ''"),
     (r"\"", 'The name has no closing "'),
     (r"\[", "The name has no closing ]"),
-    (r"@", "Parameters are not kept with a rule: write the value itself"),
+    (r"@", "Rules cannot have parameters: write the value itself"),
     (r"&", "Write AND"),
     (r"\|", "Write OR"),
     (r"!", "Write NOT, or <> for unequal"),
@@ -74,9 +74,9 @@ def _advice(text: str, position: int, found: Token | None, expected: set[str]) -
     if found.type == "EQUALS" and text[position - 1] == "=":
         return "Write one ="
     if found.type in _END_OF_A_CONDITION and "COMPARISON" in expected:
-        return "A value alone is no condition: compare it, as in urgent = TRUE"
+        return "A value alone is not a condition: compare it, as in urgent = TRUE"
     if found[:1].isalpha() and found.type != "NAME" and expected & _NAMES:
-        return f"{found} is a word of the language: a property of that name is written [{found}]"
+        return f"{found} is a keyword: a property of that name is written [{found}]"
     if "_AND" in expected:
-        return "Join conditions by AND or OR"
+        return "Join conditions with AND or OR"
     return "Close the parenthesis" if expected == {"_RPAR"} else "Write one of these"

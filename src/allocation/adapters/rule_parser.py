@@ -51,8 +51,10 @@ class LarkRuleParser(RuleParser):
         compiler = _Compiler(text, self._ids)
         listed = compiler.nodes(root)
         if len(listed) > MOST_STATEMENTS:
-            problem = f"an action of {len(listed)} statements"
-            raise BadRule(problem, f"It may have {MOST_STATEMENTS}", text, listed[MOST_STATEMENTS].meta.start_pos)
+            problem = f"the action has {len(listed)} statements"
+            raise BadRule(
+                problem, f"It may have at most {MOST_STATEMENTS}", text, listed[MOST_STATEMENTS].meta.start_pos
+            )
         return Action(text, tuple(compiler.statement(node) for node in listed))
 
 
@@ -72,7 +74,7 @@ def _grammar() -> Lark:
 def _parsed(text: str, start: str) -> Node:
     if len(text) > LONGEST_TEXT:
         problem = f"the text has {len(text):,} characters"
-        raise BadRule(problem, f"Service Bus takes {LONGEST_TEXT:,}: split it into several rules", text, LONGEST_TEXT)
+        raise BadRule(problem, f"Service Bus accepts {LONGEST_TEXT:,}: split it into several rules", text, LONGEST_TEXT)
     try:
         tree = _grammar().parse(text, start=start)
     except UnexpectedInput as unexpected:
@@ -82,8 +84,8 @@ def _parsed(text: str, start: str) -> Node:
         level = [child for node in level for child in node.children if isinstance(child, Tree)]
         if not level:
             return tree
-    problem = f"there are more than {DEEPEST} conditions and expressions within each other"
-    raise BadRule(problem, "Write it flatter", text, level[0].meta.start_pos)
+    problem = f"conditions and expressions are nested more than {DEEPEST} deep"
+    raise BadRule(problem, "Nest them less deeply", text, level[0].meta.start_pos)
 
 
 class _Compiler:
@@ -150,9 +152,9 @@ class _Compiler:
             read_escape = None if escape is None else self.read(escape)
             return conditions.like(self.read(value), self.read(pattern), read_escape)
         constant, escaping = self._constant(pattern), None if escape is None else self._constant(escape)
-        advice = "It is a text, as in LIKE 'RED-%' or LIKE '10!%' ESCAPE '!'; IS NULL asks whether there is none"
+        advice = "Write a text, as in LIKE 'RED-%' or LIKE '10!%' ESCAPE '!'; IS NULL asks whether there is none"
         if constant is None or (escape is not None and escaping is None):
-            raise self._bad("NULL is no pattern", advice, pattern)
+            raise self._bad("NULL is not a pattern", advice, pattern)
         try:
             return conditions.like_constant(self.read(value), constant, escaping)
         except RuleFailed as failure:
@@ -225,7 +227,7 @@ class _Compiler:
             return False, name
         known = system_name(name)
         if known is None:
-            advice = f"There are {', '.join(SYSTEM_PROPERTIES)}; without sys. it is a property of the message's own"
+            advice = f"Use {', '.join(SYSTEM_PROPERTIES)}; without sys. it is a property of the message's own"
             raise self._bad(f"messages have no system property {name}", advice, token)
         return True, known
 
@@ -238,7 +240,7 @@ class _Compiler:
             case (("property" | "p"), 1):
                 return _looked_up(self.read(arguments[0]))
         problem = f"there is no function {function} that takes {len(arguments)} values"
-        raise self._bad(problem, "There are newid() and property(name), which may be written p(name)", function)
+        raise self._bad(problem, "The functions are newid() and property(name), which may be written p(name)", function)
 
     # --- statements
 
@@ -262,7 +264,7 @@ def _looked_up(name: Read) -> Read:
     def read(properties: Properties) -> Value:
         computed_name = name(properties)
         if computed_name is not None and not isinstance(computed_name, str):
-            raise RuleFailed(f"property() needs the text of a name, not {computed_name!r}")
+            raise RuleFailed(f"property() needs a name as a text, not {computed_name!r}")
         return None if computed_name is None else properties.user.get(computed_name.lower())
 
     return read

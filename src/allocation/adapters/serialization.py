@@ -83,7 +83,7 @@ def decode_outcome(data: str | bytes) -> tuple[Result, Refused | None]:
         if result := outcome.get("result"):
             return msgspec.convert(outcome["fields"], _RESULTS[result]), None
     except (msgspec.DecodeError, UnicodeError, RecursionError, KeyError, TypeError) as bad:
-        raise BadMessage(f"an answer cannot be read: {bad!r}") from bad
+        raise BadMessage(f"a stored answer cannot be read: {bad!r}") from bad
     return None, None
 
 

@@ -51,7 +51,7 @@ class InvalidQuantity(Refused):
     least: int = 1
 
     def __str__(self) -> str:
-        return f"A quantity is a whole number from {self.least} to {MAX_QUANTITY}, not {self.qty}"
+        return f"A quantity must be a whole number from {self.least} to {MAX_QUANTITY}, not {self.qty}"
 
 
 @dataclass(unsafe_hash=True)
@@ -59,7 +59,7 @@ class InvalidReference(Refused):
     reference: str
 
     def __str__(self) -> str:
-        return f"An id is 1 to 255 printable ASCII characters without space or slash, not {self.reference[:40]!r}"
+        return f"An id must be 1 to 255 printable ASCII characters without space or slash, not {self.reference[:40]!r}"
 
 
 @dataclass(unsafe_hash=True)

@@ -21,7 +21,7 @@ from allocation.service_layer.definitions import Definition, NamedRule
 from allocation.service_layer.handlers import EVENT_HANDLERS
 from allocation.service_layer.rules.values import literal
 
-PULLED_BY = "those who pull"
+PULLED_BY = "consumers that pull"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def topology(ctx: click.Context, as_mermaid: bool, as_json: bool) -> None:
         click.echo(mermaid(found))
     else:
         told = console()
-        told.print(table("commands come by", "at", "run by", rows=[(p.name, p.place, p.runs) for p in found.producers]))
+        told.print(table("commands from", "at", "run by", rows=[(p.name, p.place, p.runs) for p in found.producers]))
         rows = [(r.subscription, r.events, r.place, r.runs) for r in found.routes]
         told.print(table("subscription", "takes", "ends at", "run by", rows=rows))
 

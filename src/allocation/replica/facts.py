@@ -64,9 +64,9 @@ def message_from(body: bytes) -> Mapping[str, object]:
     try:
         message = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise NotAFact(f"the message is no JSON: {error}") from error
+        raise NotAFact(f"the message is not JSON: {error}") from error
     if not isinstance(message, dict):
-        raise NotAFact("the message is JSON, but no object")
+        raise NotAFact("the message is JSON, but not an object")
     return message
 
 
@@ -80,7 +80,7 @@ def _of_cloud_event(event: Mapping[str, object]) -> Fact:
     full_type = _text(event, "type")
     name = full_type.removeprefix(TYPE_PREFIX)
     if name == full_type or name in NO_FACTS:
-        raise NotAFact(f"{full_type[:80]!r} is no type of fact")
+        raise NotAFact(f"{full_type[:80]!r} is not the type of a fact")
     data = event.get("data")
     if not isinstance(data, Mapping):
         raise NotAFact("data must be an object")

@@ -52,7 +52,7 @@ class HttpFeed(Feed):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         if not url.startswith(("http://", "https://")):
-            raise ValueError(f"a feed is at http:// or https://, not at {url!r}")
+            raise ValueError(f"the address of a feed must begin with http:// or https://, unlike {url!r}")
         self._url, self._timeout_seconds, self._most_bytes = url.rstrip("/"), timeout_seconds, most_bytes
         self._headers = {"Accept": "application/json", **(headers or {})}
 
@@ -72,8 +72,10 @@ class HttpFeed(Feed):
             with refused:
                 told = refused.read(500).decode(errors="replace")
             if refused.code == 422 and ANOTHER_LOG in told:
-                raise AnotherLog(f"this replica has to be made anew, for the log is another one: {told}") from refused
-            raise FeedUnavailable(f"the feed answers {refused.code}: {told}") from refused
+                raise AnotherLog(
+                    f"this replica must be rebuilt from nothing, because the log is another one: {told}"
+                ) from refused
+            raise FeedUnavailable(f"the feed answered {refused.code}: {told}") from refused
         except (OSError, HTTPException, ValueError, RecursionError, TypeError, KeyError) as error:
             raise FeedUnavailable(f"the feed does not answer: {type(error).__name__}: {error}") from error
         if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):

@@ -106,7 +106,7 @@ class Replica:
                     if stopping.is_set() or self._now() >= check_at:
                         break
             except transport_errors as error:
-                _log.warning("the transport fails: %s", error)
+                _log.warning("the transport failed: %s", error)
                 stopping.wait(check_seconds)
             if self._now() >= check_at:
                 heal = self._healed(heal)
@@ -126,7 +126,7 @@ class Replica:
         except NotAFact as refused:
             with self._lock:
                 self._counts.refused += 1
-            _log.warning("a message was left aside: %s", refused)
+            _log.warning("a message was ignored: %s", refused)
 
     # One fact
 
@@ -282,4 +282,4 @@ def _facts(messages: Sequence[Message]) -> Iterator[Fact]:
         try:
             yield fact_from(message)
         except NotAFact as error:
-            raise FeedUnavailable(f"the feed gives what is no fact: {error}") from error
+            raise FeedUnavailable(f"the feed returned something that is not a fact: {error}") from error

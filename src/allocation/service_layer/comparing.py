@@ -131,19 +131,19 @@ def _level_fault(folded: Folded, projected: Projected) -> str | None:
     if isinstance(level, Unreadable):
         return level.reason
     if level is None:
-        return f"its projection has passed it, and the table {_NOTHING}" if folded.last_seq and has_passed else None
+        return f"its projection has passed it, but the table {_NOTHING}" if folded.last_seq and has_passed else None
     if level.version > last_version:
-        return f"it is of version {level.version}, the log ends at {last_version}"
+        return f"it is at version {level.version}, but the log ends at {last_version}"
     if level.available != folded.level:
         unlike = "; ".join(unlike_rows(level.available, folded.level or ()))
-        return f"at version {level.version} {unlike or 'the log says the same otherwise'}"
+        return f"at version {level.version} {unlike or 'the log says the same in another order'}"
     if level.version < last_version and has_passed:
-        return f"it is of version {level.version}, its projection has passed {last_version}"
+        return f"it is at version {level.version}, but its projection has passed {last_version}"
     if not 0 < folded.version_told_at <= level.version:
-        return f"it is told at {level.position}, where the log has no event that led to it"
+        return f"its position is {level.position}, where the log has no event that led to it"
     if level.position.seq < folded.last_seq and has_passed:
         last = LogPosition(level.position.partition, folded.last_seq)
-        return f"it is told at {level.position}, its projection has passed {last}"
+        return f"its position is {level.position}, but its projection has passed {last}"
     return None
 
 
@@ -151,7 +151,7 @@ def compare(product: Product, stored: Stored) -> Comparison:
     """Compare the rows of a product with what the log folds to."""
     found, mend = Comparison(), Correction(product.version_number)
     if (stored.version or 0) != product.version_number or (stored.version == 0):
-        says = "the log knows no such product" if not product.version_number else _says(product.version_number)
+        says = "the log has no such product" if not product.version_number else _says(product.version_number)
         has = _NOTHING if stored.version is None else f"has {stored.version}"
         found.differences.append(Difference("products", stored.sku, f"{says}, the table {has}"))
     _compare_batches(product, stored.batches, found, mend)
@@ -168,7 +168,7 @@ def _compare_batches(product: Product, rows: Sequence[BatchFields], found: Compa
         there.add(ref)
         batch = product.batches.get(ref)
         if batch is None:
-            found.differences.append(Difference("batches", ref, f"the log knows no such batch of {product.sku}"))
+            found.differences.append(Difference("batches", ref, f"the log has no such batch of {product.sku}"))
             mend.batches_gone.append(ref)
         elif row != (folded := _fields(batch)):
             found.differences.append(Difference("batches", ref, _unlike(_BATCH, folded, row)))
@@ -192,11 +192,11 @@ def _compare_lines(product: Product, rows: Sequence[LineFields], found: Comparis
             found.differences.append(Difference("order_lines", f"{orderid} {owner}", _unlike(_LINE, folded, row)))
             mend.lines.append(line)
         elif owner == sku:
-            problem = f"the log knows no such line; it {_stands(batchref, qty)}"
+            problem = f"the log has no such line; it {_stands(batchref, qty)}"
             found.differences.append(Difference("order_lines", f"{orderid} {owner}", problem))
             mend.lines_gone.append((orderid, owner))
         else:
-            problem = f"it is of {owner}, and on {batchref}, a batch of {sku}"
+            problem = f"it is for {owner}, but on {batchref}, a batch of {sku}"
             found.differences.append(Difference("order_lines", f"{orderid} {owner}", problem))
             found.strangers.append((orderid, owner, batchref or ""))
     if right + len(mend.lines) != len(lines):
@@ -220,12 +220,12 @@ def stock_faults(sku: str, batches: Sequence[BatchFields], lines: Sequence[LineF
     for ref, owner, bought, allocated, *_ in batches:
         taken = promised.get(ref, 0)
         if taken != allocated:
-            yield Difference("batches", ref, f"it says {allocated} allocated, its lines have {taken}")
+            yield Difference("batches", ref, f"it says that {allocated} are allocated, but its lines have {taken}")
         if max(taken, allocated) > bought:
             yield Difference("batches", ref, f"it is oversold: {max(taken, allocated)} of {bought}")
         if least_waiting is not None and owner == sku and least_waiting[2] <= bought - max(taken, allocated):
             place, free = f"{least_waiting[0]} {sku}", bought - max(taken, allocated)
-            yield Difference("order_lines", place, f"it waits for {least_waiting[2]}, and {ref} has {free} free")
+            yield Difference("order_lines", place, f"it waits for {least_waiting[2]}, but {ref} has {free} free")
             least_waiting = None
 
 

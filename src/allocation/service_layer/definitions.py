@@ -37,22 +37,22 @@ class DefinitionError(ServiceError):
 
 class NameTaken(DefinitionError):
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is a subscription of the service itself; take another name")
+        super().__init__(f"{name} is a subscription of the service itself; choose another name")
 
 
 class AlreadyDefined(DefinitionError):
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is there already, and stays as it is")
+        super().__init__(f"{name} exists already, and was not changed")
 
 
 class OtherDelivery(DefinitionError):
     def __init__(self, name: str, delivery: str) -> None:
-        super().__init__(f"{name} is there already, for {delivery}; remove it first, or take another name")
+        super().__init__(f"{name} exists already, for {delivery}; remove it first, or choose another name")
 
 
 class NotPulled(DefinitionError):
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is pushed; nobody can pull from it")
+        super().__init__(f"{name} is pushed, and cannot be pulled from")
 
 
 class BadRuleIn(DefinitionError):

@@ -77,13 +77,13 @@ class Destination:
             self._pause(failure.retry_after_seconds)
             return
         if not self._failures:
-            _log.warning("%s: its destination is away: %s", self._name, failure)
+            _log.warning("%s: its destination cannot be reached: %s", self._name, failure)
         self._failures += 1
         self._pause(min(self._backoff.seconds(self._failures), self._longest_seconds))
 
     def was_there(self) -> None:
         if self._failures:
-            _log.info("%s: its destination is back", self._name)
+            _log.info("%s: its destination can be reached again", self._name)
         self._failures = 0
 
     def _pause(self, seconds: float) -> None:
@@ -284,7 +284,7 @@ def one_by_one(
         begin = timer.seconds() if timer else 0.0
         for logged in events:
             if timer and outcomes and timer.seconds() - begin >= most_seconds:
-                return outcomes + [Busy("the rest comes in the next round", 0.0)] * (len(events) - len(outcomes))
+                return outcomes + [Busy("the rest is delivered in the next round", 0.0)] * (len(events) - len(outcomes))
             failure = refused.get(logged.key)
             if failure is None:
                 written = ReadModels()
@@ -297,7 +297,7 @@ def one_by_one(
                 except Exception as refusal:  # noqa: BLE001  # parked in the key's lane, where it is seen
                     failure = refused[logged.key] = refusal
                     with correlated(logged.correlation_id):
-                        _log.warning("event %s of %s is refused: %s", logged.id, logged.key, refusal)
+                        _log.warning("event %s of %s was refused: %s", logged.id, logged.key, refusal)
             outcomes.append(failure)
         return outcomes
 

@@ -40,7 +40,7 @@ class UnknownPosition(ServiceError):
     """A question about a position that the log does not have, or not yet."""
 
     def __init__(self, position: object) -> None:
-        super().__init__(f"The log has no place {position}")
+        super().__init__(f"The log has no position {position}")
         self.position = str(position)
 
 
@@ -102,7 +102,7 @@ class NotReached(Unavailable):
 
     def __init__(self, position: LogPosition) -> None:
         super().__init__(
-            f"What is read here has not come to {position} yet; ask again in a moment, or without at_least"
+            f"The data read here has not reached {position} yet; ask again in a moment, or without at_least"
         )
         self.position = position
 

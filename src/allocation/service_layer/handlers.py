@@ -114,7 +114,7 @@ def send_out_of_stock_notification(logged: EventEnvelope, notifications: Notific
         stock_mail,
         f"Out of stock: {logged.key}",
         f"An order line is waiting for {logged.key}: no batch has enough left.\n\n"
-        f"It happened at {logged.time:%Y-%m-%d %H:%M:%S} UTC, as version {logged.version} of this product.\n"
+        f"This happened at {logged.time:%Y-%m-%d %H:%M:%S} UTC, as version {logged.version} of this product.\n"
         f"To see who waits: allocation stock {logged.key}\n",
         message_id=logged.id,
     )

@@ -67,7 +67,7 @@ def _require_known(handler: Callable[..., Any], known: Collection[str], given: i
     for name in dependencies_of(handler, given):
         if name not in known:
             raise SetupError(
-                f"{getattr(handler, '__name__', handler)} names {name}, which nobody provides: beside "
+                f"{getattr(handler, '__name__', handler)} names {name}, which is not provided: besides "
                 f"{_COMES_ALONG[given]} it may name {', '.join(sorted(known)) or 'nothing'}"
             )
 

@@ -25,7 +25,7 @@ def log_faults(partition: int, partitions: int, after: int, anchor: bool, page: 
             if at < before[2]:
                 yield Difference("event_log", place, "its time is before that of the event before it")
         if not (anchor and before is None) and partition_of(sku, partitions) != partition:
-            yield Difference("event_log", place, f"{sku} belongs into partition {partition_of(sku, partitions)}")
+            yield Difference("event_log", place, f"{sku} belongs to partition {partition_of(sku, partitions)}")
         before, due = row, seq + 1
     if page.head is None:
         return
@@ -34,7 +34,7 @@ def log_faults(partition: int, partitions: int, after: int, anchor: bool, page: 
         if page.head[1] != before[2]:
             yield Difference("log_head", str(partition), "its time is not that of the last event")
     if page.head[0] != due - 1:
-        yield Difference("log_head", str(partition), f"it says {page.head[0]}, the log ends at {due - 1}")
+        yield Difference("log_head", str(partition), f"it says {page.head[0]}, but the log ends at {due - 1}")
 
 
 def _end_of_command(partition: int, row: LogRow, behind: LogRow | None) -> Iterator[Difference]:
@@ -42,4 +42,4 @@ def _end_of_command(partition: int, row: LogRow, behind: LogRow | None) -> Itera
     command, is_kept = row[3], row[4]
     if not is_kept and (behind is None or behind[3] != command):
         place = f"{partition}-{row[0]}"
-        yield Difference("inbox", str(command), f"it led to the event at {place}, and the inbox does not say so")
+        yield Difference("inbox", str(command), f"it led to the event at {place}, but the inbox does not say so")

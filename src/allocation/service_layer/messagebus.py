@@ -174,7 +174,7 @@ class MessageBus:
                 answers += self.handle_many([envelope])
             except Unavailable as failure:
                 answers.append(Answer(error=failure))
-                left = Unavailable(f"Left undone, as one before it could not be done: {failure}")
+                left = Unavailable(f"Not done, because a command before it could not be done: {failure}")
                 return answers + [Answer(error=left)] * (len(envelopes) - len(answers))
         return answers
 

@@ -132,5 +132,5 @@ def outcome_of(status: int, said: str = "", retry_after_seconds: float | None = 
     if status in AWAY:
         return Unavailable(words) if retry_after_seconds is None else Busy(words, retry_after_seconds)
     if 300 <= status < 400:
-        return Rejected(f"{words}, which leads elsewhere and is not followed")
+        return Rejected(f"{words}, a redirect, which is not followed")
     return Rejected(words)

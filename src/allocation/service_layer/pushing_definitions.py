@@ -49,7 +49,7 @@ def deliver_by(push: Push, definition: Definition, rules: Sequence[Rule], defini
 
     def deliver(events: Sequence[EventEnvelope], _read_models: ReadModels) -> Outcomes:
         if definitions.get(definition.name) != definition:
-            return [Unavailable("it was defined anew, stopped or removed")] * len(events)
+            return [Unavailable("it was redefined, stopped or removed")] * len(events)
         refused, copies = _copied(rules, events)
         halfway.leave_out(events, copies)
         messages = [message for found in copies.values() for message in found]
@@ -201,7 +201,7 @@ class Pushers:
             try:
                 self.look()
             except Unavailable as away:
-                _log.warning("whether definitions have changed is not known: %s", away)
+                _log.warning("it could not be checked whether definitions have changed: %s", away)
             except Exception:  # noqa: BLE001  # logged; without this thread, new definitions would not be noticed
-                _log.exception("the definitions cannot be looked at")
+                _log.exception("the definitions could not be checked")
             self._flag.wait(LOOK_AGAIN_SECONDS)

@@ -139,7 +139,7 @@ class SelfAudit:
                 _log.warning("self-audit: %s", away)
                 pause_seconds = self._rest_seconds
             except Exception:  # noqa: BLE001  # logged; if the audit ended here, its last good round would stand
-                _log.exception("self-audit: it cannot go on here, and looks again later")
+                _log.exception("self-audit: it cannot continue here, and tries again later")
                 pause_seconds = self._rest_seconds
 
 

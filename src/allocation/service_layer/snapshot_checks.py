@@ -62,7 +62,7 @@ def _problem(kept: Snapshot | Unreadable, due: Snapshot) -> str:
     if isinstance(kept, Unreadable):
         return kept.reason
     if kept.version != due.version:
-        return f"it is of version {kept.version}, the event there made {due.version}"
+        return f"it is at version {kept.version}, but the event there led to {due.version}"
     return "; ".join(unlike_rows((*kept.batches, *kept.waiting), (*due.batches, *due.waiting)))
 
 
@@ -71,7 +71,7 @@ def unlike_rows(has: Collection[object], says: Collection[object]) -> Iterator[s
     counted."""
     kept, due = dict.fromkeys(has), dict.fromkeys(says)
     if len(kept) != len(has):
-        yield "something stands in it twice"
+        yield "it contains something twice"
     for who, rows, others in (("the log says", due, kept), ("the table has", kept, due)):
         unlike = [row for row in rows if row not in others]
         more = f" and {len(unlike) - MOST_NAMED:,} more" if len(unlike) > MOST_NAMED else ""

@@ -58,7 +58,7 @@ class Place:
         partition, _, after = rest.partition(":")
         numbers = [partition, after or "0"] if part == "log" else [partition]
         if part not in PARTS or not all(n.isdecimal() and len(n) <= MOST_DIGITS for n in numbers):
-            raise ForgedPlace(f"{text!r} is no place of a walk")
+            raise ForgedPlace(f"{text!r} is not a place of a walk")
         return cls(part, int(partition), after)
 
 
@@ -219,7 +219,7 @@ class Walk:
         searched = self._books.strays(place.after, self._steps.rows)
         mended = self._mend_lines(searched.rows)
         found = [
-            Difference("order_lines", f"{x} {sku}", f"it is on {ref}, and there is no such batch", sku in mended)
+            Difference("order_lines", f"{x} {sku}", f"it is on {ref}, but there is no such batch", sku in mended)
             for x, sku, ref in searched.rows
         ]
         goes_on = Place("ids") if searched.until is None else Place("strays", 0, searched.until)

@@ -197,7 +197,9 @@ class Worker:
         try:
             self._store.leave(self._owner)
         except Unavailable as away:
-            _log.warning("the others find out by themselves that this worker has left: %s", away)
+            _log.warning(
+                "the other workers could not be told that this one has left; they will notice by themselves: %s", away
+            )
 
 
 class _Run(Thread):
@@ -244,7 +246,7 @@ class _Run(Thread):
         except Unavailable as away:
             _log.warning("%s, partition %d: %s", self.subscription.name, partition, away)
         except Exception:  # noqa: BLE001  # logged; if the thread ended here, nobody would deliver for its subscription
-            _log.exception("%s, partition %d: it cannot go on", self.subscription.name, partition)
+            _log.exception("%s, partition %d: it cannot continue", self.subscription.name, partition)
         # If the connection was lost at the commit, whether the cursor moved is unknown: a new lease brings its place.
         self._leases[partition] = None
         self._worker.lost(self.subscription, partition)
@@ -256,6 +258,11 @@ class _Run(Thread):
                 try:
                     self._worker.release(line.finish(lease))
                 except LeaseLost:
-                    _log.info("%s: another worker has it already; what was not settled comes again", lease.subscription)
+                    _log.info(
+                        "%s: another worker has it already; what was not settled will be delivered again",
+                        lease.subscription,
+                    )
                 except Unavailable as away:
-                    _log.warning("%s: the lease runs out by itself: %s", self.subscription.name, away)
+                    _log.warning(
+                        "%s: the lease could not be given back, and expires by itself: %s", self.subscription.name, away
+                    )

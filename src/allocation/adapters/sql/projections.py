@@ -62,7 +62,7 @@ class Projections:
         except UNREADABLE as bad:
             return Unreadable(f"it cannot be read: {bad}")
         if level.position.partition != (own := partition_of(sku, self._partitions)):
-            return Unreadable(f"it is told at {level.position}, and its events are in partition {own}")
+            return Unreadable(f"its position is {level.position}, but its events are in partition {own}")
         return level
 
     def _snapshots(self, sku: str) -> Iterator[KeptSnapshot]:

@@ -44,7 +44,7 @@ class AuditRead(msgspec.Struct):
 
 
 _BEGAN, _ENDED = datetime(2031, 5, 1, 9, 30, tzinfo=UTC), datetime(2031, 5, 1, 9, 42, tzinfo=UTC)
-_FIRST = [DifferenceRead("batches", "batch-1", "it says 10 allocated, its lines have 11")]
+_FIRST = [DifferenceRead("batches", "batch-1", "it says that 10 are allocated, but its lines have 11")]
 EXAMPLE = AuditRead(RoundRead(_BEGAN, _ENDED, 1700, 25, 1500, 1, _FIRST), None)
 
 

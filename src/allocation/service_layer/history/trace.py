@@ -215,7 +215,7 @@ class Standing:
         if lane is not None and lane.next_seq <= place.seq:
             return self._in_lane(name, lane, place.seq)
         if cursor.seq < place.seq:
-            return Delivery(name, Outcome.WAITS, f"it has come to {cursor.partition}-{cursor.seq}")
+            return Delivery(name, Outcome.WAITS, f"it has reached {cursor.partition}-{cursor.seq}")
         return Delivery(name, Outcome.PASSED)
 
     def _in_lane(self, name: str, lane: Lane, seq: int) -> Delivery:

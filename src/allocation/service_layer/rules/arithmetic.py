@@ -59,7 +59,7 @@ def unchanged(operand: Read) -> Read:
 def _real(value: Value, symbol: str) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    raise RuleFailed(f"{symbol} needs numbers, and {value!r} is {kind_of(value)}")
+    raise RuleFailed(f"{symbol} needs numbers, but {value!r} is {kind_of(value)}")
 
 
 def _fitting(value: int) -> int:

@@ -17,7 +17,7 @@ from allocation.service_layer.rules.values import RuleFailed, Value, kind_of
 def matcher(pattern: Value, escape: Value) -> Callable[[str], bool]:
     """Returns whether a whole text matches the pattern. Raises `RuleFailed` if the pattern is not valid."""
     if not isinstance(pattern, str):
-        raise RuleFailed(f"LIKE needs a text as its pattern, and {pattern!r} is {kind_of(pattern)}")
+        raise RuleFailed(f"LIKE needs a text as its pattern, but {pattern!r} is {kind_of(pattern)}")
     if escape is not None and not (isinstance(escape, str) and len(escape) == 1):
         raise RuleFailed(f"ESCAPE needs a text of one character, not {escape!r}")
     first, *others = _pieces(pattern, escape)

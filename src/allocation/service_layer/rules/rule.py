@@ -86,7 +86,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.name) <= LONGEST_NAME:
-            advice = f"Give it one of 1 to {LONGEST_NAME} characters"
+            advice = f"Choose a name of 1 to {LONGEST_NAME} characters"
             raise BadRule(f"the name of a rule has {len(self.name)} characters", advice)
 
 
@@ -123,11 +123,11 @@ def correlation_filter(user: Mapping[str, Value], system: Mapping[str, str] | No
     Raises `BadRule` if there is nothing to compare with, or for a system property that such a filter cannot have.
     """
     if null := [name for name, value in {**user, **(system or {})}.items() if value is None]:
-        raise BadRule(f"a correlation filter wants {null[0]} to equal NULL", "Nothing does: use a text with IS NULL")
+        raise BadRule(f"a correlation filter requires {null[0]} to equal NULL", "Use a text with IS NULL")
     wanted = [Term(f"sys.{n} = {literal(v)}", _equals(_correlated(n), v, True)) for n, v in (system or {}).items()]
     wanted += [Term(f"[{n.replace(']', ']]')}] = {literal(v)}", _equals(n.lower(), v, False)) for n, v in user.items()]
     if not wanted:
-        raise BadRule("a correlation filter names no property", "Name one at least")
+        raise BadRule("a correlation filter names no property", "Name at least one")
     tests = [term.test for term in wanted]
     text = " AND ".join(term.text for term in wanted)
     return Filter(text, lambda properties: all(test(properties) for test in tests), tuple(wanted))
@@ -148,14 +148,14 @@ def scoped(written: Iterable[tuple[str, Value]]) -> tuple[dict[str, Value], dict
             continue
         known, wanted = _correlated(name[len(_SYSTEM) :]), str(value)
         if system.setdefault(known, wanted) != wanted:
-            raise BadRule(f"a correlation filter wants sys.{known} to equal two values", "Nothing does: name it once")
+            raise BadRule(f"a correlation filter requires sys.{known} to equal two values", "Name it only once")
     return user, system
 
 
 def _correlated(name: str) -> str:
     known = system_name(name)
     if known not in _CORRELATED:
-        raise BadRule(f"a correlation filter cannot look at sys.{name}", f"It can at {', '.join(_CORRELATED)}")
+        raise BadRule(f"a correlation filter cannot look at sys.{name}", f"It can look at {', '.join(_CORRELATED)}")
     return known
 
 
@@ -186,7 +186,7 @@ def _found(term: Term, properties: Properties) -> Finding:
     try:
         truth = term.test(properties)
     except RuleFailed as failure:
-        return Finding(term.text, None, f"it cannot be worked out: {failure}")
+        return Finding(term.text, None, f"it cannot be evaluated: {failure}")
     return Finding(term.text, truth, _why(term, truth, properties))
 
 

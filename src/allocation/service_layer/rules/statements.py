@@ -32,7 +32,7 @@ def set_system(name: str, read: Read) -> Statement:
     def run(properties: Properties) -> None:
         value = read(properties)
         if value is not None and not isinstance(value, str):
-            raise RuleFailed(f"sys.{name} needs a text, and {value!r} is {kind_of(value)}")
+            raise RuleFailed(f"sys.{name} needs a text, but {value!r} is {kind_of(value)}")
         properties.system[name] = value
 
     return run

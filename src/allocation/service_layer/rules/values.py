@@ -21,7 +21,14 @@ Value = bool | int | float | str | datetime | None
 Truth = bool | None
 """True, False, or None: UNKNOWN. Only True matches."""
 
-_KINDS = {bool: "a truth", int: "a number", float: "a number", str: "a text", datetime: "a time", type(None): "NULL"}
+_KINDS = {
+    bool: "a truth value",
+    int: "a number",
+    float: "a number",
+    str: "a text",
+    datetime: "a time",
+    type(None): "NULL",
+}
 
 SYSTEM_PROPERTIES = (
     "MessageId",
@@ -92,7 +99,7 @@ class Properties:
         self._spelled = {} if self.user.keys() == user.keys() else {name.lower(): name for name in user}
         if len(self.user) < len(user):
             twice = next(name for name in user if name not in self._spelled.values())
-            raise RuleFailed(f"The property {twice} is there twice, in other cases")
+            raise RuleFailed(f"The property {twice} is there twice, in different cases")
 
     def copy(self) -> Properties:
         """A copy that can be changed independently."""
