@@ -256,12 +256,12 @@ def _cache(settings: Settings, ids: Ids, timer: Timer) -> Cache | None:
     if settings.cache == "memory":
         if settings.database_url.startswith("postgresql") or settings.workers > 1:
             raise SetupError(
-                "ALLOCATION_CACHE is memory, which lives in one process that does everything; several would not hear "
-                "of each other's changes. Set it to redis, or to none"
+                "ALLOCATION_CACHE is memory, which works only if one process does everything; several would not see "
+                "each other's changes. Set it to redis, or to none"
             )
         return MemoryCache(timer)
     if not settings.redis_url:
-        raise SetupError("ALLOCATION_CACHE is redis, but nobody says where that is: set ALLOCATION_REDIS_URL")
+        raise SetupError("ALLOCATION_CACHE is redis, but no Redis is named: set ALLOCATION_REDIS_URL")
     with _redis_is_installed():
         from allocation.adapters.redis_cache import RedisCache, connect
     return RedisCache(connect(settings.redis_url), settings.namespace, ids, timer)
@@ -344,7 +344,7 @@ def tracer_for(settings: Settings) -> Tracer:
             return ExportingTracer(settings.traces_to, settings.namespace)
         except ModuleNotFoundError as missing:
             raise SetupError(
-                "ALLOCATION_TRACES_TO is set, but nothing here exports traces: pip install 'allocation[otel]'"
+                "ALLOCATION_TRACES_TO is set, but no exporter is installed: pip install 'allocation[otel]'"
             ) from missing
     if "opentelemetry.sdk.trace" in sys.modules:  # else no provider can have been set
         from allocation.adapters.telemetry.tracing import tracer_of_the_process

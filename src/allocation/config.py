@@ -232,8 +232,10 @@ def _tell_what_is_no_setting(names: Iterable[str]) -> None:
     for name in sorted({name.upper() for name in names}):
         short = name.removeprefix(PREFIX)
         if name.startswith(PREFIX) and not name.startswith(FOR_TESTS) and short not in known:
-            meant = "".join(f" Is {PREFIX}{near} meant?" for near in get_close_matches(short, known, 1))
-            _log.warning("%s is no setting, and changes nothing.%s `allocation settings` lists all.", name, meant)
+            meant = "".join(f" Did you mean {PREFIX}{near}?" for near in get_close_matches(short, known, 1))
+            _log.warning(
+                "%s is not a setting, and has no effect.%s `allocation settings` lists all settings.", name, meant
+            )
 
 
 def _address(url: str, schemes: Collection[str], like: str, path: str = ".*") -> str:

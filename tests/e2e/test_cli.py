@@ -253,9 +253,9 @@ def test_no_command_prints_the_password(run: Run) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("ALLOCATION_PRT", "ALLOCATION_PRT is no setting, and changes nothing. Is ALLOCATION_PORT meant?"),
-        ("allocation_cach", "ALLOCATION_CACH is no setting, and changes nothing. Is ALLOCATION_CACHE meant?"),
-        ("ALLOCATION_SIZE_OF_THE_SHOP", "ALLOCATION_SIZE_OF_THE_SHOP is no setting, and changes nothing."),
+        ("ALLOCATION_PRT", "ALLOCATION_PRT is not a setting, and has no effect. Did you mean ALLOCATION_PORT?"),
+        ("allocation_cach", "ALLOCATION_CACH is not a setting, and has no effect. Did you mean ALLOCATION_CACHE?"),
+        ("ALLOCATION_SIZE_OF_THE_SHOP", "ALLOCATION_SIZE_OF_THE_SHOP is not a setting, and has no effect."),
         ("ALLOCATION_TEST_SEED", None),
         ("ALLOCATION_THREADS", None),
     ],
@@ -264,7 +264,7 @@ def test_a_name_that_is_no_setting_is_told_and_stops_nothing(
     name: str, told: str | None, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert run("settings", "--json", **{name: "5"}).exit_code == 0
-    expected = [] if told is None else [("WARNING", f"{told} `allocation settings` lists all.")]
+    expected = [] if told is None else [("WARNING", f"{told} `allocation settings` lists all settings.")]
     assert [(line.levelname, line.message) for line in caplog.records] == expected
 
 

@@ -298,7 +298,7 @@ def test_traces_that_nothing_here_can_export_stop_the_start_with_a_sentence(serv
     ended = subprocess.run(
         service.command(), env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
     )
-    sentence = "Error: ALLOCATION_TRACES_TO is set, but nothing here exports traces: pip install 'allocation[otel]'\n"
+    sentence = "Error: ALLOCATION_TRACES_TO is set, but no exporter is installed: pip install 'allocation[otel]'\n"
     assert (ended.returncode, ended.stderr) == (1, sentence)
 
 

@@ -49,4 +49,4 @@ def test_an_event_of_a_newer_version_is_told_and_not_guessed_at(application: App
     application.bus.handle(CreateBatch("b1", CHAIR, 10))
     execute(database_url, "UPDATE event_log SET schema_version = 2")
     [difference] = [d for step in Walk(application.books, 1).run() for d in step.differences]
-    assert "BatchCreated of schema version 2 is not understood: this program knows up to 1" in str(difference)
+    assert "BatchCreated of schema version 2 is not supported: this program knows up to 1" in str(difference)

@@ -70,10 +70,10 @@ def cloud(**changed: object) -> bytes:
 
 
 BAD: list[tuple[bytes | AmqpAnnotatedMessage, str]] = [
-    (b"{not json", "no JSON"),
-    (b"", "no JSON"),
-    (b"\xff\xfe", "no JSON"),
-    (b"[" * 100_000, "no object"),
+    (b"{not json", "not JSON"),
+    (b"", "not JSON"),
+    (b"\xff\xfe", "not JSON"),
+    (b"[" * 100_000, "not an object"),
     (b'{"batchref": "no-such-batch", "qty": 5}', "no-such-batch"),
     (b'{"batchref": "b"}', "qty"),
     (b'{"batchref": "b", "qty": "many"}', "qty"),
@@ -83,10 +83,10 @@ BAD: list[tuple[bytes | AmqpAnnotatedMessage, str]] = [
     (cloud(schemaversion="2"), "schema version"),
     (cloud(specversion="9.9"), "CloudEvents"),
     (cloud(data={"ref": 7}), "ref"),
-    (cloud(data=None), "no object"),
-    (AmqpAnnotatedMessage(value_body={"batchref": "b"}), "no JSON"),
-    (AmqpAnnotatedMessage(value_body=None), "no JSON"),
-    (AmqpAnnotatedMessage(sequence_body=[[1, 2], [3]]), "no JSON"),
+    (cloud(data=None), "not an object"),
+    (AmqpAnnotatedMessage(value_body={"batchref": "b"}), "not JSON"),
+    (AmqpAnnotatedMessage(value_body=None), "not JSON"),
+    (AmqpAnnotatedMessage(sequence_body=[[1, 2], [3]]), "not JSON"),
 ]
 
 
@@ -306,4 +306,4 @@ def test_entities_that_are_not_there_are_told_so(bus: Bus) -> None:
     bus.opened.append(publisher)
     [outcome] = publisher.publish(FACTS, [command(CHAIR, 1)])
     assert isinstance(outcome, Unavailable)
-    assert str(outcome) == "Service Bus has no nowhere.facts: `allocation topology provision` makes it"
+    assert str(outcome) == "Service Bus has no nowhere.facts: `allocation topology provision` creates it"

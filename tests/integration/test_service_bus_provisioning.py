@@ -70,7 +70,11 @@ def bodies(admin: Admin) -> dict[str, str]:
 
 
 def test_our_queue_and_topics_are_made(admin: Admin) -> None:
-    assert provision(admin) == ["queue shop.commands: made", "topic shop.facts: made", "topic shop.stock_level: made"]
+    assert provision(admin) == [
+        "queue shop.commands: created",
+        "topic shop.facts: created",
+        "topic shop.stock_level: created",
+    ]
     window = "<DuplicateDetectionHistoryTimeWindow>PT10M</DuplicateDetectionHistoryTimeWindow>"
     topic = (
         f"<TopicDescription><RequiresDuplicateDetection>true</RequiresDuplicateDetection>{window}</TopicDescription>"
@@ -96,9 +100,9 @@ def test_a_subscription_has_our_rules_word_for_word_and_no_default(admin: Admin)
                                   "sys.Subject": "Allocated", "sys.CorrelationId": "c-1"}}}}}""",
     )
     assert said[3:] == [
-        "subscription shop.facts/big: made",
-        "rule large of shop.facts/big: made",
-        "rule chairs of shop.facts/big: made",
+        "subscription shop.facts/big: created",
+        "rule large of shop.facts/big: created",
+        "rule chairs of shop.facts/big: created",
         "rule $Default of shop.facts/big: removed",
     ]
     pairs = "".join(
@@ -140,10 +144,10 @@ def test_a_subscription_has_our_rules_word_for_word_and_no_default(admin: Admin)
 def test_again_nothing_is_changed_but_what_is_said_differently(admin: Admin) -> None:
     first = '{"big": {"rules": {"a": {"filter": "qty > 1"}, "b": {"filter": {"qty": 2}}, "c": {"filter": "qty > 3"}}}}'
     provision(admin, first)
-    assert {step.rpartition(": ")[2] for step in provision(admin, first)} == {"there already"}
+    assert {step.rpartition(": ")[2] for step in provision(admin, first)} == {"exists already"}
     said = provision(admin, '{"big": {"rules": {"a": {"filter": "qty > 1"}, "b": {"filter": {"qty": 4}}}}}')
     assert said[4:] == [
-        "rule a of shop.facts/big: there already",
+        "rule a of shop.facts/big: exists already",
         "rule b of shop.facts/big: changed",
         "rule c of shop.facts/big: removed",
     ]
@@ -153,7 +157,7 @@ def test_again_nothing_is_changed_but_what_is_said_differently(admin: Admin) -> 
 def test_a_value_of_another_kind_is_said_differently(admin: Admin, was: str, now: str) -> None:
     file = '{"big": {"rules": {"a": {"filter": {"urgent": VALUE}}}}}'
     said = [provision(admin, file.replace("VALUE", value))[-1] for value in (was, was, now)]
-    assert said[1:] == ["rule a of shop.facts/big: there already", "rule a of shop.facts/big: changed"]
+    assert said[1:] == ["rule a of shop.facts/big: exists already", "rule a of shop.facts/big: changed"]
     assert f">{now}</Value>" in bodies(admin)["shop.facts/subscriptions/big/rules/a"]
 
 
@@ -177,7 +181,7 @@ def test_a_filter_of_one_form_becomes_one_of_the_other(admin: Admin) -> None:
 def test_a_subscription_that_loses_its_rules_gets_everything(admin: Admin) -> None:
     provision(admin, '{"big": {"rules": {"a": {"filter": "qty > 1"}}}}')
     said = provision(admin, '{"big": {"by_sku": false}}')
-    assert said[4:] == ["rule $Default of shop.facts/big: made", "rule a of shop.facts/big: removed"]
+    assert said[4:] == ["rule $Default of shop.facts/big: created", "rule a of shop.facts/big: removed"]
     assert "<SqlExpression>1=1</SqlExpression>" in bodies(admin)["shop.facts/subscriptions/big/rules/$Default"]
 
 
@@ -197,7 +201,7 @@ def test_an_administration_that_is_away_is_told_so() -> None:
 def test_what_service_bus_will_not_have_is_told_with_its_words(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = b"<Error><Code>400</Code><Detail>SubCode=40000. The name is no good.</Detail></Error>"
     monkeypatch.setattr(admin, "answer", lambda *_: (400, refusal))
-    with pytest.raises(Rejected, match=r"will not have queue shop\.commands: SubCode=40000\. The name is no good\."):
+    with pytest.raises(Rejected, match=r"rejected queue shop\.commands: SubCode=40000\. The name is no good\."):
         provision(admin)
 
 
@@ -239,7 +243,7 @@ def test_by_the_command_line_and_then_a_subscription_gets_what_its_rules_want(
     }
     done = CliRunner(env=environment).invoke(main, ["topology", "provision", "subscriptions.json"])
     assert done.exit_code == 0, done.output
-    assert f"subscription {bus.namespace}.facts/large: made" in done.output
+    assert f"subscription {bus.namespace}.facts/large: created" in done.output
     facts = [
         Message(f"{sku}-{qty}", "allocation.Allocated", sku, NOON, {"sku": sku, "qty": qty})
         for sku in ("RED-CHAIR", "LAMP")

@@ -317,7 +317,7 @@ def test_a_name_that_leads_to_a_private_address_is_not_connected_to(receiver: We
         there = Sink(f"{scheme}://hooks.example.com:{receiver.port}/hook", SECRET, answer_seconds=2)
         [outcome] = push.push(there, [event()])
         assert isinstance(outcome, Unavailable)
-        assert str(outcome) == "hooks.example.com leads to no address that may be connected to"
+        assert str(outcome) == "hooks.example.com has no address that may be connected to"
     assert receiver.requests == []
     push.close()
 

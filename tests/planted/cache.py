@@ -181,7 +181,7 @@ PLANTS: list[Plant] = [
         "a cache that is away fails the reader",
         VIEW_TESTS + "test_a_cache_that_is_away_is_gone_past",
         VIEWS,
-        '            self._tell(False, f"the cache is away: {away}")\n            return None\n',
+        '            self._tell(False, f"the cache cannot be reached: {away}")\n            return None\n',
         "            raise away\n",
     ),
     plant(

@@ -301,7 +301,7 @@ PLANTS: list[Plant] = [
         "a follower ends when the database is away for a moment",
         IMAGES + "test_a_follower_keeps_it_current_and_outlives_a_database_that_is_away",
         IMAGE,
-        '                _log.warning("the memory image stays as it is: %s", away)\n',
+        '                _log.warning("the memory image could not be updated: %s", away)\n',
         "                return\n",
     ),
     plant(

@@ -87,8 +87,8 @@ PLANTS = [
         "the wait for an answer to a commit has no end",
         UNIT + "test_a_commit_that_is_not_answered_is_given_up_and_told_again_until_it_is",
         RECEIVER,
-        '            if monotonic() > until:\n                raise unavailable("it does not say',
-        '            if monotonic() > until + 5:\n                raise unavailable("it does not say',
+        '            if monotonic() > until:\n                raise unavailable("it does not confirm',
+        '            if monotonic() > until + 5:\n                raise unavailable("it does not confirm',
     ),
     plant(
         "what comes while an answer to a commit is awaited is lost",

@@ -87,7 +87,7 @@ def test_a_version_that_has_no_upcaster_is_today_s() -> None:
 
 @pytest.mark.parametrize("version", [-1, 0, 4])
 def test_a_version_that_nobody_knows_is_refused_and_not_guessed_at(version: int) -> None:
-    with pytest.raises(UnknownMessage, match=f"version {version} is not understood: this program knows up to 3"):
+    with pytest.raises(UnknownMessage, match=f"version {version} is not supported: this program knows up to 3"):
         INVENTED.decode("Allocated", '{"orderid":"o1","sku":"RED-CHAIR","qty":6,"batchref":"b1"}', version)
 
 

@@ -104,7 +104,7 @@ class MemoryCache(Cache):
         """There is nothing to close."""
 
     def _begin_anew(self, position: LogPosition) -> _Marks:
-        _log.info("the cache begins anew at %s", position)
+        _log.info("the cache starts over at %s", position)
         self._entries.clear()
         marks = self._marks[position.partition] = _Marks(next(self._lives), position.seq, position.seq)
         return marks

@@ -145,13 +145,13 @@ class CachedViews(Views):
         try:
             found = self._cache.look(question.key, question.partitions)
         except Unavailable as away:
-            self._tell(False, f"the cache is away: {away}")
+            self._tell(False, f"the cache cannot be reached: {away}")
             return None
         if len(found.places) < len(least):
-            self._tell(False, "the cache has lost its place, or has no worker that keeps it")
+            self._tell(False, "the cache has lost its place, or no worker keeps it")
             return None
         if any(found.places[partition] < seq for partition, seq in least.items()):
-            self._tell(False, "the cache came back as it was before")
+            self._tell(False, "the cache came back in an older state")
             return None
         self._tell(True, "the cache is used")
         return found
@@ -188,7 +188,7 @@ class CachedViews(Views):
         """Log it, once for each change."""
         if is_used != self._is_used:
             self._is_used = is_used
-            _log.log(logging.INFO if is_used else logging.WARNING, "%s", why if is_used else f"{why}; reads go past it")
+            _log.log(logging.INFO if is_used else logging.WARNING, "%s", why if is_used else f"{why}; reads bypass it")
 
     # What is not cached.
 

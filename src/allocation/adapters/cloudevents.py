@@ -105,8 +105,8 @@ def read(body: bytes, headers: Mapping[str, str] | None = None) -> Received | No
         event = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         if isinstance(error, msgspec.ValidationError):
-            raise BadMessage("the message is JSON, but no object") from error
-        raise BadMessage(f"the message is no JSON: {error}") from error
+            raise BadMessage("the message is JSON, but not an object") from error
+        raise BadMessage(f"the message is not JSON: {error}") from error
     if "specversion" not in event:
         return None
     data = _data(event)
@@ -138,8 +138,8 @@ def _plain(name: str, value: msgspec.Raw) -> str:
 
 def _received(attributes: dict[str, str], data: bytes) -> Received:
     if attributes.get("specversion") != "1.0":
-        raise BadMessage(f"CloudEvents {attributes.get('specversion', '')[:40]!r} are not understood, only 1.0")
+        raise BadMessage(f"CloudEvents {attributes.get('specversion', '')[:40]!r} is not supported, only 1.0")
     for name in ("id", "source", "type"):
         if not _ATTRIBUTE.match(attributes.get(name, "")):
-            raise BadMessage(f"the attribute {name} must be 1 to 255 printable ASCII characters without space")
+            raise BadMessage(f"the attribute {name} must be 1 to 255 printable ASCII characters without spaces")
     return Received(attributes["id"], attributes["source"], attributes["type"], data, attributes)

@@ -94,7 +94,7 @@ class Guarded:
         except httpcore.TimeoutException as slow:
             raise NoAnswer(f"it did not answer within {seconds:g} seconds") from slow
         except (httpcore.NetworkError, httpcore.ProtocolError) as broken:
-            raise NoAnswer(f"it answered nothing that is HTTP: {_words(broken)}") from broken
+            raise NoAnswer(f"it gave no valid HTTP answer: {_words(broken)}") from broken
 
     def close(self) -> None:
         for pool in self._pools.values():
@@ -144,7 +144,7 @@ class _CheckedNetwork(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        failure: Exception = NotAllowed(f"{host} leads to no address that may be connected to")
+        failure: Exception = NotAllowed(f"{host} has no address that may be connected to")
         for address in filter(self._allowed, self._addresses(host, port)):
             try:
                 left = _some(self._deadline.left(), httpcore.ConnectTimeout)

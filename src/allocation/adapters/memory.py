@@ -79,14 +79,14 @@ class MemoryStore:
             sizes[place.partition] += 1
             version = versions[event.sku] = versions.get(event.sku, self._version_of(event.sku)) + 1
             if (place.seq, envelope.version) != (sizes[place.partition], version):
-                raise Conflict(f"{event} is out of turn at {place}, version {envelope.version}")
+                raise Conflict(f"{event} is out of order at {place}, version {envelope.version}")
             if isinstance(event, BatchCreated):
                 owner = self.sku_of_batch.get(event.ref) or owners.setdefault(event.ref, event.sku)
                 if owner != event.sku:
-                    raise Conflict(f"batch {event.ref} stands for {owner}")
+                    raise Conflict(f"batch {event.ref} belongs to {owner}")
         inbox = {done.envelope.key: done for done in handled}
         if len(inbox) < len(handled) or not inbox.keys().isdisjoint(self.inbox):
-            raise Conflict("another command came under one of these ids")
+            raise Conflict("another command has one of these ids")
         for envelope in logged:
             self.log[envelope.position.partition].append(envelope)
             self._history[envelope.event.sku].append(envelope)

@@ -97,7 +97,7 @@ class Follower(Thread):
             try:
                 self._image.catch_up()
             except Unavailable as away:
-                _log.warning("the memory image stays as it is: %s", away)
+                _log.warning("the memory image could not be updated: %s", away)
             self._awake.wait(LOOK_AGAIN_SECONDS)
 
     def wake(self) -> None:

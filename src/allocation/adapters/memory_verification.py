@@ -96,7 +96,7 @@ class MemoryBooks(Books):
             self._store.lock.release()
 
     def projecting(self, sku: str) -> AbstractContextManager[Projecting]:
-        raise NotImplementedError("the read models of a memory store are not looked at")
+        raise NotImplementedError("the read models of a memory store are not verified")
 
 
 class _LockedProduct(Locked):

@@ -37,8 +37,8 @@ class SmtpNotifications(Notifications):
                 server.send_message(mail)
         except (smtplib.SMTPRecipientsRefused, smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as refused:
             if _for_now(refused):
-                raise Unavailable(f"The mail server asks to try later: {refused}") from refused
-            raise Rejected(f"The mail server refuses: {refused}") from refused
+                raise Unavailable(f"The mail server asks to try again later: {refused}") from refused
+            raise Rejected(f"The mail server refused the mail: {refused}") from refused
         except (OSError, smtplib.SMTPException) as away:
             raise Unavailable(f"The mail server does not answer: {away}") from away
 

@@ -110,7 +110,7 @@ class RedisCache(Cache):
             said = [after, until, is_head, life, self._keeper_milliseconds, self._most_marks, *touched]
             anew = self._mark([self._marks(partition)], said)
         if anew:
-            _log.info("the cache begins anew at %s", LogPosition(partition, until))
+            _log.info("the cache starts over at %s", LogPosition(partition, until))
 
     def _keys(self, key: str, partitions: Collection[int]) -> list[str]:
         return [self._prefix + key, *map(self._marks, partitions)]
@@ -136,7 +136,7 @@ class _Breaker:
         try:
             yield
         except redis.ResponseError as refused:
-            raise Unavailable(f"Redis refuses: {refused}") from refused
+            raise Unavailable(f"Redis answered with an error: {refused}") from refused
         except redis.RedisError as away:
             with self._lock:
                 self._closed_until = self._timer.seconds() + self._pause_seconds

@@ -66,7 +66,7 @@ class Schemas:
         if name not in self.types:
             return UnknownMessage(f"unknown message type {name[:40]!r}")
         return UnknownMessage(
-            f"{name} of schema version {version} is not understood: this program knows up to {self._versions[name]}"
+            f"{name} of schema version {version} is not supported: this program knows up to {self._versions[name]}"
         )
 
     def _upcast(self, name: str, version: int, data: str | bytes) -> Any:

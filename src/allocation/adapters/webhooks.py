@@ -73,7 +73,7 @@ class Webhooks(Push):
         for secret in sink.secret.split() or [""]:
             _key_of(secret)
         if sink.most < 1 or sink.most_bytes < 1 or sink.answer_seconds <= 0:
-            raise BadSink("a request has one event or more, and some time")
+            raise BadSink("a request needs at least one event, and some time")
 
     def push(self, sink: Sink, messages: Sequence[Message]) -> Sequence[Exception | None]:
         if not messages:
@@ -83,7 +83,7 @@ class Webhooks(Push):
             self.check(sink)
             consent = self._consent(sink)
         except BadSink as bad:
-            return [Unavailable(f"nothing can be pushed there: {bad}")] * len(messages)
+            return [Unavailable(f"this address cannot be pushed to: {bad}")] * len(messages)
         except Unavailable as away:
             return [away] * len(messages)
 
@@ -117,7 +117,7 @@ class Webhooks(Push):
         """Whether the call has used up its time, or the address its share of this minute."""
         now = self._timer.seconds()
         if self._is_finishing or now - begin >= sink.answer_seconds:
-            return Busy("the rest comes in the next round", 0.0)
+            return Busy("the rest is delivered in the next round", 0.0)
         wait_seconds = consent.wait_seconds(now)
         return Busy(f"it allows {consent.rate} requests a minute", wait_seconds) if wait_seconds else None
 
@@ -210,7 +210,7 @@ def _key_of(secret: str) -> bytes:
     except ValueError:
         key = b""
     if not secret.startswith(SECRET_PREFIX) or len(key) not in SECRET_BYTES:
-        raise BadSink("a secret is whsec_ and the Base64 of 24 to 64 bytes")
+        raise BadSink("a secret must be whsec_ and the Base64 of 24 to 64 bytes")
     return key
 
 
@@ -226,7 +226,7 @@ def _url_of(url: str, schemes: set[str]) -> httpcore.URL:
     if parts.scheme not in schemes:
         raise BadSink("the address has to begin with https:, unless ALLOCATION_PUSH_TO_PRIVATE names networks")
     if not host or "@" in parts.netloc or "#" in url or "\\" in url:
-        raise BadSink("the address names a host, and holds no user, fragment or backslash")
+        raise BadSink("the address must have a host, and no user, fragment or backslash")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return httpcore.URL(scheme=parts.scheme, host=host, port=port, target=target)
 

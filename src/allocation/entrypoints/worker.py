@@ -44,6 +44,8 @@ def run_worker(settings: Settings, from_the_beginning: Collection[str] = ()) -> 
     application.worker.start(from_the_beginning)
     application.pushers.start()
     application.self_audit.start()
-    _log.info("delivering for: %s", ", ".join(application.worker.names()) or "nobody; no mail or Redis is set")
+    _log.info(
+        "delivering for: %s", ", ".join(application.worker.names()) or "no subscription; no mail server or Redis is set"
+    )
     stopping.wait()
     application.close()

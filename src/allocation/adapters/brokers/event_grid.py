@@ -46,7 +46,7 @@ def publisher(url: str, namespace: str) -> Publisher:
 def receiver(url: str, namespace: str, owner: str) -> Receiver:
     """Raises `SetupError`: there is nothing to receive from."""
     raise SetupError(
-        "Event Grid is not received from, it delivers: to POST /v1/event-grid, see ALLOCATION_EVENT_GRID_KEY"
+        "Event Grid cannot be received from: it pushes to POST /v1/event-grid, see ALLOCATION_EVENT_GRID_KEY"
     )
 
 
@@ -92,7 +92,7 @@ class EventGridPublisher(Publisher):
                 read_timeout=ANSWER_SECONDS,
             )
         except HttpResponseError as failed:
-            words = f"Event Grid answers {failed.status_code}: {failed.message}"[:500]
+            words = f"Event Grid answered {failed.status_code}: {failed.message}"[:500]
             if failed.status_code not in (400, 413):
                 return Unavailable(words)  # a wrong key is wrong for all messages
             return Rejected(words) if len(messages) == 1 else OneOfThem(words)

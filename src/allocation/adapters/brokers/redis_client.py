@@ -35,7 +35,7 @@ def client_of(url: str, **options: Any) -> redis.Redis:
     try:
         return redis.Redis.from_url(url, **options)
     except ValueError:
-        raise SetupError("Redis: an option behind the ? of its URL has a value that cannot be read") from None
+        raise SetupError("Redis: an option after the ? in its URL has a value that cannot be read") from None
 
 
 def connect(url: str, retries: int = 2) -> redis.Redis:

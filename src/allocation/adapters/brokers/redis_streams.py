@@ -55,7 +55,9 @@ class Address:
                 float(options.pop("lease_seconds", "10")),
             )
         except ValueError as wrong:
-            raise SetupError(f"{parts.scheme}: shards, keep_hours and lease_seconds are numbers: {wrong}") from wrong
+            raise SetupError(
+                f"{parts.scheme}: shards, keep_hours and lease_seconds must be numbers: {wrong}"
+            ) from wrong
         if (
             options
             or not 1 <= address.shards <= 256
@@ -63,8 +65,8 @@ class Address:
             or not 0.5 <= address.lease_seconds <= 300
         ):
             raise SetupError(
-                f"{parts.scheme}: there are shards (1 to 256), keep_hours (0 and more) and lease_seconds (0.5 to 300), "
-                "nothing else"
+                f"{parts.scheme}: the options are shards (1 to 256), keep_hours (0 or more) and lease_seconds "
+                "(0.5 to 300)"
             )
         return address
 
@@ -118,7 +120,7 @@ class RedisStreamsPublisher(Publisher):
         for numbers, answer in zip(shards.values(), answers, strict=True):
             done, failure = (0, answer) if isinstance(answer, redis.RedisError) else answer
             for number in numbers[done:]:
-                outcomes[number] = Unavailable(f"Redis would not take it: {_text(failure)}")
+                outcomes[number] = Unavailable(f"Redis rejected it: {_text(failure)}")
         self._trimmer.now_and_then(streams.values())
         return outcomes
 
@@ -161,4 +163,4 @@ class Trimmer:
             answers = [away]
         for failure in answers:
             if isinstance(failure, redis.RedisError):
-                _log.warning("trimming has to wait: %s", failure)
+                _log.warning("the streams cannot be trimmed now: %s", failure)

@@ -115,7 +115,7 @@ class RedisStreamsReceiver(Receiver):
                 self._acknowledge()
                 self._give_back.run(self._leases, [self._owner])
         except Exception as away:  # noqa: BLE001  # at the end; a lease that is not given back expires by itself
-            _log.warning("the leases of %s run out by themselves: %s", self._owner, away)
+            _log.warning("the leases of %s could not be given back, and expire by themselves: %s", self._owner, away)
         for shard in self._shards:
             shard.lose()
         self._client.close()
@@ -193,7 +193,7 @@ class RedisStreamsReceiver(Receiver):
             deliveries = {entry[0]: int(entry[3]) for entry in counts}
             self._keep(shard, entries, deliveries)
             if trimmed:
-                _log.error("%s: trimmed by somebody before they were settled: %s", shard.stream, trimmed)
+                _log.error("%s: trimmed by another program before they were settled: %s", shard.stream, trimmed)
             if begin == b"0-0":
                 break
         shard.is_claimed = True
@@ -207,7 +207,7 @@ class RedisStreamsReceiver(Receiver):
             if answer is None:
                 shard.lose()
             elif isinstance(answer, redis.ResponseError) and "NOGROUP" in str(answer):
-                _log.warning("%s: the group is gone; begun again with what is there", shard.stream)
+                _log.warning("%s: the group is gone; it starts again with what the stream holds", shard.stream)
                 shard.is_claimed = False
                 self._renew_at = 0.0
             elif isinstance(answer, redis.ResponseError):

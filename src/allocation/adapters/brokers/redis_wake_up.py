@@ -62,7 +62,7 @@ class RedisWakeUp(WakeUp):
                 self._client.publish(self._channel, b"")
                 self._closing.wait(SHORTEST_GAP_SECONDS)
             except redis.RedisError as away:
-                _log.info("workers elsewhere are not woken, they poll: %s", away)
+                _log.info("workers in other processes cannot be woken, and poll instead: %s", away)
                 self._closing.wait(PAUSE_SECONDS)
 
     def _hear(self, heard: Callable[[], None]) -> None:
@@ -74,6 +74,6 @@ class RedisWakeUp(WakeUp):
                     if self._closing.is_set():
                         break
             except Unavailable as away:
-                _log.info("this worker is not woken from elsewhere, it polls: %s", away)
+                _log.info("this worker cannot be woken by other processes, and polls instead: %s", away)
                 self._closing.wait(PAUSE_SECONDS)
         subscriber.close()

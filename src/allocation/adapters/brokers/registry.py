@@ -70,13 +70,13 @@ def _each(urls: str) -> Iterator[tuple[str, str]]:
     for url in urls.split():
         scheme, colon, _ = url.partition(":")
         if not colon or not (scheme in BROKERS or _SCHEME.fullmatch(scheme)):
-            raise SetupError(f"Name brokers by URLs, as in redis+streams://HOST/0; known are {_known()}")
+            raise SetupError(f"Name brokers by URLs, as in redis+streams://HOST/0; the schemes are {_known()}")
         try:
             urlsplit(url)
         except ValueError:  # its words repeat the URL
-            raise SetupError(f"{scheme}: what is named is no URL; {ESCAPED}") from None
+            raise SetupError(f"{scheme}: this is not a valid URL; {ESCAPED}") from None
         if scheme in seen:
-            raise SetupError(f"Two brokers of the scheme {scheme} are named; only one of each can be")
+            raise SetupError(f"Two brokers of the scheme {scheme} are named; name only one")
         seen.add(scheme)
         yield scheme, url
 
@@ -87,7 +87,7 @@ def _known() -> str:
 
 def _module(scheme: str):  # type: ignore[no-untyped-def]  # a module with `publisher` and `receiver`
     if scheme not in BROKERS:
-        raise SetupError(f"There is no broker {scheme!r}; known are {_known()}")
+        raise SetupError(f"There is no broker {scheme!r}; the brokers are {_known()}")
     module, extra = BROKERS[scheme]
     try:
         return import_module(f"allocation.adapters.brokers.{module}")

@@ -136,7 +136,7 @@ class SqlUnitOfWork(UnitOfWork):
             heads = patiently(self._heads_if_committed, appending, key)
         except Unavailable as still_away:
             raise OutcomeUnknown(
-                "The database went away while it committed: the command may be done. Send the same again to find out; "
+                "The database went away while it committed: the command may have been done. Send it again to find out; "
                 "it is done at most once."
             ) from still_away
         if heads is None:

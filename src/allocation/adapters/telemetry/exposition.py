@@ -56,7 +56,7 @@ def tell_on_port(host: str, port: int, watched: Watched) -> None:
         start_http_server(port, host, registry=_registry(watched))
     except OSError as taken:
         wanted = f"metrics on {host}:{port} ({taken.strerror})"
-        raise SetupError(f"Cannot tell {wanted}; set ALLOCATION_METRICS_PORT to a free one") from None
+        raise SetupError(f"Cannot serve {wanted}; set ALLOCATION_METRICS_PORT to a free port") from None
 
 
 def _registry(watched: Watched) -> CollectorRegistry:
@@ -113,7 +113,7 @@ def _as_far_as_it_goes(part: Callable[[], Iterable[Metric]]) -> Iterator[Metric]
     except Unavailable:
         raise
     except Exception:  # noqa: BLE001  # logged; one figure that cannot be read must not take all others with it
-        _log.exception("metrics: something is left out, for it cannot be told")
+        _log.exception("metrics: some are left out, because they cannot be read")
 
 
 class _Counted(Collector):

@@ -33,12 +33,12 @@ class PrometheusMeter(Meter):
     def __init__(self) -> None:
         here = self._registry = CollectorRegistry()
         became = ["command", "outcome", "reason"]
-        self._commands = Counter("allocation_commands", "Commands by what became of them", became, registry=here)
+        self._commands = Counter("allocation_commands", "Commands by outcome", became, registry=here)
         self._sizes = Histogram(
             "allocation_group_size", "Commands that shared a transaction", buckets=_SIZES, registry=here
         )
         self._seconds = Histogram(
-            "allocation_group_seconds", "From a group's begin to its commit", buckets=_SECONDS, registry=here
+            "allocation_group_seconds", "From the beginning of a group to its commit", buckets=_SECONDS, registry=here
         )
         self._retries = Counter("allocation_retries", "Transactions that were tried again", ["reason"], registry=here)
         self._deliveries = Counter(
@@ -47,7 +47,9 @@ class PrometheusMeter(Meter):
             ["subscription", "outcome"],
             registry=here,
         )
-        self._cache = Counter("allocation_cache_reads", "Questions beside the cache", ["outcome"], registry=here)
+        self._cache = Counter(
+            "allocation_cache_reads", "Reads that the cache could have answered", ["outcome"], registry=here
+        )
         self._children: dict[_Became, Counter] = {}
 
     def counted(self) -> CollectorRegistry:

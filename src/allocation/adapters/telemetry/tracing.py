@@ -62,7 +62,9 @@ class OtelTracer(Tracer):
         handing_over.start()
         handing_over.join(self._goodbye_seconds)
         if handing_over.is_alive():
-            _log.warning("the last spans are lost: nobody took them within %s seconds", self._goodbye_seconds)
+            _log.warning(
+                "the last spans are lost: the collector did not accept them within %s seconds", self._goodbye_seconds
+            )
 
 
 class ExportingTracer(OtelTracer):

@@ -53,7 +53,7 @@ EXAMPLE = LaneRead(
     "0-17",
     3,
     datetime(2031, 5, 1, 9, 30, tzinfo=UTC),
-    "Rejected: The mail server refuses: 550 no such user",
+    "Rejected: The mail server refused the mail: 550 no such user",
 )
 
 

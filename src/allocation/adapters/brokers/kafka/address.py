@@ -26,7 +26,7 @@ from allocation.service_layer.errors import SetupError, Unavailable
 CAPABILITIES = Capabilities(durable=True, ordered_by_key=True, acknowledged=True, replayable=True, scheduled=True)
 """scheduled: by the receiver, which holds back a key that was released for later; a restart forgets the delay."""
 
-CREDENTIALS = "kafka: name user and password as ?sasl.username=...&sasl.password=... behind the hosts"
+CREDENTIALS = "kafka: name user and password as ?sasl.username=...&sasl.password=... after the hosts"
 PATIENCE_SECONDS = 10.0
 USUAL_PORT = 9092
 COMPACTED = frozenset({STOCK_LEVEL})
@@ -79,16 +79,16 @@ def address_of(url: str) -> Address:
         raise SetupError(CREDENTIALS)
     servers = [_server(host) for host in parts.netloc.split(",")]
     if parts.path.strip("/"):
-        raise SetupError("kafka: behind the hosts comes nothing but ?..., no path: topics have our names")
+        raise SetupError("kafka: only ?... may follow the hosts, not a path: the service names the topics")
     if parts.fragment:
-        raise SetupError("kafka: behind the hosts comes nothing but ?..., no #: in a value write %23 for it")
+        raise SetupError("kafka: only ?... may follow the hosts, not #: in a value write %23 for it")
     ours: dict[str, str] = {}
     properties: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if "@" in name:  # no option contains one: a user and a password stand before the hosts
             raise SetupError(CREDENTIALS)
         if name in OURS:
-            raise SetupError(f"kafka: {name} cannot be set: what is promised stands on it")
+            raise SetupError(f"kafka: {name} cannot be set: what the service promises depends on it")
         (properties if "." in name else ours)[name] = value
     address = Address(
         ",".join(servers),
@@ -98,7 +98,9 @@ def address_of(url: str) -> Address:
         properties,
     )
     if ours:
-        raise SetupError(f"kafka: there is no {', '.join(ours)}; known are partitions, replication, patience_seconds")
+        raise SetupError(
+            f"kafka: there is no option {', '.join(ours)}; the options are partitions, replication, patience_seconds"
+        )
     return address
 
 
@@ -113,7 +115,7 @@ def _server(host: str) -> str:
 
 def _number(value: str, name: str, least: int, most: int) -> int:
     if not value.removeprefix("-").isdecimal() or not least <= int(value) <= most:
-        raise SetupError(f"kafka: {name} is a whole number from {least} to {most}, not {value!r}")
+        raise SetupError(f"kafka: {name} must be a whole number from {least} to {most}, not {value!r}")
     return int(value)
 
 
@@ -151,9 +153,7 @@ def _room(admin: AdminClient, name: str, seconds: float) -> int:
     try:
         told = admin.describe_configs([resource], request_timeout=seconds)[resource].result()
     except KafkaException as refusal:
-        log.info(
-            "kafka: the limits of %s are not told, %d bytes are taken for one: %s", name, USUAL_ROOM_BYTES, refusal
-        )
+        log.info("kafka: the limits of %s cannot be read, so %d bytes are assumed: %s", name, USUAL_ROOM_BYTES, refusal)
         return USUAL_ROOM_BYTES
     return max(int(told["max.message.bytes"].value) - FRAMING_BYTES, 1_000)
 
@@ -167,4 +167,4 @@ def code(failure: KafkaException) -> int:
 def unavailable(why: KafkaException | KafkaError | str) -> Unavailable:
     """Translates Kafka's errors."""
     error = why.args[0] if isinstance(why, KafkaException) else why
-    return Unavailable(f"Kafka is not to be had: {error.str() if isinstance(error, KafkaError) else error}")
+    return Unavailable(f"Kafka is not available: {error.str() if isinstance(error, KafkaError) else error}")

@@ -143,7 +143,7 @@ class Outlet:
                 return producer.produce(self._full_name, body, key, on_delivery=report, headers=dict(headers))
             except BufferError:
                 if monotonic() > until:
-                    raise Unavailable("Kafka does not take what waits for it") from None
+                    raise Unavailable("Kafka does not accept the messages that wait for it") from None
                 producer.poll(0.05)
 
     def _give_up(self, why: Unavailable, outcomes: Outcomes) -> None:
@@ -171,7 +171,7 @@ class FencedOutlet(Outlet):
         producer.init_transactions(self._address.patience_seconds)
         if monotonic() - began > FRESH_SECONDS:
             self._producer = producer
-            raise Unavailable("Kafka took long to open a transaction; what was to be told may be old by now")
+            raise Unavailable("Kafka took long to open a transaction; the messages may be out of date by now")
         return producer
 
     def _exchange(self, producer: Producer, messages: Sequence[Message], outcomes: Outcomes) -> None:
@@ -194,7 +194,7 @@ def _report(outcomes: Outcomes, number: int, error: KafkaError | None, _: Report
 
 
 def _failure(error: KafkaError, rejected: type[Rejected] = Rejected) -> Exception:
-    return rejected(f"Kafka will not have it: {error.str()}") if error.code() in WILL_NOT_HAVE else unavailable(error)
+    return rejected(f"Kafka rejected it: {error.str()}") if error.code() in WILL_NOT_HAVE else unavailable(error)
 
 
 def _nothing_behind_a_failure(messages: Sequence[Message], outcomes: Outcomes) -> Outcomes:

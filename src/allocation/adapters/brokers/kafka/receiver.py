@@ -76,7 +76,7 @@ class KafkaReceiver(Receiver):
             except Unavailable:
                 if not found:
                     raise
-                log.info("%s: told again when what is here is handed out", self._topic, exc_info=True)
+                log.info("%s: reported again once the messages at hand are handed out", self._topic, exc_info=True)
             found += self._due(most - len(found))
         if not found:
             self._tell_errors()
@@ -102,7 +102,7 @@ class KafkaReceiver(Receiver):
             closing.start()
             closing.join(self._address.patience_seconds)
             if closing.is_alive():
-                log.warning("%s: Kafka does not answer, the group is left without a word", self._topic)
+                log.warning("%s: Kafka does not answer; the group is left without notice", self._topic)
             self._consumer = None
             self._shares.clear()
 
@@ -216,7 +216,7 @@ class KafkaReceiver(Receiver):
             self._refusal = failure.args[0]
         while self._refusal is None and any(self._awaits(*place) for place in moved.items()):
             if monotonic() > until:
-                raise unavailable("it does not say whether offsets are committed")
+                raise unavailable("it does not confirm that offsets are committed")
             sleep(ANSWERS_EVERY_SECONDS)
             self._keep(self._fetched(consumer, 1, 0))
         if self._refusal is not None and self._refusal.code() not in NO_LONGER_OURS:
@@ -229,7 +229,7 @@ class KafkaReceiver(Receiver):
         refusals = [error, *(place.error for place in places)]
         self._refusal = next((refusal for refusal in refusals if refusal is not None), None)
         if self._refusal is not None:
-            log.info("%s: offsets are committed again: %s", self._topic, self._refusal)
+            log.info("%s: offsets could not be committed, and will be committed again: %s", self._topic, self._refusal)
         for place in places if error is None else ():
             share = self._shares.get(place.partition)
             if share is not None and place.error is None:

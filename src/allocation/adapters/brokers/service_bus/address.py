@@ -59,15 +59,15 @@ def address_of(url: str, connection: str) -> Address:
     """Raises `SetupError` with an explanation, which never repeats the connection string."""
     parts = urlsplit(url)
     if parts.netloc or parts.path.strip("/"):
-        raise SetupError(f"servicebus: write servicebus:// alone, and where it is into {SETTING}")
+        raise SetupError(f"servicebus: write servicebus:// alone, and its connection string into {SETTING}")
     if not connection:
         raise SetupError(f"servicebus: set {SETTING} to the connection string")
     try:
         parsed = parse_connection_string(connection)
     except ValueError:
-        raise SetupError(f"servicebus: {SETTING} is no connection string of Service Bus") from None
+        raise SetupError(f"servicebus: {SETTING} is not a connection string of Service Bus") from None
     if parsed.entity_path:
-        raise SetupError(f"servicebus: {SETTING} names one entity (EntityPath); take the namespace's own")
+        raise SetupError(f"servicebus: {SETTING} names one entity (EntityPath); use the namespace's own")
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
     sessions = _number(given.pop("sessions", "8"), "sessions", 1, 100)
     patience = _number(given.pop("patience_seconds", "10"), "patience_seconds", 0.1, 300)
@@ -76,7 +76,7 @@ def address_of(url: str, connection: str) -> Address:
     admin_port = _number(given.pop("admin_port", str(EMULATOR_ADMIN_PORT)), "admin_port", 1, 65_535)
     if given:
         known = "sessions, patience_seconds, socket_seconds, admin_port"
-        raise SetupError(f"servicebus: there is no {', '.join(given)}; known are {known}")
+        raise SetupError(f"servicebus: there is no option {', '.join(given)}; the options are {known}")
     return Address(connection, int(sessions), patience, wait, int(admin_port))
 
 
@@ -86,5 +86,5 @@ def _number(value: str, name: str, least: float, most: float) -> float:
     except ValueError:
         number = -1.0
     if not least <= number <= most or (name in WHOLE and number != int(number)):
-        raise SetupError(f"servicebus: {name} is a number from {least} to {most}, not {value!r}")
+        raise SetupError(f"servicebus: {name} must be a number from {least} to {most}, not {value!r}")
     return number

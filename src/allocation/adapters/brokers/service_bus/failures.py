@@ -43,11 +43,11 @@ log = logging.getLogger("allocation.adapters.brokers.service_bus")
 def translated(failure: BaseException, entity: str) -> Unavailable | Rejected:
     """What `failure` means for the call on `entity`."""
     if isinstance(failure, MessageSizeExceededError) or condition_of(failure) in _WILL_NOT_HAVE:
-        return Rejected(f"Service Bus will not have it: {_words(failure)}")
+        return Rejected(f"Service Bus rejected it: {_words(failure)}")
     if isinstance(failure, MessagingEntityNotFoundError):
-        return Unavailable(f"Service Bus has no {entity}: `allocation topology provision` makes it")
+        return Unavailable(f"Service Bus has no {entity}: `allocation topology provision` creates it")
     if isinstance(failure, ServiceBusAuthenticationError | ServiceBusAuthorizationError):
-        return Unavailable(f"Service Bus does not let us at {entity}: {_words(failure)}")
+        return Unavailable(f"Service Bus denies access to {entity}: {_words(failure)}")
     return Unavailable(f"Service Bus does not answer for {entity}: {_words(failure)}")
 
 

@@ -107,12 +107,12 @@ class ServiceBusProvisioner(Provisioner):
             with translated(f"rule {name} of {subscription}"):
                 if name not in there:
                     client.create_rule(*place, name, **parts)
-                    done = "made"
+                    done = "created"
                 elif _said(there[name]) != _said(rule := _anew(there[name], parts)):
                     client.update_rule(*place, rule)
                     done = "changed"
                 else:
-                    done = "there already"
+                    done = "exists already"
             yield f"rule {name} of {subscription}: {done}"
         others = there.keys() - {one.rule.name for one in wanted}
         for name in sorted(others, key=lambda name: (name == DEFAULT.name, name)):
@@ -126,8 +126,8 @@ def _made(what: str, create: Any, *names: str, **settings: Any) -> str:
         try:
             create(*names, **settings)
         except ResourceExistsError:
-            return f"{what}: there already"
-    return f"{what}: made"
+            return f"{what}: exists already"
+    return f"{what}: created"
 
 
 def _parts(wanted: WantedRule) -> dict[str, Any]:
@@ -181,8 +181,8 @@ def translated(what: str) -> Iterator[None]:
     except HttpResponseError as failure:
         words, status = " ".join(str(failure.message).split())[:500], failure.status_code or 0
         if 400 <= status < 500 and status not in PASSING:
-            raise Rejected(f"Service Bus will not have {what}: {words}") from failure
-        raise Unavailable(f"Service Bus does not make {what} now: {words}") from failure
+            raise Rejected(f"Service Bus rejected {what}: {words}") from failure
+        raise Unavailable(f"Service Bus cannot provide {what} now: {words}") from failure
     except AzureError as failure:
         words = " ".join(str(failure).split())[:300]
         raise Unavailable(f"Service Bus does not answer for {what}: {words}") from failure

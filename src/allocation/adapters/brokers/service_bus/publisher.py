@@ -58,7 +58,7 @@ class _Page:
             try:
                 yield number, outgoing(message)
             except RuleFailed as failed:
-                self.rejected(number, Rejected(f"Service Bus would have no properties of it: {failed}"))
+                self.rejected(number, Rejected(f"Service Bus could not have its properties: {failed}"))
 
     def accepted(self, numbers: Sequence[int]) -> None:
         for number in numbers:
@@ -149,7 +149,9 @@ class Outlet:
             if is_in:
                 numbers.append(number)
             else:
-                page.rejected(number, Rejected(f"It is larger than the {batch.max_size_in_bytes:,} bytes of a message"))
+                page.rejected(
+                    number, Rejected(f"It is larger than the {batch.max_size_in_bytes:,} bytes that a message may have")
+                )
         if numbers:
             yield numbers, batch
 

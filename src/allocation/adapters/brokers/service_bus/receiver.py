@@ -65,7 +65,7 @@ class ServiceBusReceiver(Receiver):
             if not found and self._trouble is not None:
                 raise self._trouble
             if not found and all(seat.is_stuck(self._opening_seconds) for seat in self._seats):
-                raise Unavailable(f"Service Bus takes connections for {self._entity}, and says nothing")
+                raise Unavailable(f"Service Bus accepts connections for {self._entity}, but does not answer")
         return found
 
     def accept(self, deliveries: Sequence[Delivery]) -> None:
@@ -154,7 +154,7 @@ class ServiceBusReceiver(Receiver):
 
     def _lost(self, session: Session, failure: Exception) -> None:
         trouble = translated(failure, self._entity)
-        log.info("%s: not settled, so it comes again: %s", self._entity, trouble)
+        log.info("%s: not settled, so it will be delivered again: %s", self._entity, trouble)
         with self.changed:
             session.is_over = True
             self.changed.notify_all()

@@ -147,7 +147,7 @@ class Seat(Thread):
             else:
                 self._failed(late)
         except LOST as lost:
-            log.info("%s: a session was lost, its messages come again: %s", self._entity, lost)
+            log.info("%s: a session was lost; its messages will be delivered again: %s", self._entity, lost)
         except Exception as failure:  # noqa: BLE001  # the SDK raises all kinds while its connection breaks
             self._failed(failure)
 
@@ -215,7 +215,11 @@ class Seat(Thread):
         try:
             receiver.close()
         except Exception as failure:  # noqa: BLE001  # as above; a lock that is not given back expires
-            log.info("%s: a session runs out by itself: %s", self._entity, translated(failure, self._entity))
+            log.info(
+                "%s: a session could not be closed, and expires by itself: %s",
+                self._entity,
+                translated(failure, self._entity),
+            )
 
     def _answered(self) -> None:
         self._failures = 0
