@@ -86,7 +86,7 @@ def test_a_log_that_does_not_reach_so_far_is_another_log(path: str) -> None:
     problem = {"type": f"{path}#problem-unknown-position", "detail": "The log has no position 0-50"}
     with (
         answering(whole(json.dumps(problem).encode(), "422 Unprocessable Content")) as (url, _),
-        pytest.raises(AnotherLog, match=r"rebuilt from nothing.*no position 0-50"),
+        pytest.raises(AnotherLog, match=r"rebuilt from scratch.*no position 0-50"),
     ):
         HttpFeed(url).behind({0: 50}, 10)
 

@@ -210,7 +210,7 @@ def _key_of(secret: str) -> bytes:
     except ValueError:
         key = b""
     if not secret.startswith(SECRET_PREFIX) or len(key) not in SECRET_BYTES:
-        raise BadSink("a secret must be whsec_ and the Base64 of 24 to 64 bytes")
+        raise BadSink("a secret must be whsec_ followed by the Base64 of 24 to 64 bytes")
     return key
 
 

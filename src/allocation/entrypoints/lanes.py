@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # imported when a command runs, as in `cli`
     from allocation.service_layer.subscriptions import Lane
 
 NO_LANES = (
-    "No lanes: no refused event is waiting. How many events wait for a destination that cannot be reached is shown by "
+    "No lanes: no refused event is waiting. Events that wait for a destination that cannot be reached are counted in "
     "`allocation subscriptions list`; the log of the program that delivers them says why."
 )
 SUBSCRIPTION, KEY = click.argument("subscription"), click.argument("key")

@@ -73,7 +73,7 @@ class HttpFeed(Feed):
                 told = refused.read(500).decode(errors="replace")
             if refused.code == 422 and ANOTHER_LOG in told:
                 raise AnotherLog(
-                    f"this replica must be rebuilt from nothing, because the log is another one: {told}"
+                    f"this replica must be rebuilt from scratch, because the log is another one: {told}"
                 ) from refused
             raise FeedUnavailable(f"the feed answered {refused.code}: {told}") from refused
         except (OSError, HTTPException, ValueError, RecursionError, TypeError, KeyError) as error:

@@ -77,7 +77,7 @@ def asyncapi_document(events: Schemas = EVENTS, commands: Schemas = COMMANDS) ->
     carried = {
         broker.FACTS: ("Every event as it happened, in order for each sku", outgoing),
         broker.STOCK_LEVEL: ("The free stock of a sku; only the newest version counts", ["StockLevel"]),
-        broker.COMMANDS: ("Commands from other programs; what comes of them is in the log, not here", incoming),
+        broker.COMMANDS: ("Commands from other programs; their results are in the log, not here", incoming),
         "line_allocated": ("The book's channel of Redis pub/sub: at most once", ["LineAllocated"]),
         "change_batch_quantity": ("The book's channel of Redis pub/sub: at most once", ["QuantityChange"]),
     }

@@ -81,7 +81,7 @@ def address_of(url: str) -> Address:
     if parts.path.strip("/"):
         raise SetupError("kafka: only ?... may follow the hosts, not a path: the service names the topics")
     if parts.fragment:
-        raise SetupError("kafka: only ?... may follow the hosts, not #: in a value write %23 for it")
+        raise SetupError("kafka: only ?... may follow the hosts, not #; in a value, write %23 instead")
     ours: dict[str, str] = {}
     properties: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):

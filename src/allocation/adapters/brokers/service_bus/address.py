@@ -59,7 +59,7 @@ def address_of(url: str, connection: str) -> Address:
     """Raises `SetupError` with an explanation, which never repeats the connection string."""
     parts = urlsplit(url)
     if parts.netloc or parts.path.strip("/"):
-        raise SetupError(f"servicebus: write servicebus:// alone, and its connection string into {SETTING}")
+        raise SetupError(f"servicebus: write servicebus:// alone, and put the connection string into {SETTING}")
     if not connection:
         raise SetupError(f"servicebus: set {SETTING} to the connection string")
     try:

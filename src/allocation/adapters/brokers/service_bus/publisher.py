@@ -58,7 +58,7 @@ class _Page:
             try:
                 yield number, outgoing(message)
             except RuleFailed as failed:
-                self.rejected(number, Rejected(f"Service Bus could not have its properties: {failed}"))
+                self.rejected(number, Rejected(f"Service Bus does not accept its properties: {failed}"))
 
     def accepted(self, numbers: Sequence[int]) -> None:
         for number in numbers:
