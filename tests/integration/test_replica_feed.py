@@ -107,17 +107,33 @@ def test_an_answer_without_end_is_cut_off() -> None:
     assert asked[1:] == ["hung up"]
 
 
-def test_an_answer_a_drop_at_a_time_is_given_up() -> None:
+@pytest.mark.parametrize(
+    ("begins", "told"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", "TimeoutError"),
+        (b"HTTP/1.1 200 OK\r\nSlow:", "TimeoutError"),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "503"),
+    ],
+)
+def test_an_answer_a_drop_at_a_time_is_given_up(begins: bytes, told: str) -> None:
     def drip(connection: socket.socket) -> None:
-        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-        while True:
+        connection.sendall(begins)
+        for _ in range(400):  # not for ever, so that a reader that waits for the end fails, and does not hang
             connection.sendall(b" ")
             time.sleep(0.01)  # this is the fault: a server that is slow
 
-    begin = time.monotonic()
-    with answering(drip) as (url, _), pytest.raises(FeedUnavailable, match="not complete"):
+    with answering(drip) as (url, asked), pytest.raises(FeedUnavailable, match=told):
         HttpFeed(url, timeout_seconds=0.2).behind({}, 10)
-    assert time.monotonic() - begin < 5
+    assert asked[1:] == ["hung up"]
+
+
+def test_a_refusal_whose_reason_does_not_come_is_a_refusal() -> None:
+    def refuse(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 100\r\n\r\n{")
+        connection.recv(1)  # until the other side hangs up
+
+    with answering(refuse) as (url, _), pytest.raises(FeedUnavailable, match="503"):
+        HttpFeed(url, timeout_seconds=0.2).behind({}, 10)
 
 
 def test_an_address_that_is_none_is_refused_at_once() -> None:

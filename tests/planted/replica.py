@@ -9,6 +9,20 @@ UNIT, READ_MODELS = "unit/test_replica.py::", "contracts/test_read_models.py::"
 
 PLANTS: list[Plant] = [
     plant(
+        "an answer of the feed may come a drop at a time, for ever",
+        "integration/test_replica_feed.py::test_an_answer_a_drop_at_a_time_is_given_up",
+        "replica/feed.py",
+        "        self._socket.settimeout(left_seconds)\n        return self._pieces.readinto(buffer)\n",
+        "        self._end += 1.0\n        return self._pieces.readinto(buffer)\n",
+    ),
+    plant(
+        "a refusal of the feed that breaks off ends the replica",
+        "integration/test_replica_feed.py::test_a_refusal_whose_reason_does_not_come_is_a_refusal",
+        "replica/feed.py",
+        '    except (OSError, HTTPException):\n        return ""\n',
+        '    except HTTPException:\n        return ""\n',
+    ),
+    plant(
         "whoever only catches up remembers each time he did",
         UNIT + "test_whoever_only_ever_catches_up_keeps_no_more_each_time",
         FOLLOWER,

@@ -8,7 +8,10 @@ import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from io import BufferedReader, RawIOBase
+from socket import socket
+from typing import Any
 from urllib.parse import urlencode
 
 from .facts import AnotherLog, FeedUnavailable
@@ -40,8 +43,8 @@ class Feed(ABC):
 class HttpFeed(Feed):
     """`GET /v1/events` of an allocation service at `url`, such as `http://127.0.0.1:5005`.
 
-    An answer has to be complete within `timeout_seconds` and may have `most_bytes`. `headers` are sent with each
-    request.
+    To connect may take `timeout_seconds`, and so may the whole answer, which may have `most_bytes`. `headers` are sent
+    with each request.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class HttpFeed(Feed):
             raise ValueError(f"the address of a feed must begin with http:// or https://, unlike {url!r}")
         self._url, self._timeout_seconds, self._most_bytes = url.rstrip("/"), timeout_seconds, most_bytes
         self._headers = {"Accept": "application/json", **(headers or {})}
+        self._open = urllib.request.build_opener(_InTime).open
 
     def behind_version(self, sku: str, version: int, limit: int) -> Sequence[Message]:
         return self._events({"sku": sku, "after_version": version, "limit": limit})
@@ -66,11 +70,10 @@ class HttpFeed(Feed):
     def _events(self, query: Mapping[str, str | int]) -> Sequence[Message]:
         request = urllib.request.Request(f"{self._url}/v1/events?{urlencode(query)}", headers=self._headers)
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout_seconds) as response:
+            with self._open(request, timeout=self._timeout_seconds) as response:
                 events = json.loads(self._body(response))["events"]
         except urllib.error.HTTPError as refused:
-            with refused:
-                told = refused.read(500).decode(errors="replace")
+            told = _beginning(refused)
             if refused.code == 422 and ANOTHER_LOG in told:
                 raise AnotherLog(
                     f"this replica must be rebuilt from scratch, because the log is another one: {told}"
@@ -83,13 +86,65 @@ class HttpFeed(Feed):
         return events
 
     def _body(self, response: HTTPResponse) -> bytes:
-        """The whole body. A socket's timeout begins anew with each piece, so a slow trickle would never end."""
-        deadline, pieces, size = time.monotonic() + self._timeout_seconds, [], 0
-        while piece := response.read1(65_536):
-            pieces.append(piece)
-            size += len(piece)
-            if size > self._most_bytes:
-                raise ValueError(f"more than {self._most_bytes:,} bytes")
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"not complete after {self._timeout_seconds} s")
-        return b"".join(pieces)
+        body = response.read(self._most_bytes + 1)
+        if len(body) > self._most_bytes:
+            raise ValueError(f"more than {self._most_bytes:,} bytes")
+        return body
+
+
+def _beginning(refused: urllib.error.HTTPError) -> str:
+    """What a refusal says, as far as that comes: without it, it is a refusal all the same."""
+    try:
+        with refused:
+            return refused.read(500).decode(errors="replace")
+    except (OSError, HTTPException):
+        return ""
+
+
+class _Pieces(RawIOBase):
+    """What a socket receives, until its timeout is over for all pieces together."""
+
+    def __init__(self, connected: socket) -> None:
+        self._socket, self._pieces = connected, connected.makefile("rb", buffering=0)
+        self._seconds = connected.gettimeout() or 0.0
+        self._end = time.monotonic() + self._seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left_seconds = self._end - time.monotonic()
+        if left_seconds <= 0:
+            raise TimeoutError(f"not complete after {self._seconds} s")
+        self._socket.settimeout(left_seconds)
+        return self._pieces.readinto(buffer)
+
+    def close(self) -> None:
+        self._pieces.close()
+        super().close()
+
+
+class _Answer(HTTPResponse):
+    """Has to be complete within the socket's timeout. For the socket, that begins anew with each piece, so a slow
+    trickle, be it of headers, would never end."""
+
+    def __init__(self, sock: socket, *arguments: Any, **named: Any) -> None:
+        super().__init__(sock, *arguments, **named)
+        self.fp.close()
+        self.fp = BufferedReader(_Pieces(sock))
+
+
+class _Http(HTTPConnection):
+    response_class = _Answer
+
+
+class _Https(HTTPSConnection):
+    response_class = _Answer
+
+
+class _InTime(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(_Http, req)
+
+    def https_open(self, req: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(_Https, req)
