@@ -151,6 +151,11 @@ DAMAGES = [
         ("order_lines o9 GHOST: it is on b9, but there is no such batch",),
     ),
     Damage(
+        "a line that nobody ordered, on a batch without a name",
+        (LINE + f"('o9', '{CHAIR}', 1, '', 2)",),
+        (f"order_lines o9 {CHAIR}: it is on , and there is no such batch",),
+    ),
+    Damage(
         "a line of another quantity",
         ("UPDATE order_lines SET qty = 5 WHERE orderid = 'o3'",),
         (f"order_lines o3 {CHAIR}: qty: the log says 3, the table has 5",),
@@ -346,6 +351,12 @@ DAMAGES = [
             for at, to in ((1, 9), (2, 1), (9, 2))
         ),
         (f"event_log {CHAIR}, version 1: Allocated(orderid='o1'",),
+        mended=False,
+    ),
+    Damage(
+        "two events of a command in the wrong places",
+        tuple(MOVED.format(at=at, to=to) for at, to in ((13, 99), (14, 13), (99, 14))),
+        (f"event_log {TABLE}, version 7: it stands at 13, the event before it at 14",),
         mended=False,
     ),
     Damage(

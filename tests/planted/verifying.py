@@ -10,6 +10,20 @@ AUDIT_TESTS = "e2e/test_verify_commands.py::"
 
 PLANTS: list[Plant] = [
     plant(
+        "where the events of a product stand is not compared",
+        DAMAGE,
+        COMPARING,
+        "        if seq <= folded.last_seq:",
+        "        if False:",
+    ),
+    plant(
+        "a line on a batch without a name is not looked for",
+        DAMAGE,
+        SQL,
+        "WHERE l.batchref >= ? ",
+        "WHERE l.batchref > ? ",
+    ),
+    plant(
         "a row that is missing is not missed",
         DAMAGE,
         COMPARING,

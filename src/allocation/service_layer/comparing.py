@@ -83,6 +83,9 @@ def fold(product: Product, stored: Stored) -> Folded:
         if isinstance(event, Unreadable):
             folded.corrupt = _corrupt(stored, version, event.reason)
             break
+        if seq <= folded.last_seq:  # a feed gives it before the event that it follows, and the past lacks that one
+            folded.corrupt = _corrupt(stored, version, f"it stands at {seq}, the event before it at {folded.last_seq}")
+            break
         try:
             product.apply(event)
         except CorruptLog as corrupt:

@@ -147,7 +147,8 @@ class SqlBooks(Books):
         with self._snapshot() as ask:
             until, looked_at = _bound(ask, "batches", "reference", after, limit)
             rows = ask(
-                "SELECT l.orderid, l.sku, l.batchref FROM order_lines l WHERE l.batchref > ? "
+                # From the bound on, not after it: an empty reference is no batch's, either.
+                "SELECT l.orderid, l.sku, l.batchref FROM order_lines l WHERE l.batchref >= ? "
                 f"{'AND l.batchref <= ? ' if until is not None else ''}"
                 "AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.reference = l.batchref)",
                 *([after] if until is None else [after, until]),
