@@ -49,12 +49,14 @@ class Following(Thread):
         self.join()
 
     def catch_up(self) -> None:
-        """Page by page, until there is nothing more. Raises what HTTP and JSON raise; what was read so far is kept."""
+        """Page by page, up to the first that is not full: nothing came after it then. (An empty page may never come: in
+        a busy shop something changes between any two requests.) Raises what HTTP and JSON raise; what was read so far
+        is kept."""
         while True:
             page = self._ask(self._copy.cursor())
             levels = [level_from(told) for told in page["levels"]]
-            if not levels:
-                self._copy.take([], page["next"], datetime.fromisoformat(page["as_of"]))
+            if len(levels) < PAGE:
+                self._copy.take(levels, page["next"], datetime.fromisoformat(page["as_of"]))
                 return
             self._copy.take(levels, page["next"])
 

@@ -12,7 +12,7 @@ from urllib.error import HTTPError
 
 import pytest
 
-from examples.storefront.following import Following
+from examples.storefront.following import PAGE, Following
 from examples.storefront.shop import create_shop
 from examples.storefront.stock_copy import Level, Lot, NotALevel, StockCopy, level_from
 
@@ -66,6 +66,25 @@ def test_a_copy_of_another_log_is_made_anew(copy: StockCopy) -> None:
     copy.take([chairs(7, Lot(None, 5, 5)), Level("GONE", 3, ())], "cursor-of-before", A_MOMENT)
     OtherLog(copy, "http://service", 1).catch_up()
     assert (copy.levels(), copy.cursor(), copy.current_at()) == ([chairs(2)], "cursor-of-now", A_MOMENT)
+
+
+class Busy(Following):
+    """A service where something changes between any two requests."""
+
+    asked = 0
+
+    def _answer(self, query: str) -> Any:
+        self.asked += 1
+        assert self.asked <= 3, "it asks for ever"
+        count = PAGE if self.asked == 1 else 1
+        levels = [{"sku": f"CHAIR-{n}", "version": self.asked, "available": []} for n in range(count)]
+        return {"levels": levels, "next": f"cursor-{self.asked}", "as_of": A_MOMENT.isoformat()}
+
+
+def test_a_copy_of_a_busy_shop_is_complete_with_the_first_page_that_is_not_full(copy: StockCopy) -> None:
+    Busy(copy, "http://service", 1).catch_up()
+    assert (len(copy.levels()), copy.cursor(), copy.current_at()) == (PAGE, "cursor-2", A_MOMENT)
+    assert copy.level("CHAIR-0") == Level("CHAIR-0", 2, ())
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,8 @@ class StockPageRead(msgspec.Struct):
     as_of: Annotated[
         datetime,
         msgspec.Meta(
-            description="Once you have read on to an empty page, you have everything that happened before this time, "
-            "except writes that were in progress at that moment"
+            description="Once you have read on to a page with fewer levels than `limit`, you have everything that "
+            "happened before this time, except writes that were in progress at that moment"
         ),
     ]
 
