@@ -44,6 +44,13 @@ PLANTS: list[Plant] = [
         "",
     ),
     plant(
+        "a cursor of a log with more partitions is taken for a mistake of its holder",
+        "e2e/test_http_events.py::test_a_cursor_that_the_log_does_not_reach_is_422",
+        "entrypoints/http/cursors.py",
+        "            raise UnknownPosition(position)\n",
+        "            raise ForgedCursor(token)\n",
+    ),
+    plant(
         "a partition that is left out is taken for one of another log",
         "e2e/test_http_events.py::test_what_was_missed_is_asked_for_by_a_position_that_a_message_told",
         "service_layer/history/ports.py",

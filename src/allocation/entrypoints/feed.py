@@ -22,7 +22,8 @@ LOOK_AGAIN_SECONDS = 0.5
 
 
 class Feed:
-    """Reads on from a cursor, which has the same form as that of `GET /v1/events`. Raises `ForgedCursor`."""
+    """Reads on from a cursor, which has the same form as that of `GET /v1/events`. Raises `ForgedCursor`, and
+    `UnknownPosition` if it is of a log with more partitions."""
 
     def __init__(self, application: Application, after: str, sku: str | None) -> None:
         self._views = application.views

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from zlib import crc32
 
 from allocation.service_layer.envelope import LogPosition
+from allocation.service_layer.errors import UnknownPosition
 
 _POSITION = re.compile(r"(0|[1-9][0-9]{0,3})-(0|[1-9][0-9]{0,17})")
 _POSITIONS = re.compile(rf"{_POSITION.pattern}(\.{_POSITION.pattern})*")
@@ -29,7 +30,8 @@ def encode_cursor(positions: Sequence[LogPosition]) -> str:
 
 
 def decode_cursor(token: str, partitions: int) -> list[LogPosition]:
-    """The positions, at most one for each partition. Raises `ForgedCursor`.
+    """The positions, at most one for each partition. Raises `ForgedCursor`, and `UnknownPosition` for a position in a
+    partition that the log does not have: that cursor is of another log.
 
     Plain positions are accepted, too, as in `0-17.1-4`: no token looks like that, because each has a letter.
     """
@@ -37,11 +39,14 @@ def decode_cursor(token: str, partitions: int) -> list[LogPosition]:
     plain = token if is_plain else _opened(token)
     found = [_POSITION.fullmatch(part) for part in plain.split(".")] if plain else []
     positions = [LogPosition(int(match[1]), int(match[2])) for match in found if match is not None]
-    known = {position.partition for position in positions if position.partition < partitions}
+    known = {position.partition for position in positions}
     # Encoding it again finds the other faults: other spellings of the same bytes, a wrong checksum, characters that
     # base64 skips.
     if len(known) < len(found) or not (is_plain or encode_cursor(positions) == token):
         raise ForgedCursor(token)
+    for position in positions:
+        if position.partition >= partitions:
+            raise UnknownPosition(position)
     return positions
 
 

@@ -121,7 +121,7 @@ def read_events(call: Call, query: EventQuery) -> Reply:
 
 
 def _beginning(call: Call, query: EventQuery) -> Sequence[LogPosition]:
-    """Where the page begins. Raises `Invalid`."""
+    """Where the page begins. Raises `Invalid`, `UnknownPosition`."""
     if query.after_version is None:
         return positions_behind(call, query.after)
     if query.sku is None or query.after is not None:

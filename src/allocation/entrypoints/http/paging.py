@@ -36,7 +36,7 @@ def whole(least: int, most: int, default: int | None = None) -> Any:
 
 
 def positions_behind(call: Call, after: str | None) -> list[LogPosition]:
-    """Where a page begins. Raises `Invalid`."""
+    """Where a page begins. Raises `Invalid`, `UnknownPosition`."""
     try:
         return decode_cursor(after, call.application.settings.log_partitions) if after is not None else []
     except ForgedCursor:
