@@ -35,8 +35,9 @@ at_option = click.option(
     "--at",
     callback=_parsed,
     metavar="WHEN",
-    help="Use the state at a moment (2031-05-01T09:30:00Z) or at a place in the log (0-17). A place always gives the "
-    "same result; for a moment just past, changes still being written may be missing.  [default: now]",
+    help="Use the state at a moment (2031-05-01T09:30:00Z) or at a place in the log (0-17). For a moment just past, "
+    "changes still being written may be missing. A place always gives the same result if the log has one partition; of "
+    "several, the others are as they were at the moment of that place.  [default: now]",
 )
 
 

@@ -33,9 +33,9 @@ At = Annotated[
     BeforeValidator(_at),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
     Field(
-        description="A time (2031-05-01T09:30:00Z) or a position in the log (0-17); now if absent. A position "
-        "always gives the same answer; for a time that has only just passed, writes still in progress "
-        "may be missing"
+        description="A time (2031-05-01T09:30:00Z) or a position in the log (0-17); now if absent. For a time that has "
+        "only just passed, writes still in progress may be missing. A position always gives the same answer if the log "
+        "has one partition; of several, the others are as they were at the time of that position"
     ),
 ]
 
