@@ -72,7 +72,21 @@ def test_an_order_is_read_as_it_was_also_when_it_is_gone_by_now(shop: Conforming
     assert shop.get("/v1/orders/order-1").json["detail"] == "There is no order order-1"
 
 
-@pytest.mark.parametrize("at", ["yesterday", "0-", "1-2-3", "2031-13-01", "0-01", "", "2031-03-01T12:02:59 01:00"])
+@pytest.mark.parametrize(
+    "at",
+    [
+        "yesterday",
+        "0-",
+        "1-2-3",
+        "2031-13-01",
+        "0-01",
+        "",
+        "2031-03-01T12:02:59 01:00",
+        "2031-03-01-05:00",
+        "2031-03-01/2031-04-01",
+        "2031-03-01x12:02",
+    ],
+)
 def test_a_moment_that_is_none_is_told(memory_client: ConformingClient, at: str) -> None:
     answer = memory_client.get("/v1/products/RED-CHAIR", query_string={"at": at})
     assert answer.status_code == 422

@@ -16,6 +16,13 @@ TRACES, EXPLANATIONS, IMAGINED = "unit/test_trace.py::", "unit/test_explain.py::
 
 PLANTS: list[Plant] = [
     plant(
+        "the zone of a day is taken for its hour",
+        HTTP + "test_a_moment_that_is_none_is_told",
+        "entrypoints/moments.py",
+        "([Tt ].*)?",
+        ".*",
+    ),
+    plant(
         "the end of the log is sorted for each page",
         PLANS + "test_the_end_of_a_log_is_not_sorted_for_each_page",
         SQL,
