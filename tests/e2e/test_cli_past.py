@@ -110,6 +110,7 @@ def test_an_explanation_is_told_in_parts_and_how_to_go_on(run: Run) -> None:
         (["--order", "o-1", "--after", "7"], 2, "not a cursor of this log"),
         (["RED-CHAIR", "--order", "o-1"], 2, "Name exactly one of"),
         (["RED-CHIAR"], 1, "Nothing has happened to RED-CHIAR"),
+        ([""], 1, "Nothing has happened to .\n"),
     ],
 )
 def test_history_wants_one_thing_that_is_there(run: Run, arguments: list[str], code: int, why: str) -> None:
@@ -268,6 +269,8 @@ def test_of_what_never_ends_only_so_much_is_read(run: Run, asked: tuple[str, ...
     [
         ("[", "The body is not JSON"),
         ("{}", "This is not a JSON list of commands; `allocation what-if --help` shows one."),
+        (" \n", "This is not a JSON list of commands"),
+        ("[]", "This is not a JSON list of commands"),
         ('{"commands": []}', "This is not a JSON list of commands"),
         ('[{"type": "Burn"}]', "0 "),
         ('[{"type": "Deallocate", "orderid": "o"}]', "0/sku is missing"),

@@ -129,7 +129,7 @@ def test_what_breaks_off_is_json_all_the_same(cli: CliRunner, command: str, monk
     assert "agree, as far as they were compared" in cli.invoke(main, [command]).stdout
 
 
-@pytest.mark.parametrize("place", ["nowhere", "log:x:", "log:0:y", "products"])
+@pytest.mark.parametrize("place", ["nowhere", "log:x:", "log:0:y", "log:1:5", "products"])
 def test_a_forged_place_is_refused(cli: CliRunner, place: str) -> None:
     ran = cli.invoke(main, ["verify", "--from", place])
     assert ran.exit_code == 2

@@ -16,6 +16,13 @@ TRACES, EXPLANATIONS, IMAGINED = "unit/test_trace.py::", "unit/test_explain.py::
 
 PLANTS: list[Plant] = [
     plant(
+        "whoever brings no commands to imagine is told to send an object",
+        "e2e/test_cli_past.py::test_what_if_refuses_what_is_no_command",
+        "entrypoints/past.py",
+        "        read = read_json(raw) if raw.strip() else None\n",
+        "        read = read_json(raw)\n",
+    ),
+    plant(
         "the zone of a day is taken for its hour",
         HTTP + "test_a_moment_that_is_none_is_told",
         "entrypoints/moments.py",

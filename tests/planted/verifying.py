@@ -10,6 +10,13 @@ AUDIT_TESTS = "e2e/test_verify_commands.py::"
 
 PLANTS: list[Plant] = [
     plant(
+        "a partition that the log does not have is found to be damaged",
+        AUDIT_TESTS + "test_a_forged_place_is_refused",
+        "entrypoints/verifying.py",
+        "        if begin.partition >= application.settings.log_partitions:\n",
+        "        if begin.partition >= 10_000:\n",
+    ),
+    plant(
         "where the events of a product stand is not compared",
         DAMAGE,
         COMPARING,

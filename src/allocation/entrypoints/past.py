@@ -78,7 +78,8 @@ def history(sku: str | None, orderid: str | None, ref: str | None, after: str, l
         else:
             steps, page = _history(application, sku, ref, _version(after), limit)
     if not steps:
-        raise click.ClickException(f"Nothing has happened to {sku or orderid or ref}" + (" since." if after else "."))
+        name = next(x for x in (sku, orderid, ref) if x is not None)
+        raise click.ClickException(f"Nothing has happened to {name}" + (" since." if after else "."))
     if as_json:
         print_json(msgspec.to_builtins(page))
     else:
@@ -258,8 +259,8 @@ def _imagined(raw: bytes, at: At) -> WhatIfAnswer:
     from allocation.service_layer.history.what_if import products_named
 
     try:
-        read = read_json(raw)
-        if not isinstance(read, list):
+        read = read_json(raw) if raw.strip() else None
+        if not isinstance(read, list) or not read:
             raise click.ClickException("This is not a JSON list of commands; `allocation what-if --help` shows one.")
         asked = validated(WhatIfRequest, {"commands": read})
     except Malformed as wrong:
