@@ -1,6 +1,6 @@
 """Bugs of the time machine: as of, history, trace, explain, what if, the memory image."""
 
-from tests.planted import Plant, plant
+from tests.planted import Edit, Plant, plant
 
 AS_OF, PORTS = "service_layer/history/as_of.py", "service_layer/history/ports.py"
 SNAPSHOTS, STEPS = "service_layer/history/snapshots.py", "service_layer/history/steps.py"
@@ -15,6 +15,14 @@ SILENT = "integration/test_replays_are_silent.py::test_replays_repeat_no_outside
 TRACES, EXPLANATIONS, IMAGINED = "unit/test_trace.py::", "unit/test_explain.py::", "unit/test_what_if.py::"
 
 PLANTS: list[Plant] = [
+    Plant(
+        "what is discarded while it is traced is said to be passed",
+        TRACES + "test_what_is_discarded_while_it_is_traced_is_not_said_to_be_passed",
+        (
+            Edit(TRACE, "        cursors, lanes = subscriptions.cursors(), subscriptions.lanes()\n", ""),
+            Edit(TRACE, "return cls(cursors, lanes,", "return cls(subscriptions.cursors(), subscriptions.lanes(),"),
+        ),
+    ),
     plant(
         "whoever brings no commands to imagine is told to send an object",
         "e2e/test_cli_past.py::test_what_if_refuses_what_is_no_command",

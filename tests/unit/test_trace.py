@@ -23,7 +23,7 @@ class Shop:
     def __init__(self) -> None:
         ids, self.clock = CountingIds(), SetClock()
         clock = self.clock
-        store = MemoryStore(ids, clock)
+        store = self.store = MemoryStore(ids, clock)
         self.bus = MessageBus(lambda: MemoryUnitOfWork(store), COMMAND_HANDLERS, ids, clock)
         self.history = MemoryHistory(store)
         self.subscriptions = MemorySubscriptionStore(store)
@@ -158,6 +158,38 @@ def test_every_subscription_tells_how_far_it_has_come(shop: Shop) -> None:
     assert outcomes(1)["mail"] == (Outcome.WAITS, "behind 0-2: no such user")
     shop.settle("mail", Settlement(3, closed={CHAIR}, discarded=[(lane, 3, "anna", "told by telephone")]))
     assert outcomes(1)["mail"] == (Outcome.DISCARDED, "by anna: told by telephone")
+
+
+class DiscardedMeanwhile(MemorySubscriptionStore):
+    """Somebody has an event discarded while a trace is read."""
+
+    def lanes(self, name: str | None = None, partition: int | None = None) -> list[Lane]:
+        for lane in super().lanes("mail") if name is None else ():
+            held = self.lease("mail", 0, "worker", 60)
+            assert held is not None
+            self.settle(held, Settlement(3, closed={CHAIR}, discarded=[(lane, 3, "anna", "told by telephone")]), 60)
+        return super().lanes(name, partition)
+
+
+def test_what_is_discarded_while_it_is_traced_is_not_said_to_be_passed(shop: Shop) -> None:
+    shop.subscriptions = DiscardedMeanwhile(shop.store)
+    shop.subscriptions.join("mail", from_the_beginning=True)
+    shop.ask(CreateBatch("b1", CHAIR, 5))  # 1
+    shop.ask(Allocate("o1", CHAIR, 9), correlation_id="request-1")  # 2: waits, 3: out of stock
+    shop.settle("mail", Settlement(3, lanes={CHAIR: Lane("mail", CHAIR, 0, 3, 9, None, "no such user")}))
+    [traced] = shop.trace("request-1")
+    assert [d.outcome for d in traced.events[1].deliveries] == [Outcome.DISCARDED]
+
+
+def test_what_was_discarded_waits_again_once_its_subscription_begins_anew(shop: Shop) -> None:
+    shop.subscriptions.join("mail", from_the_beginning=True)
+    shop.ask(CreateBatch("b1", CHAIR, 5))  # 1
+    shop.ask(Allocate("o1", CHAIR, 9), correlation_id="request-1")  # 2: waits, 3: out of stock
+    lane = Lane("mail", CHAIR, 0, 3, 9, None, "no such user")
+    shop.settle("mail", Settlement(3, closed={CHAIR}, discarded=[(lane, 3, "anna", "told by telephone")]))
+    shop.subscriptions.rewind("mail", [])
+    [traced] = shop.trace("request-1")
+    assert [(d.outcome, d.because) for d in traced.events[1].deliveries] == [(Outcome.WAITS, "it has come to 0-0")]
 
 
 def test_what_a_puller_has_in_hand_is_told_as_that(shop: Shop) -> None:

@@ -191,12 +191,14 @@ class Standing:
     def of(
         cls, subscriptions: SubscriptionStore, wants: Wants, events: Sequence[EventEnvelope], now: datetime
     ) -> Standing:
-        """As the store has it now, for these events."""
+        """As the store has it now, for these events. Cursors come first and discards last: a lane that ends meanwhile
+        leaves its event behind the cursor, and recorded if it was discarded."""
         places: dict[int, list[int]] = {}
         for logged in events:
             places.setdefault(logged.position.partition, []).append(logged.position.seq)
+        cursors, lanes = subscriptions.cursors(), subscriptions.lanes()
         discarded = [x for n, seqs in places.items() for x in subscriptions.discarded(n, min(seqs), max(seqs))]
-        return cls(subscriptions.cursors(), subscriptions.lanes(), discarded, wants, now)
+        return cls(cursors, lanes, discarded, wants, now)
 
     def deliveries(self, logged: EventEnvelope) -> list[Delivery]:
         """What became of an event, by subscription, without those that do not want it."""
@@ -209,13 +211,13 @@ class Standing:
 
     def _delivery(self, cursor: Cursor, logged: EventEnvelope) -> Delivery:
         name, place = cursor.subscription, logged.position
-        if said := self._discarded.get((name, place.partition, place.seq)):
-            return Delivery(name, Outcome.DISCARDED, f"by {said.who}: {said.why}")
         lane = self._lanes.get((name, logged.key))
         if lane is not None and lane.next_seq <= place.seq:
             return self._in_lane(name, lane, place.seq)
         if cursor.seq < place.seq:
             return Delivery(name, Outcome.WAITS, f"it has reached {cursor.partition}-{cursor.seq}")
+        if said := self._discarded.get((name, place.partition, place.seq)):
+            return Delivery(name, Outcome.DISCARDED, f"by {said.who}: {said.why}")
         return Delivery(name, Outcome.PASSED)
 
     def _in_lane(self, name: str, lane: Lane, seq: int) -> Delivery:
