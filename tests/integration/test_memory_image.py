@@ -9,7 +9,8 @@ from datetime import date
 import pytest
 
 from allocation.adapters.memory_image import Follower, MemoryImage
-from allocation.bootstrap import Application, memory_image
+from allocation.bootstrap import Application, bootstrap, memory_image
+from allocation.config import Settings
 from allocation.domain.commands import (
     Allocate,
     ChangeBatchEta,
@@ -20,7 +21,7 @@ from allocation.domain.commands import (
     IfShort,
 )
 from allocation.service_layer.envelope import EventEnvelope
-from allocation.service_layer.errors import Unavailable
+from allocation.service_layer.errors import Unavailable, UnknownPosition
 from allocation.service_layer.history.ports import Cut
 from allocation.service_layer.history.what_if import products_named
 from allocation.views import StateViews
@@ -142,6 +143,24 @@ def test_a_follower_keeps_it_current_and_outlives_a_database_that_is_away(applic
     image.catch_up = really  # type: ignore[method-assign]  # as it was
     image.catch_up()
     assert everything(image.views) == everything(application.views)
+
+
+def test_a_log_that_was_restored_is_not_followed(application: Application, caplog: pytest.LogCaptureFixture) -> None:
+    """The image holds what is gone; the places behind it are given anew, to other events."""
+    live(application, 9)
+    image = memory_image(application)
+    was, cut = everything(image.views), image.cut
+    application.close()
+    shorter = bootstrap(Settings(database_url="memory:"))
+    shorter.bus.handle(CreateBatch("b", SKUS[0], 5))
+    image._history = shorter.history
+    with pytest.raises(UnknownPosition):
+        image.catch_up()
+    assert (everything(image.views), image.cut) == (was, cut)
+    follower = Follower(image)
+    follower.start()
+    follower.join(10)
+    assert "has to be loaded anew: The log has no place 0-" in caplog.text
 
 
 def test_readers_see_all_of_a_commit_or_nothing(application: Application) -> None:

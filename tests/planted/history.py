@@ -15,6 +15,13 @@ SILENT = "integration/test_replays_are_silent.py::test_replays_repeat_no_outside
 TRACES, EXPLANATIONS, IMAGINED = "unit/test_trace.py::", "unit/test_explain.py::", "unit/test_what_if.py::"
 
 PLANTS: list[Plant] = [
+    plant(
+        "an image goes on with the log of a backup",
+        IMAGES + "test_a_log_that_was_restored_is_not_followed",
+        IMAGE,
+        "        now.require(",
+        "        tuple(",
+    ),
     Plant(
         "what is discarded while it is traced is said to be passed",
         TRACES + "test_what_is_discarded_while_it_is_traced_is_not_said_to_be_passed",

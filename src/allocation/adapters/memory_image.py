@@ -17,8 +17,8 @@ from allocation.domain.commands import Command
 from allocation.domain.errors import CorruptLog
 from allocation.domain.events import BatchCreated
 from allocation.domain.model import Product
-from allocation.service_layer.envelope import Clock, Ids
-from allocation.service_layer.errors import Unavailable
+from allocation.service_layer.envelope import Clock, Ids, LogPosition
+from allocation.service_layer.errors import Unavailable, UnknownPosition
 from allocation.service_layer.history.ports import Fact, History
 from allocation.service_layer.needs import needs_of
 from allocation.service_layer.unit_of_work import UnitOfWork
@@ -50,9 +50,12 @@ class MemoryImage:
     def catch_up(self) -> int:
         """Apply what was committed since; returns how many events. Readers see all of it or nothing.
 
-        Raises `Unavailable`; the image is then as it was, and continues to answer.
+        Raises `Unavailable`; the image is then as it was, and continues to answer. Raises `UnknownPosition` if the log
+        does not reach to where the image stands, as after a restore from a backup: the image holds what is gone, and
+        another one has to be loaded. So it has after `CorruptLog`.
         """
         now = self._history.now()
+        now.require(LogPosition(partition, seq) for partition, seq in enumerate(self.cut.heads))
         ahead = [
             list(self._history.facts(partition, after, until))
             for partition, (after, until) in enumerate(zip(self.cut.heads, now.heads, strict=True))
@@ -85,7 +88,8 @@ class MemoryImage:
 
 
 class Follower(Thread):
-    """Keeps an image current: reads the log every half second, or at once when it is woken."""
+    """Keeps an image current: reads the log every half second, or at once when it is woken. Ends, with a line in the
+    log of the program, if the image cannot follow any more."""
 
     def __init__(self, image: MemoryImage) -> None:
         super().__init__(name="memory image", daemon=True)
@@ -98,6 +102,9 @@ class Follower(Thread):
                 self._image.catch_up()
             except Unavailable as away:
                 _log.warning("the memory image could not be updated: %s", away)
+            except (UnknownPosition, CorruptLog) as other:
+                _log.error("the memory image can no longer follow this log and must be loaded again: %s", other)
+                return
             self._awake.wait(LOOK_AGAIN_SECONDS)
 
     def wake(self) -> None:
