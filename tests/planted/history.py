@@ -16,6 +16,20 @@ TRACES, EXPLANATIONS, IMAGINED = "unit/test_trace.py::", "unit/test_explain.py::
 
 PLANTS: list[Plant] = [
     plant(
+        "why a line waits that gave way is not explained",
+        EXPLANATIONS + "test_lines_that_give_way_are_told_where_each_went",
+        EXPLAIN,
+        "version if isinstance(event, Deallocated) else 0",
+        "0",
+    ),
+    plant(
+        "a line that gave way and moved is said to wait",
+        EXPLANATIONS + "test_lines_that_give_way_are_told_where_each_went",
+        EXPLAIN,
+        "            gave_way = version if isinstance(event, Deallocated) else 0\n",
+        "            gave_way = version if isinstance(event, Deallocated) else gave_way\n",
+    ),
+    plant(
         "an image goes on with the log of a backup",
         IMAGES + "test_a_log_that_was_restored_is_not_followed",
         IMAGE,
@@ -174,9 +188,9 @@ PLANTS: list[Plant] = [
         "a decision is made again on the product as it was afterwards",
         EXPLANATIONS + "test_batches_are_told_in_order_of_preference_as_they_stood_then",
         EXPLAIN,
-        "            found[version] = _replayed(replay.product, event)\n",
+        "            found[version] = _replayed(product, event)\n",
         "            replay.take([(event, version, seq)])\n"
-        "            found[version] = _replayed(replay.product, event)\n"
+        "            found[version] = _replayed(product, event)\n"
         "            continue\n",
     ),
     plant(

@@ -7,7 +7,7 @@ from typing import Any
 from allocation.bootstrap import Application, bootstrap
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch, Deallocate
-from allocation.domain.events import Allocated, BatchCreated
+from allocation.domain.events import Allocated, BatchCreated, Deallocated
 from allocation.domain.model import OrderLine, Product
 from allocation.service_layer.answers import BatchState, Promise, promise_of, state_of
 from allocation.service_layer.handlers import COMMAND_HANDLERS
@@ -66,10 +66,37 @@ def test_every_decision_of_a_line_is_told_with_what_led_to_it() -> None:
     decisions = told(app, "o2")
     assert [(d.batchref, type(d.command and d.command.envelope.command).__name__) for d in decisions] == [
         ("b1", "Allocate"),
+        (None, "ChangeBatchQuantity"),
         ("b1", "Deallocate"),
     ]
     assert all(d.by_todays_rules for d in decisions)
-    assert verdicts(decisions[1]) == [("b1", 6, Verdict.TAKEN), ("b2", 3, Verdict.NOT_NEEDED)]
+    assert verdicts(decisions[1]) == [("b1", 0, Verdict.TOO_LITTLE)]
+    assert verdicts(decisions[2]) == [("b1", 6, Verdict.TAKEN), ("b2", 3, Verdict.NOT_NEEDED)]
+
+
+def test_lines_that_give_way_are_told_where_each_went() -> None:
+    """The newest give way; of these, the oldest is served first. Who cancels, or moves, was not left to wait."""
+    app = shop()
+    for command in (
+        CreateBatch("b1", CHAIR, 20),
+        CreateBatch("b2", CHAIR, 5, SOON),
+        *(Allocate(f"o{n}", CHAIR, 4) for n in (1, 2, 3, 4)),
+        ChangeBatchQuantity("b1", 4),  # o2 moves, o3 and o4 wait
+        Deallocate("o2", CHAIR),  # o3 takes its place
+        Deallocate("o1", CHAIR),  # o4 comes back
+    ):
+        app.bus.handle(command)
+    assert {n: [d.batchref for d in told(app, f"o{n}")] for n in (1, 2, 3, 4)} == {
+        1: ["b1"],
+        2: ["b1", "b2"],
+        3: ["b1", None, "b2"],
+        4: ["b1", None, "b1"],
+    }
+    waits = told(app, "o4")[1]
+    assert verdicts(waits) == [("b1", 0, Verdict.TOO_LITTLE), ("b2", 1, Verdict.TOO_LITTLE)]
+    assert (type(waits.logged.event), waits.by_todays_rules) == (Deallocated, True)
+    assert [d.batchref for d in explain(app.history, "o4", CHAIR, waits.logged.version, 9)] == ["b1"]
+    assert explain(app.history, "o4", CHAIR, 0, 2) == told(app, "o4")[:2]
 
 
 def test_decisions_are_told_page_by_page() -> None:

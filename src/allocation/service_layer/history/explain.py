@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
-from allocation.domain.events import Allocated, Backordered
+from allocation.domain.events import Allocated, Backordered, Deallocated, OutOfStock
 from allocation.domain.model import OrderLine, Product
 from allocation.service_layer.envelope import EventEnvelope
 from allocation.service_layer.history.ports import History
@@ -39,7 +39,8 @@ class Considered:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A line was put on a batch, or left to wait, by `logged`, because of `command` (None: the inbox has lost it).
+    """A line was put on a batch, or left to wait, by `logged`, because of `command` (None: the inbox has lost it). A
+    line that gave way and found no other batch was left to wait by the event that took it off its batch.
 
     `batchref` is what the log shows, `batchref_today` what today's rules choose from the same stock (None: wait);
     `ahead` names an older waiting line that today's rules would have served before this one.
@@ -72,12 +73,19 @@ def explain(history: History, orderid: str, sku: str, after: int, limit: int) ->
     """Up to `limit` decisions that placed the line or left it to wait, after version `after` of the product, in order.
     None from the start (`after` 0): there never was such a line."""
     replay = Replay(sku)
+    product = replay.product
     found: dict[int, _Replayed] = {}
+    gave_way = 0  # the version in which the line came off its batch; 0: it did not, or it is known what became of it
     for event, version, seq in history.facts_of(sku, 0, history.now().of(sku)):
         if isinstance(event, Allocated | Backordered) and event.orderid == orderid and version > after:
-            found[version] = _replayed(replay.product, event)
-            if len(found) == limit:
-                break
+            found[version] = _replayed(product, event)
+        elif isinstance(event, OutOfStock) and gave_way > after:  # a batch shrank, and there was no other for the line
+            found[gave_way] = _decided_again(product, product.lines[orderid], None)
+            gave_way = 0
+        if len(found) == limit:
+            break
+        if getattr(event, "orderid", None) == orderid:
+            gave_way = version if isinstance(event, Deallocated) else 0
         replay.take([(event, version, seq)])
     events = history.events(sku, list(found))
     caused = causes(history, events)
@@ -90,14 +98,17 @@ def _told(again: _Replayed, logged: EventEnvelope, command: Handled | None) -> D
 
 def _replayed(product: Product, event: Allocated | Backordered) -> _Replayed:
     """Decide again, on the product as it was before the event."""
-    waiting = product.lines.get(event.orderid)
-    line = waiting or OrderLine(event.orderid, event.sku, event.qty)
+    line = product.lines.get(event.orderid) or OrderLine(event.orderid, event.sku, event.qty)
+    return _decided_again(product, line, event.batchref if isinstance(event, Allocated) else None)
+
+
+def _decided_again(product: Product, line: OrderLine, batchref: str | None) -> _Replayed:
     best = product.batches.best_for(line)
     today = best.reference if best else None
-    ahead = _first_to_be_served(product) if waiting is not None else None
+    ahead = _first_to_be_served(product) if line.orderid in product.lines else None
     return _Replayed(
-        event.qty,
-        event.batchref if isinstance(event, Allocated) else None,
+        line.qty,
+        batchref,
         today,
         ahead.orderid if ahead is not None and ahead is not line else None,
         _considered(product, today),
