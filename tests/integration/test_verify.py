@@ -156,6 +156,18 @@ def test_a_wrong_snapshot_among_many_is_found(shop: Application, database_url: s
     assert found_in(shop) == []
 
 
+@pytest.mark.parametrize("day", ["", "soon", "2031-05-01 00:00:00"])
+@pytest.mark.parametrize("column", ["eta", "created_eta"])
+@pytest.mark.parametrize("template", ["sqlite"], indirect=True)
+def test_a_day_that_is_none_is_found_and_mended(shop: Application, database_url: str, column: str, day: str) -> None:
+    """PostgreSQL keeps no such text."""
+    execute(database_url, f"UPDATE batches SET {column} = '{day}' WHERE reference = 'b1'")
+    named = f"batches b1: {column}: the log says 2031-05-01, the table has {day}"
+    assert [str(difference) for difference in found_in(shop)] == [named]
+    assert [difference.repaired for difference in found_in(shop, repair=True)] == [True]
+    assert found_in(shop) == []
+
+
 def test_an_event_in_a_partition_that_is_not_its_skus_is_found(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'two.db'}"
     shop = bootstrap(Settings(database_url=url, log_partitions=2))

@@ -10,6 +10,13 @@ AUDIT_TESTS = "e2e/test_verify_commands.py::"
 
 PLANTS: list[Plant] = [
     plant(
+        "a day that is none ends the walk",
+        TESTS + "test_a_day_that_is_none_is_found_and_mended",
+        "adapters/sql/asking.py",
+        "    except ValueError:\n",
+        "    except KeyError:\n",
+    ),
+    plant(
         "a partition that the log does not have is found to be damaged",
         AUDIT_TESTS + "test_a_forged_place_is_refused",
         "entrypoints/verifying.py",

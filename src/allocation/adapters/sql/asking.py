@@ -55,6 +55,14 @@ def decoded(rows: Iterable[Sequence[Any]]) -> Iterator[Logged]:
 
 def batches_from(rows: Iterable[Sequence[Any]]) -> list[BatchFields]:
     return [
-        (ref, sku, bought, allocated, to_date(eta), created, to_date(created_eta))
+        (ref, sku, bought, allocated, _day(eta), created, _day(created_eta))
         for ref, sku, bought, allocated, eta, created, created_eta in rows
     ]
+
+
+def _day(value: Any) -> Any:
+    """A calendar day. SQLite keeps any text in its place: what is no day comes back as it is, and is equal to none."""
+    try:
+        return to_date(value)
+    except ValueError:
+        return value
