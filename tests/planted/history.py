@@ -16,6 +16,13 @@ TRACES, EXPLANATIONS, IMAGINED = "unit/test_trace.py::", "unit/test_explain.py::
 
 PLANTS: list[Plant] = [
     plant(
+        "a line that still waits, for more, is said to stop waiting",
+        IMAGINED + "test_each_kind_of_change_has_its_word",
+        WHAT_IF,
+        "        if self.before.batchref == self.after.batchref:",
+        "        if self.before.batchref == self.after.batchref is not None:",
+    ),
+    plant(
         "why a line waits that gave way is not explained",
         EXPLANATIONS + "test_lines_that_give_way_are_told_where_each_went",
         EXPLAIN,

@@ -90,6 +90,8 @@ def test_each_kind_of_change_has_its_word(shop: Application) -> None:
     assert kinds(ChangeBatchQuantity("CHAIR-1", 8)) == {"o3": "starts to wait"}
     assert kinds(ChangeBatchQuantity("CHAIR-2", 20)) == {"waits": "stops waiting"}
     assert kinds(Deallocate("o1", "CHAIR")) == {"o1": "cancelled"}
+    assert kinds(Deallocate("o1", "CHAIR"), Allocate("o1", "CHAIR", 2)) == {"o1": "another quantity"}
+    assert kinds(Deallocate("waits", "CHAIR"), Allocate("waits", "CHAIR", 5)) == {"waits": "another quantity"}
     assert kinds(Allocate("new", "CHAIR", 1)) == {"new": "promised"}
     assert kinds(Allocate("new", "CHAIR", 500)) == {"new": "new, and waits"}
     assert kinds(CreateBatch("CHAIR-3", "CHAIR", 3), ChangeBatchQuantity("CHAIR-1", 6)) == {"o3": "moves"}

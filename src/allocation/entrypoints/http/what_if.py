@@ -138,7 +138,8 @@ class ChangeRead(msgspec.Struct):
     change: Annotated[
         str,
         msgspec.Meta(
-            description="One of: moves, another day, starts to wait, stops waiting, promised, new and waits, cancelled"
+            description="One of: `moves`; `another day`; `another quantity`; `starts to wait`; `stops waiting`; "
+            "`promised`; `new, and waits`; `cancelled`"
         ),
     ]
     before: Standing | None

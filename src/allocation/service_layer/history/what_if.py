@@ -36,11 +36,11 @@ class Changed:
             return "promised" if self.after and self.after.batchref else "new, and waits"
         if self.after is None:
             return "cancelled"
+        if self.before.batchref == self.after.batchref:  # a line that is cancelled and ordered again may want more
+            return "another day" if self.before.eta != self.after.eta else "another quantity"
         if self.before.batchref is None:
             return "stops waiting"
-        if self.after.batchref is None:
-            return "starts to wait"
-        return "moves" if self.before.batchref != self.after.batchref else "another day"
+        return "starts to wait" if self.after.batchref is None else "moves"
 
 
 @dataclass(frozen=True, slots=True)
