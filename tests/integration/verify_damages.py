@@ -252,6 +252,11 @@ DAMAGES = [
         (f"snapshots {CHAIR} 0-5: the log says BatchThen(ref='b1'", f"snapshots {CHAIR} 0-6: the log says BatchThen"),
     ),
     Damage(
+        "a snapshot from before the log",
+        ("INSERT INTO snapshots SELECT sku, 0, version, state FROM snapshots WHERE position = 5",),
+        (f"snapshots {CHAIR} 0-0: the log has no event of this sku there",),
+    ),
+    Damage(
         "a snapshot that says everything twice",
         (
             'UPDATE snapshots SET state = replace(state, \'[{"orderid":"o3","qty":3,"since":4}]\', '

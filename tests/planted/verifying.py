@@ -10,6 +10,13 @@ AUDIT_TESTS = "e2e/test_verify_commands.py::"
 
 PLANTS: list[Plant] = [
     plant(
+        "a snapshot from before the log is not looked at",
+        DAMAGE,
+        PROJECTIONS,
+        "        after, partition = _BEFORE_ALL, ",
+        "        after, partition = 0, ",
+    ),
+    plant(
         "a day that is none ends the walk",
         TESTS + "test_a_day_that_is_none_is_found_and_mended",
         "adapters/sql/asking.py",

@@ -22,6 +22,7 @@ from allocation.service_layer.read_models import Movements, StockLevel
 
 LEVELS, MOVEMENTS = project_stock_levels.__name__, count_movements.__name__
 _PAGE, _FEW = 20_000, 20
+_BEFORE_ALL = -(2**63)
 _COUNTED = ("received", "allocated", "deallocated", "backordered", "cancelled")
 
 
@@ -66,8 +67,9 @@ class Projections:
         return level
 
     def _snapshots(self, sku: str) -> Iterator[KeptSnapshot]:
-        """A few at a time: a product may have many, and large ones."""
-        after, partition = 0, partition_of(sku, self._partitions)
+        """A few at a time: a product may have many, and large ones. One that stands before the log is read, too: it
+        would be used for moments before all others."""
+        after, partition = _BEFORE_ALL, partition_of(sku, self._partitions)
         few = f"SELECT position, version, state FROM snapshots WHERE sku = ? AND position > ? ORDER BY 1 LIMIT {_FEW}"
         while rows := self._ask(few, sku, after):
             for after, version, state in rows:
