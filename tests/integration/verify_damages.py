@@ -409,6 +409,18 @@ DAMAGES = [
         mended=False,
     ),
     Damage(
+        "a command of another correlation than its event",
+        ("UPDATE inbox SET correlation_id = 'another' WHERE position = 4",),
+        ("it points at 0-4, which it did not lead to",),
+        mended=False,
+    ),
+    Damage(
+        "an event of another correlation than its command",
+        ("UPDATE event_log SET correlation_id = 'another' WHERE position = 7",),
+        ("it points at 0-7, which it did not lead to",),
+        mended=False,
+    ),
+    Damage(
         "a command that nobody can read",
         ("UPDATE inbox SET body = '{\"ref\":' WHERE position = 4",),
         ("it cannot be answered again: Allocate cannot be read",),

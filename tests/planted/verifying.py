@@ -10,6 +10,13 @@ AUDIT_TESTS = "e2e/test_verify_commands.py::"
 
 PLANTS: list[Plant] = [
     plant(
+        "the correlation of a command is not compared with that of its event",
+        DAMAGE,
+        SQL,
+        '                "AND e.correlation_id = i.correlation_id)",\n',
+        '                ")",\n',
+    ),
+    plant(
         "a snapshot from before the log is not looked at",
         DAMAGE,
         PROJECTIONS,

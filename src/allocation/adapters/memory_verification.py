@@ -67,11 +67,12 @@ class MemoryBooks(Books):
 
     def false_commands(self, after: str, limit: int) -> Found:
         with self._store.lock:
-            led = {(e.causation_id, e.position) for log in self._store.log for e in log}
+            led = {(e.causation_id, e.correlation_id, e.position) for log in self._store.log for e in log}
             false = [
                 (done.envelope.id, done.envelope.source, led_elsewhere(done.position))
                 for done in self._store.inbox.values()
-                if done.position is not None and (done.envelope.id, done.position) not in led
+                if done.position is not None
+                and (done.envelope.id, done.envelope.correlation_id, done.position) not in led
             ]
             return Found(None, len(self._store.inbox), false)
 

@@ -157,7 +157,8 @@ class Books(ABC):
     @abstractmethod
     def false_commands(self, after: str, limit: int) -> Found:
         """Of the next `limit` commands, by id, those (id, source, problem) whose position in the log holds no event
-        that they led to, or that cannot be read, or whose answer cannot be read."""
+        that they led to (one with their id and correlation), or that cannot be read, or whose answer cannot be
+        read."""
 
     @abstractmethod
     def strays(self, after: str, limit: int) -> Found:

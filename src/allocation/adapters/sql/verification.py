@@ -136,7 +136,8 @@ class SqlBooks(Books):
             rows = ask(
                 f"SELECT i.id, i.source, i.log_partition, i.position FROM inbox i WHERE {those} "
                 "AND i.position IS NOT NULL AND NOT EXISTS (SELECT 1 FROM event_log e "
-                "WHERE e.log_partition = i.log_partition AND e.position = i.position AND e.causation_id = i.id)",
+                "WHERE e.log_partition = i.log_partition AND e.position = i.position AND e.causation_id = i.id "
+                "AND e.correlation_id = i.correlation_id)",
                 *bounds,
             )
             texts = ask(f"SELECT i.id, i.source, i.type, i.body, i.outcome FROM inbox i WHERE {those}", *bounds)
