@@ -4,15 +4,20 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from allocation.bootstrap import Application, bootstrap
 from allocation.config import Settings
-from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch, Deallocate
+from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch, Deallocate
 from allocation.domain.events import Allocated, BatchCreated, Deallocated
 from allocation.domain.model import OrderLine, Product
 from allocation.service_layer.answers import BatchState, Promise, promise_of, state_of
 from allocation.service_layer.handlers import COMMAND_HANDLERS
 from allocation.service_layer.history.explain import Decision, Verdict, explain
 from allocation.service_layer.unit_of_work import UnitOfWork
+from tests.thoroughness import examples
+from tests.unit.test_what_if import commands, promises
 
 CHAIR = "RED-CHAIR"
 SOON, LATER = date(2031, 5, 1), date(2031, 6, 1)
@@ -97,6 +102,17 @@ def test_lines_that_give_way_are_told_where_each_went() -> None:
     assert (type(waits.logged.event), waits.by_todays_rules) == (Deallocated, True)
     assert [d.batchref for d in explain(app.history, "o4", CHAIR, waits.logged.version, 9)] == ["b1"]
     assert explain(app.history, "o4", CHAIR, 0, 2) == told(app, "o4")[:2]
+
+
+@given(st.lists(commands, max_size=40))
+@examples(100)
+def test_the_last_decision_is_where_the_line_stands(past: list[Command]) -> None:
+    app = shop()
+    app.bus.handle_many([app.bus.envelope(command) for command in past])
+    for (orderid, sku), line in promises(app).items():
+        decisions = explain(app.history, orderid, sku, 0, 99)
+        assert (decisions[-1].batchref, decisions[-1].qty) == (line.batchref, line.qty)
+        assert all(decision.by_todays_rules for decision in decisions)
 
 
 def test_decisions_are_told_page_by_page() -> None:
