@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 from time import time
+from types import SimpleNamespace
 from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
+from azure.core.exceptions import ClientAuthenticationError
 
 from allocation.adapters.brokers import registry
 from allocation.adapters.brokers.event_grid import MOST_BYTES, EventGridPublisher
@@ -118,6 +120,24 @@ def test_a_wrong_key_is_wrong_for_all_and_shown_to_nobody(
     assert "401" in str(outcomes[0])
     assert wrong not in str(outcomes[0]) + caplog.text
     told.close()
+
+
+def test_a_token_that_is_refused_is_wrong_for_all(peer: EventGridPeer) -> None:
+    """Microsoft Entra answers 400 when a secret has expired, which says nothing about any event."""
+    told = EventGridPublisher(peer.endpoint, NoCredential(), "shop")
+    outcomes = told.publish(FACTS, [event("RED-CHAIR"), event("SMALL-TABLE")])
+    assert [type(outcome) for outcome in outcomes] == [Unavailable] * 2
+    assert "the secret has expired" in str(outcomes[0])
+    assert peer.http.posts() == []
+    told.close()
+
+
+class NoCredential:
+    """What azure-identity does once its secret has expired."""
+
+    def get_token(self, *_scopes: str, **_more: object) -> _Token:
+        answer = SimpleNamespace(status_code=400, reason="Bad Request", headers={})
+        raise ClientAuthenticationError("the secret has expired", response=answer)
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])

@@ -161,8 +161,15 @@ PLANTS: list[Plant] = [
         "a wrong key refuses each message",
         GRID + "test_a_wrong_key_is_wrong_for_all_and_shown_to_nobody",
         EVENT_GRID,
-        "            if failed.status_code not in (400, 413):\n",
-        "            if failed.status_code not in (400, 401, 413):\n",
+        '            return Unavailable(f"Event Grid does not let us in',
+        '            return Rejected(f"Event Grid does not let us in',
+    ),
+    plant(
+        "a token that is refused is taken for the fault of each message",
+        GRID + "test_a_token_that_is_refused_is_wrong_for_all",
+        EVENT_GRID,
+        "        except ClientAuthenticationError as shut:",
+        "        except NotImplementedError as shut:",
     ),
     plant(
         "topics are not told apart at Event Grid",

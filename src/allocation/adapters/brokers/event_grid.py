@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlunsplit
 
 import msgspec
 from azure.core.credentials import AzureKeyCredential
-from azure.core.exceptions import AzureError, HttpResponseError
+from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 from azure.core.messaging import CloudEvent
 from azure.eventgrid import EventGridPublisherClient
 
@@ -91,10 +91,12 @@ class EventGridPublisher(Publisher):
                 connection_timeout=CONNECT_SECONDS,
                 read_timeout=ANSWER_SECONDS,
             )
+        except ClientAuthenticationError as shut:  # of Event Grid, or of who gives out tokens: wrong for all messages
+            return Unavailable(f"Event Grid does not let us in ({shut.status_code}): {shut.message}"[:500])
         except HttpResponseError as failed:
             words = f"Event Grid answered {failed.status_code}: {failed.message}"[:500]
             if failed.status_code not in (400, 413):
-                return Unavailable(words)  # a wrong key is wrong for all messages
+                return Unavailable(words)
             return Rejected(words) if len(messages) == 1 else OneOfThem(words)
         except AzureError as away:
             return Unavailable(f"Event Grid cannot be reached: {away}"[:500])
