@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -15,6 +15,8 @@ from werkzeug.test import TestResponse
 from allocation.bootstrap import Application, bootstrap
 from allocation.config import Settings
 from allocation.entrypoints.flask_app import create_app
+from allocation.service_layer.answers import Answer
+from allocation.service_layer.envelope import CommandEnvelope
 from allocation.service_layer.errors import SetupError, Unavailable
 from tests.e2e.conforming import ConformingClient
 from tests.e2e.service import PATIENCE_SECONDS, Service
@@ -295,6 +297,19 @@ def test_what_cannot_be_parked_now_comes_again(shop: Shop, monkeypatch: pytest.M
         assert shop.push(b"[").status_code == 503
     assert shop.push([cloud_event(5), 7]).json == {"done": 1, "parked": 1}
     assert shop.quantities() == [5]
+
+
+def test_what_comes_again_for_the_sake_of_another_is_parked_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [7, *(cloud_event(5, f"e-{number}") for number in range(250))]  # more than one group
+
+    def busy(envelopes: Sequence[CommandEnvelope]) -> Sequence[Answer]:
+        return [Answer(error=Unavailable("a product is locked")) for _ in envelopes]
+
+    with monkeypatch.context() as fault:
+        fault.setattr(shop.application.bus, "handle_many", busy)
+        assert [shop.push(events).status_code for _ in range(2)] == [503, 503]
+    assert shop.push(events).json == {"done": 250, "parked": 1}
+    assert [body for body, _ in shop.parked()] == ["7"]
 
 
 # The book's flow

@@ -231,8 +231,16 @@ PLANTS: list[Plant] = [
         "poison from Event Grid is dropped",
         COMES_IN + "test_what_cannot_be_done_is_parked_as_it_came_and_the_others_are_done",
         ROUTE,
-        "                    keep_as_dead_letter(application, as_it_came(delivery), reason_for(answer.error))\n",
-        "                    pass\n",
+        "            keep_as_dead_letter(application, as_it_came(delivery), reason_for(error))\n",
+        "            pass\n",
+    ),
+    plant(
+        "what Event Grid sends again is parked again",
+        COMES_IN + "test_what_comes_again_for_the_sake_of_another_is_parked_once",
+        ROUTE,
+        "                failed[delivery] = answer.error\n",
+        "                failed[delivery] = answer.error\n"
+        "                keep_as_dead_letter(application, as_it_came(delivery), reason_for(answer.error))\n",
     ),
     plant(
         "a passing fault is parked, and Event Grid forgets the event",

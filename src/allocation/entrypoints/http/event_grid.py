@@ -145,23 +145,25 @@ def _validated(body: bytes, settings: Settings) -> Reply:
 
 def _handle(call: Call, body: bytes) -> tuple[int, int]:
     """How many were done, and how many became dead letters. Raises `Unavailable` if any must be sent again; then all
-    may be."""
-    application, parked = call.application, 0
+    are, so none becomes a dead letter before all are tried: it would become one each time."""
+    application = call.application
     try:
         deliveries = deliveries_in(body, _binary_headers(call.environ))
     except BadMessage as bad:
         keep_as_dead_letter(application, Delivery(body, SOURCE, ""), str(bad))
         return 0, 1
+    failed: dict[Delivery, Exception] = {}
+    correlations: dict[Delivery, str] = {}
     for begin in range(0, len(deliveries), MOST_AT_ONCE):
-        correlations: dict[Delivery, str] = {}
         for delivery, answer in answers_of(application, deliveries[begin : begin + MOST_AT_ONCE], correlations):
             if isinstance(answer.error, Unavailable):
                 raise answer.error
             if answer.error is not None:
-                with correlated(correlations.get(delivery, call.correlation_id)):
-                    keep_as_dead_letter(application, as_it_came(delivery), reason_for(answer.error))
-                parked += 1
-    return len(deliveries) - parked, parked
+                failed[delivery] = answer.error
+    for delivery, error in failed.items():
+        with correlated(correlations.get(delivery, call.correlation_id)):
+            keep_as_dead_letter(application, as_it_came(delivery), reason_for(error))
+    return len(deliveries) - len(failed), len(failed)
 
 
 def _binary_headers(environ: Mapping[str, Any]) -> dict[str, str]:
