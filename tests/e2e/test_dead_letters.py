@@ -145,10 +145,11 @@ def test_one_that_cannot_be_handled_stays(shop: Application, run: Run) -> None:
     assert "It is still a dead letter: batchref: Field required" in still.stderr
 
 
+@pytest.mark.parametrize("source", [SOURCE, "event grid"])
 def test_one_that_was_done_but_not_removed_is_not_done_twice(
-    shop: Application, run: Run, monkeypatch: pytest.MonkeyPatch
+    shop: Application, run: Run, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    letter_id = parked(shop, b'{"batchref": "batch-1", "qty": 7}')
+    letter_id = parked(shop, b'{"batchref": "batch-1", "qty": 7}', source=source)
 
     def away(*_: object) -> bool:
         raise Unavailable("the database is away")

@@ -48,8 +48,15 @@ PLANTS: list[Plant] = [
         "what Event Grid brought in its own schema cannot be tried again",
         LETTERS + "test_one_that_event_grid_brought_is_read_in_its_schema",
         "entrypoints/handling.py",
-        "if letter.source == EVENT_GRID else",
-        "if not letter.source else",
+        "    if letter.source != EVENT_GRID:\n",
+        "    if letter.source:\n",
+    ),
+    plant(
+        "what Event Grid brought without an id is done each time it is tried again",
+        LETTERS + "test_one_that_was_done_but_not_removed_is_not_done_twice",
+        "entrypoints/handling.py",
+        '[replace(one, id=f"{letter.id}-{number}") for number, one in enumerate(deliveries_in(body, {}))]',
+        "deliveries_in(body, {})",
     ),
     plant(
         "a dead letter is removed though it could not be handled",

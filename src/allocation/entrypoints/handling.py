@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from allocation.adapters import cloudevents
 from allocation.adapters.serialization import BadMessage
@@ -56,9 +57,8 @@ def again(application: Application, letter: DeadLetter) -> list[Answer]:
     A message without an id gets the letter's id, so that it is done once, however often this is called. A message that
     was refused under its id was not done, so it is asked for again under a new id. Raises `Unavailable`.
     """
-    body = letter.body.encode()
     try:
-        brought = deliveries_in(body, {}) if letter.source == EVENT_GRID else [Delivery(body, letter.source, letter.id)]
+        brought = _brought_by(letter)
     except BadMessage as bad:
         return [Answer(error=bad)]
     answers = dict(answers_of(application, brought, {}))
@@ -69,6 +69,14 @@ def again(application: Application, letter: DeadLetter) -> list[Answer]:
         if isinstance(answer.error, Unavailable):
             raise answer.error
     return list(answers.values())
+
+
+def _brought_by(letter: DeadLetter) -> list[Delivery]:
+    """What came in by a letter, each under an id of its own that is the same each time. Raises `BadMessage`."""
+    body = letter.body.encode()
+    if letter.source != EVENT_GRID:
+        return [Delivery(body, letter.source, letter.id)]
+    return [replace(one, id=f"{letter.id}-{number}") for number, one in enumerate(deliveries_in(body, {}))]
 
 
 def _under_a_new_id(application: Application, delivery: Delivery) -> CommandEnvelope:
