@@ -76,6 +76,18 @@ def test_of_a_batch_that_service_bus_will_not_have_only_the_one_to_blame_is_reje
     assert sorted(drain(bus.receiver(), 3)) == [f"{CHAIR}-1", f"{CHAIR}-2", f"{TABLE}-1"]
 
 
+def test_of_a_batch_only_the_ones_with_a_name_too_long_for_service_bus_are_rejected(bus: Bus) -> None:
+    long = "L" * 129
+    said = [command(CHAIR, 1), command(long, 1), replace(command(TABLE, 1), id=long), command(CHAIR, 2)]
+    outcomes = bus.publisher().publish(COMMANDS, said)
+    assert [type(outcome) for outcome in outcomes] == [type(None), Rejected, Rejected, type(None)]
+    assert [str(outcome).rpartition(": ")[2] for outcome in outcomes[1:3]] == [
+        "session_id cannot be longer than 128 characters.",
+        "message_id cannot be longer than 128 characters.",
+    ]
+    assert drain(bus.receiver(), 2) == [f"{CHAIR}-1", f"{CHAIR}-2"]
+
+
 def test_what_others_send_is_received_in_whatever_form(bus: Bus) -> None:
     properties = {"cloudEvents_specversion": "1.0", "cloudEvents_ID": "m-2", "cloudEvents:odd": True, "plain": "x"}
     bus.send(

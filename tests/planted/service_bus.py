@@ -76,6 +76,13 @@ PLANTS: list[Plant] = [
         "        self.outcomes[number] = why\n",
     ),
     plant(
+        "a sku that is too long for a session stops the whole page",
+        WIRED + "test_of_a_batch_only_the_ones_with_a_name_too_long_for_service_bus_are_rejected",
+        PUBLISHER,
+        "            except (RuleFailed, ValueError) as failed:\n",
+        "            except RuleFailed as failed:\n",
+    ),
+    plant(
         "the rule that lets everything through stays",
         PROVISIONED + "test_a_subscription_has_our_rules_word_for_word_and_no_default",
         PROVISIONING,

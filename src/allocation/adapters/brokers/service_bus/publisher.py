@@ -57,8 +57,8 @@ class _Page:
                 continue
             try:
                 yield number, outgoing(message)
-            except RuleFailed as failed:
-                self.rejected(number, Rejected(f"Service Bus does not accept its properties: {failed}"))
+            except (RuleFailed, ValueError) as failed:
+                self.rejected(number, Rejected(f"Service Bus does not accept it: {failed}"))
 
     def accepted(self, numbers: Sequence[int]) -> None:
         for number in numbers:

@@ -22,7 +22,8 @@ PREFIXES = ("cloudevents:", "cloudevents_")  # CloudEvents, AMQP protocol bindin
 
 def outgoing(message: Message) -> ServiceBusMessage:
     """The event's id serves duplicate detection, its sku is the session. Raises `RuleFailed` for data with two fields
-    whose names differ only in case."""
+    whose names differ only in case, `ValueError` for an id or a sku that is longer than Service Bus takes: 128
+    characters."""
     headers, body = binary(message, OUR_PREFIX)
     has_fields = isinstance(message.data, Mapping) or is_dataclass(message.data)
     seen = properties_of(message if has_fields else replace(message, data={}))
