@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
+from datetime import timedelta
 from threading import Event as Flag
+from typing import Any
 
 import msgspec
 import pytest
-from azure.servicebus import ServiceBusMessage
+from azure.servicebus import ServiceBusMessage, _servicebus_session
 from azure.servicebus.amqp import AmqpAnnotatedMessage, AmqpMessageProperties
 
 from allocation.adapters.brokers import service_bus
@@ -25,7 +27,7 @@ from allocation.service_layer.broker import COMMANDS, FACTS, Delivery, Message, 
 from allocation.service_layer.errors import Unavailable
 from tests.contracts.brokers import command, drain, event_in, gather, nothing_comes
 from tests.fakes import NOON
-from tests.integration.service_bus_tools import URL, Bus, Told, shop, wait_for
+from tests.integration.service_bus_tools import LONG_SECONDS, URL, Bus, Told, shop, wait_for
 from tests.integration.serving import serving
 from tests.servers.service_bus import PrivateServiceBus
 
@@ -112,7 +114,40 @@ def bad_message(body: bytes | AmqpAnnotatedMessage, session: str) -> ServiceBusM
     return body
 
 
+def test_a_message_that_the_sdk_cannot_decode_holds_up_its_session_alone(
+    bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    deep: Any = "deeper than it reads"
+    for _ in range(100):
+        deep = [deep]
+    bus.send(bad_message(AmqpAnnotatedMessage(value_body=deep), CHAIR))
+    receiver = bus.receiver()
+    assert nothing_comes(receiver)
+    bus.publisher().publish(COMMANDS, [command(CHAIR, 1), command(TABLE, 1)])
+    assert drain(receiver, 1) == [f"{TABLE}-1"]
+    told = [record.getMessage() for record in caplog.records if "cannot decode" in record.getMessage()]
+    assert told == [f"{bus.queue}: session {CHAIR} waits behind a message that the SDK cannot decode"], "once a turn"
+
+
 # Locks
+
+
+def test_sessions_that_are_lost_at_once_are_trouble(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when our clock is ahead of Service Bus's by more than a lock lasts."""
+    now = _servicebus_session.utc_now
+    monkeypatch.setattr(_servicebus_session, "utc_now", lambda: now() + timedelta(minutes=1))
+    bus.publisher().publish(COMMANDS, [command(CHAIR, 1)])
+    receiver = bus.receiver()
+    with pytest.raises(Unavailable, match="does this clock differ from that of Service Bus"):
+        receiver.receive(1, LONG_SECONDS)
+    monkeypatch.undo()
+
+    def it_comes() -> bool:
+        with suppress(Unavailable):
+            return bool(receiver.receive(1, 1.0))
+        return False
+
+    wait_for(it_comes)
 
 
 def test_a_lock_is_renewed_for_as_long_as_a_message_is_in_hand(quick_bus: Bus) -> None:

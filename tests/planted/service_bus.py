@@ -48,6 +48,20 @@ PLANTS: list[Plant] = [
         "                if False and not session.is_in_hand():\n",
     ),
     plant(
+        "a session that cannot be read is let go, and locked again without end",
+        FAULTS + "test_a_message_that_the_sdk_cannot_decode_holds_up_its_session_alone",
+        SESSIONS,
+        "            self._hall.changed.wait_for(lambda: self._hall.is_closing, TURN_SECONDS)\n",
+        "            pass\n",
+    ),
+    plant(
+        "sessions that are lost at once are locked again at once, and nobody hears of it",
+        FAULTS + "test_sessions_that_are_lost_at_once_are_trouble",
+        SESSIONS,
+        "            self._pause()\n        except Exception",
+        "        except Exception",
+    ),
+    plant(
         "what cannot be handled is completed, and its reason is nowhere at Service Bus",
         FAULTS + "test_bad_messages_are_dead_lettered_with_their_reason_and_the_consumer_goes_on",
         RECEIVER,

@@ -148,6 +148,10 @@ class Seat(Thread):
                 self._failed(late)
         except LOST as lost:
             log.info("%s: a session was lost; its messages will be delivered again: %s", self._entity, lost)
+            if self._failures:  # nothing was read since the last one was lost, or another failure
+                words = "sessions are lost as soon as they are locked: does this clock differ from that of Service Bus?"
+                self._hall.in_trouble(Unavailable(f"{self._entity}: {words} {lost}"))
+            self._pause()
         except Exception as failure:  # noqa: BLE001  # the SDK raises all kinds while its connection breaks
             self._failed(failure)
 
@@ -158,7 +162,6 @@ class Seat(Thread):
                 self._opening_since = monotonic()
                 self.receiver.__enter__()
                 self._opening_since = None
-                self._answered()
                 self._serve(self.receiver)
         finally:
             self._opening_since = None
@@ -169,9 +172,10 @@ class Seat(Thread):
         with self._hall.changed:
             self._hall.sessions.append(session)
         try:
-            wait_seconds = FIRST_SECONDS
-            while self._read(session, wait_seconds) and self._is_settled(session):
-                wait_seconds = NEXT_SECONDS
+            if not self._read(session, FIRST_SECONDS):
+                return self._hold_unread(session)
+            while self._is_settled(session) and self._read(session, NEXT_SECONDS):
+                pass
         finally:
             with self._hall.changed:
                 session.is_over = True
@@ -179,17 +183,30 @@ class Seat(Thread):
                 self._hall.sessions.remove(session)
 
     def _read(self, session: Session, wait_seconds: float) -> bool:
-        """Read what is there, one by one, so that the first is handed out while the others arrive. False: nothing was
-        there."""
+        """Read what is there, one by one, so that the first is handed out while the others arrive. False: nothing
+        was there, or nothing that can be read."""
         count = 0
         while count < READ_AHEAD and not self._hall.is_closing:
             with session.talking:
                 found = session.receiver.receive_messages(1, wait_seconds if count == 0 else NO_SECONDS)
+            if count == 0:
+                self._answered()
             if not found:
                 break
             count += 1
             self._keep(session, found[0])
         return count > 0
+
+    def _hold_unread(self, session: Session) -> None:
+        """At a message that it cannot decode, the SDK stops reading before its time, and keeps silent about it. Nobody
+        can settle such a message. Let go, its session would be locked again at once, without end: hold it for a turn,
+        so that the other seats serve other sessions."""
+        if self._hall.is_closing or monotonic() - session.since > FIRST_SECONDS / 2:
+            return
+        name = session.receiver.session.session_id
+        log.warning("%s: session %s waits behind a message that the SDK cannot decode", self._entity, name)
+        with self._hall.changed:
+            self._hall.changed.wait_for(lambda: self._hall.is_closing, TURN_SECONDS)
 
     def _keep(self, session: Session, message: ServiceBusReceivedMessage) -> None:
         number = message.sequence_number
@@ -230,6 +247,9 @@ class Seat(Thread):
             return
         trouble = translated(failure, self._entity)
         self._hall.in_trouble(Unavailable(str(trouble)))
+        self._pause()
+
+    def _pause(self) -> None:
         pause = min(FIRST_PAUSE_SECONDS * 2.0**self._failures, LONGEST_PAUSE_SECONDS)
         self._failures += 1
         with self._hall.changed:
