@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import timedelta
+from random import randint
 from threading import Event as Flag
 from typing import Any
 
@@ -334,6 +335,37 @@ def test_one_that_takes_connections_and_says_nothing_is_away(monkeypatch: pytest
             assert isinstance(outcome, Unavailable)
             with pytest.raises(Unavailable):
                 receiver.receive(1, 1.0)
+
+
+def test_one_that_says_nothing_to_a_connection_gets_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind a load balancer that lost its servers: those that are back see no connection but a new one."""
+    monkeypatch.setattr(sys.modules[ServiceBusReceiver.__module__], "WAIT_FOR_A_SESSION_SECONDS", 0.2)
+    url = "servicebus://?sessions=1&patience_seconds=0.2"
+    with socket.create_server((f"127.56.71.{randint(2, 254)}", 5671)) as silent:  # the port of TLS is fixed
+        connection = f"Endpoint=sb://{silent.getsockname()[0]}/;SharedAccessKeyName=a;SharedAccessKey=b"
+        silent.setblocking(False)
+        publisher = service_bus.publisher(url, "n", connection)
+        receiver = service_bus.receiver(url, "n", "o", connection)
+        with closing(publisher):
+            tried_again(silent, lambda: publisher.publish(FACTS, [command(CHAIR, 1)]))
+        with closing(receiver):
+            tried_again(silent, lambda: receiver.receive(1, 0.1))
+
+
+def tried_again(silent: socket.socket, attempt: Callable[[], object]) -> None:
+    """Returns once a second connection is there; none is ever closed from this side before."""
+    accepted = []
+
+    def both_are_there() -> bool:
+        with suppress(Unavailable):
+            attempt()
+        with suppress(BlockingIOError):
+            accepted.append(silent.accept()[0])
+        return len(accepted) == 2
+
+    wait_for(both_are_there)
+    for one in accepted:
+        one.close()
 
 
 def test_entities_that_are_not_there_are_told_so(bus: Bus) -> None:

@@ -62,6 +62,13 @@ PLANTS: list[Plant] = [
         "        except Exception",
     ),
     plant(
+        "a connection to which nobody says anything is waited for without end",
+        FAULTS + "test_one_that_says_nothing_to_a_connection_gets_another",
+        FOLDER + "address.py",
+        "    context.sslsocket_class = PatientSocket\n",
+        "",
+    ),
+    plant(
         "what cannot be handled is completed, and its reason is nowhere at Service Bus",
         FAULTS + "test_bad_messages_are_dead_lettered_with_their_reason_and_the_consumer_goes_on",
         RECEIVER,

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from ssl import SSLContext, SSLSocket, create_default_context
 from urllib.parse import parse_qsl, urlsplit
 
+import certifi
 from azure.servicebus import ServiceBusClient, parse_connection_string
 
 from allocation.service_layer.broker import COMMANDS, Capabilities
@@ -42,7 +44,25 @@ class Address:
         chatter = logging.getLogger("azure")
         if chatter.level == logging.NOTSET:  # at level INFO it logs each step of each connection
             chatter.setLevel(logging.WARNING)
-        return ServiceBusClient.from_connection_string(self.connection, retry_total=0, try_timeout=open_seconds)
+        return ServiceBusClient.from_connection_string(
+            self.connection,
+            retry_total=0,
+            try_timeout=open_seconds,
+            ssl_context=_patient_context(self.patience_seconds),
+        )
+
+
+def _patient_context(patience_seconds: float) -> SSLContext:
+    """Trusts whom the SDK trusts, but does not wait for ever. The SDK gives a new connection all the time in the world,
+    so a server that accepts one and says nothing would hold us up even after others answer again."""
+
+    class PatientSocket(SSLSocket):
+        def settimeout(self, seconds: float | None, /) -> None:
+            super().settimeout(patience_seconds if seconds is None else seconds)
+
+    context = create_default_context(cafile=certifi.where())
+    context.sslsocket_class = PatientSocket
+    return context
 
 
 def entity_of(namespace: str, topic: str) -> str:

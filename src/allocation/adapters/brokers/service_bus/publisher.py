@@ -113,8 +113,9 @@ class Outlet:
             log.info("closing: %s", translated(failure, self._entity))
 
     def _opened(self) -> ServiceBusSender:
-        """Raises `Unavailable`. The SDK waits without end for a server that accepts the connection and then says
-        nothing, so it opens in a thread of its own; the next call waits for the same attempt."""
+        """Raises `Unavailable`. The SDK may wait for several times our patience, and for an emulator that accepts the
+        connection and then says nothing it waits without end. So it opens in a thread of its own; the next call waits
+        for the same attempt."""
         if self._sender is None:
             self._opening = opening = self._opening or apart(self._open)
             try:

@@ -124,8 +124,8 @@ class Seat(Thread):
         self._opening_since: float | None = None
 
     def is_stuck(self, seconds: float) -> bool:
-        """Whether opening takes that long: the SDK waits for ever for a server that accepts connections and says
-        nothing."""
+        """Whether opening takes that long: without TLS (an emulator), the SDK waits for ever for a server that accepts
+        connections and says nothing."""
         since = self._opening_since
         return since is not None and monotonic() - since > seconds
 
