@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
 
@@ -18,6 +20,7 @@ from allocation.adapters.brokers import service_bus
 from allocation.bootstrap import Application, bootstrap
 from allocation.config import load_settings
 from allocation.service_layer.broker import Publisher, Receiver
+from tests.servers.process import LOOPBACK
 from tests.servers.service_bus import PrivateServiceBus
 from tests.servers.service_bus.making import make_ours
 
@@ -114,6 +117,41 @@ def _told(message: Any) -> Told:
 
 def _text(value: object) -> object:
     return value.decode() if isinstance(value, bytes) else value
+
+
+class Hole:
+    """A way to the peer whose connections can be told to swallow everything, while new ones pass it on."""
+
+    def __init__(self, server: PrivateServiceBus) -> None:
+        self._to, self._swallows = server.port, Event()
+        self._entrance = socket.create_server((LOOPBACK, 0))
+        here = f"{LOOPBACK}:{self._entrance.getsockname()[1]}"
+        self.connection_string = server.connection_string.replace(f"{LOOPBACK}:{server.port}", here)
+        Thread(target=self._serve, daemon=True).start()
+
+    def swallow(self) -> None:
+        self._swallows.set()
+        self._swallows = Event()
+
+    def close(self) -> None:
+        self._entrance.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept()
+        self._entrance.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                here, _ = self._entrance.accept()
+                there = socket.create_connection((LOOPBACK, self._to))
+                for ends in ((here, there), (there, here)):
+                    Thread(target=pass_on, args=(*ends, self._swallows), daemon=True).start()
+
+
+def pass_on(one: socket.socket, other: socket.socket, swallows: Event) -> None:
+    with suppress(OSError):
+        while data := one.recv(65_536):
+            if not swallows.is_set():
+                other.sendall(data)
+        other.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

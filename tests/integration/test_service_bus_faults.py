@@ -28,7 +28,7 @@ from allocation.service_layer.broker import COMMANDS, FACTS, Delivery, Message, 
 from allocation.service_layer.errors import Unavailable
 from tests.contracts.brokers import command, drain, event_in, gather, nothing_comes
 from tests.fakes import NOON
-from tests.integration.service_bus_tools import LONG_SECONDS, URL, Bus, Told, shop, wait_for
+from tests.integration.service_bus_tools import LONG_SECONDS, URL, Bus, Hole, Told, shop, wait_for
 from tests.integration.serving import serving
 from tests.servers.service_bus import PrivateServiceBus
 
@@ -335,6 +335,21 @@ def test_one_that_takes_connections_and_says_nothing_is_away(monkeypatch: pytest
             assert isinstance(outcome, Unavailable)
             with pytest.raises(Unavailable):
                 receiver.receive(1, 1.0)
+
+
+def test_a_settlement_that_is_not_answered_does_not_hold_up_the_others_for_long(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[ServiceBusReceiver.__module__], "WAIT_FOR_A_SESSION_SECONDS", 0.2)
+    bus.publisher().publish(COMMANDS, [command(CHAIR, 1)])
+    with closing(Hole(bus.server)) as hole:
+        receiver = service_bus.receiver(URL, bus.namespace, "one", hole.connection_string)
+        with closing(receiver):
+            in_hand = gather(receiver, 1)
+            hole.swallow()
+            begin = time.monotonic()
+            receiver.accept(in_hand)
+            assert time.monotonic() - begin < 20, "it waited for the minute that the SDK grants"
 
 
 def test_one_that_says_nothing_to_a_connection_gets_another(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,13 @@ PLANTS: list[Plant] = [
         "",
     ),
     plant(
+        "a settlement is waited for as long as the SDK likes",
+        FAULTS + "test_a_settlement_that_is_not_answered_does_not_hold_up_the_others_for_long",
+        RECEIVER,
+        "            timeout=self._address.patience_seconds,  # for the answer to a settlement\n",
+        "",
+    ),
+    plant(
         "what cannot be handled is completed, and its reason is nowhere at Service Bus",
         FAULTS + "test_bad_messages_are_dead_lettered_with_their_reason_and_the_consumer_goes_on",
         RECEIVER,

@@ -171,6 +171,7 @@ class ServiceBusReceiver(Receiver):
             prefetch_count=READ_AHEAD,
             auto_lock_renewer=self._renewer,
             client_identifier=self._owner,
+            timeout=self._address.patience_seconds,  # for the answer to a settlement
             socket_timeout=self._address.socket_seconds,
             keep_alive=0,  # a seat reads all the time, and renewing keeps the others alive
         )
