@@ -189,7 +189,7 @@ def test_what_was_discarded_waits_again_once_its_subscription_begins_anew(shop: 
     shop.settle("mail", Settlement(3, closed={CHAIR}, discarded=[(lane, 3, "anna", "told by telephone")]))
     shop.subscriptions.rewind("mail", [])
     [traced] = shop.trace("request-1")
-    assert [(d.outcome, d.because) for d in traced.events[1].deliveries] == [(Outcome.WAITS, "it has come to 0-0")]
+    assert [(d.outcome, d.because) for d in traced.events[1].deliveries] == [(Outcome.WAITS, "it has reached 0-0")]
 
 
 def test_what_a_puller_has_in_hand_is_told_as_that(shop: Shop) -> None:
