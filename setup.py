@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 POSTGRES = ["psycopg[binary]>=3.2"]
 REDIS = ["redis>=5.2"]
 KAFKA = ["confluent-kafka>=2.6"]
-AZURE = ["azure-servicebus>=7.15", "azure-eventgrid>=4.20", "azure-identity>=1.19"]
+AZURE = ["azure-servicebus>=7.15", "azure-eventgrid>=4.20", "azure-identity>=1.19", "certifi"]
 PARQUET = ["pyarrow>=18"]
 OTEL = ["opentelemetry-sdk>=1.30", "opentelemetry-exporter-otlp-proto-http>=1.30"]
 

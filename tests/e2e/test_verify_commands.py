@@ -133,7 +133,7 @@ def test_what_breaks_off_is_json_all_the_same(cli: CliRunner, command: str, monk
 def test_a_forged_place_is_refused(cli: CliRunner, place: str) -> None:
     ran = cli.invoke(main, ["verify", "--from", place])
     assert ran.exit_code == 2
-    assert "this is not a place that a run printed" in ran.output
+    assert "this is not a place that a run" in ran.output
 
 
 def audit_of(application: Application, owner: str = "auditor", rest_seconds: float = 60.0) -> SelfAudit:

@@ -153,7 +153,7 @@ DAMAGES = [
     Damage(
         "a line that nobody ordered, on a batch without a name",
         (LINE + f"('o9', '{CHAIR}', 1, '', 2)",),
-        (f"order_lines o9 {CHAIR}: it is on , and there is no such batch",),
+        (f"order_lines o9 {CHAIR}: it is on , but there is no such batch",),
     ),
     Damage(
         "a line of another quantity",

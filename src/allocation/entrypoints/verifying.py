@@ -74,7 +74,7 @@ def _walk(command: str, place: str, as_json: bool) -> None:
         raise click.BadParameter("this is not a place that a run printed.", param_hint="--from") from None
     with opened.application() as application:
         if begin.partition >= application.settings.log_partitions:
-            raise click.BadParameter("this is no place of a walk over this log.", param_hint="--from")
+            raise click.BadParameter("this is not a place that a run over this log printed.", param_hint="--from")
         walk = Walk(application.books, application.settings.log_partitions, repair=command == "rebuild")
         report = _Report(command, as_json, _size(application))
         failure: Exception | None = None
