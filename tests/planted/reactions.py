@@ -275,4 +275,11 @@ PLANTS: list[Plant] = [
         "min(DELIVERIES_A_LEASE * took_seconds, LONGEST_LEASE_SECONDS)",
         "DELIVERIES_A_LEASE * took_seconds",
     ),
+    plant(
+        "an attribute that is null makes a message unreadable",
+        "unit/test_cloudevents.py::test_an_attribute_that_is_null_is_as_if_it_were_absent",
+        "adapters/cloudevents.py",
+        ' if bytes(value) != b"null"}',
+        "}",
+    ),
 ]

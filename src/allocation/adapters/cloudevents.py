@@ -109,6 +109,7 @@ def read(body: bytes, headers: Mapping[str, str] | None = None) -> Received | No
         raise BadMessage(f"the message is not JSON: {error}") from error
     if "specversion" not in event:
         return None
+    event = {name: value for name, value in event.items() if bytes(value) != b"null"}  # unset (CloudEvents JSON, 2.2)
     data = _data(event)
     return _received({name: _plain(name, value) for name, value in event.items()}, data)
 
