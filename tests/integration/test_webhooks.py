@@ -251,6 +251,15 @@ def test_a_sink_may_go_without_asking(push: Webhooks, receiver: WebhookReceiver)
     assert [request.method for request in receiver.requests] == ["POST"]
 
 
+def test_who_goes_without_asking_gives_no_consent_for_another_at_that_address(
+    push: Webhooks, receiver: WebhookReceiver
+) -> None:
+    receiver.consents = Reply(405)
+    assert push.push(sink(receiver, asks_consent=False), [event()]) == [None]
+    assert kinds(push.push(sink(receiver), [event()])) == [Unavailable]
+    assert [request.method for request in receiver.requests] == ["POST", "OPTIONS"]
+
+
 def test_no_more_are_pushed_in_a_minute_than_is_allowed(receiver: WebhookReceiver) -> None:
     timer = SetTimer()
     push = webhooks(timer=timer)

@@ -331,4 +331,11 @@ PLANTS: list[Plant] = [
         "smaller[batch[0].id] = half",
         "pass",
     ),
+    plant(
+        "a sink that does not ask counts as a consent for all at its address",
+        HOOKS + "test_who_goes_without_asking_gives_no_consent_for_another_at_that_address",
+        WEBHOOKS,
+        "            return _Consent(None)  # not kept: another sink may have the same address, and ask\n",
+        "            return self._consents.setdefault(sink.url, _Consent(None))\n",
+    ),
 ]

@@ -152,7 +152,7 @@ class Webhooks(Push):
     def _consent(self, sink: Sink) -> _Consent:
         """The consent given earlier, or obtained now. Raises `Gone`, and `Unavailable` if there is no consent."""
         if not sink.asks_consent:
-            return self._consents.setdefault(sink.url, _Consent(None))
+            return _Consent(None)  # not kept: another sink may have the same address, and ask
         if (found := self._consents.get(sink.url)) is None:
             found = self._consents[sink.url] = self._ask(sink)
         return found
