@@ -152,6 +152,16 @@ def test_what_is_rejected_waits_with_its_reason_until_it_is_discarded(shop: Conf
     assert (next_one["events"][0]["data"]["orderid"], next_one["delivery_count"]) == ("o1", 1)
 
 
+def test_what_is_discarded_while_it_is_held_is_skipped_if_it_is_then_rejected(shop: ConformingClient) -> None:
+    chair, _ = receive(shop)
+    shop.allocate("o1", CHAIR, 1)
+    said = {"event": "0-1", "who": "anna", "why": "told them"}
+    assert shop.post(f"/v1/lanes/all/{CHAIR}/discard", json=said).status_code == 204
+    assert say(shop, "reject", chair, reason="no such customer") == ["done"]
+    [next_one] = receive(shop)
+    assert next_one["events"][0]["data"]["orderid"] == "o1"
+
+
 def test_what_is_rejected_comes_again_when_somebody_says_retry(shop: ConformingClient) -> None:
     chair, _ = receive(shop)
     say(shop, "reject", chair, reason="not today")

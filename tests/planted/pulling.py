@@ -392,4 +392,11 @@ PLANTS: list[Plant] = [
         "min(max(1, settings.threads // 4), settings.threads - 1)",
         "max(1, settings.threads // 4)",
     ),
+    plant(
+        "a discard is forgotten when the event is rejected",
+        HTTP + "test_what_is_discarded_while_it_is_held_is_skipped_if_it_is_then_rejected",
+        PULLING,
+        "                due_at=None if lane.discard is None else now,\n",
+        "                due_at=None,\n",
+    ),
 ]

@@ -166,13 +166,19 @@ class Pulling:
         return self._change(name, tokens, lambda lane: given_back(lane, due, "released by its consumer"))
 
     def reject(self, name: str, tokens: Sequence[str], reason: str) -> list[Outcome]:
-        """The events cannot be handled: their key is parked with the reason, until somebody retries or discards."""
-        told = f"Rejected: {reason}"
+        """The events cannot be handled: their key is parked with the reason, until somebody retries or discards. If
+        somebody has decided to discard already, that is carried out."""
+        told, now = f"Rejected: {reason}", self._clock.now()
         return self._change(
             name,
             tokens,
             lambda lane: replace(
-                lane, attempts=lane.attempts + 1, due_at=None, reason=told, lock_token=None, locked_until=None
+                lane,
+                attempts=lane.attempts + 1,
+                due_at=None if lane.discard is None else now,
+                reason=told,
+                lock_token=None,
+                locked_until=None,
             ),
         )
 
