@@ -399,4 +399,11 @@ PLANTS: list[Plant] = [
         "                due_at=None if lane.discard is None else now,\n",
         "                due_at=None,\n",
     ),
+    plant(
+        "in a correlation, an integer that is too large becomes a double",
+        OWN + "test_each_fault_is_told_with_its_place",
+        "entrypoints/http/subscriptions.py",
+        "    if type(found) is not type(value) or found is None:\n",
+        "    if found is None:\n",
+    ),
 ]

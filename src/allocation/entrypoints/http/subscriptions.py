@@ -7,7 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
-from pydantic import AfterValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StringConstraints
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from allocation.bootstrap import Application
 from allocation.entrypoints.http.call import Call, Reply, json_reply, path_to
@@ -42,9 +53,22 @@ SECRET = "whsec_[A-Za-z0-9+/]{32,88}={0,2}"
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT)]
 Integer = Annotated[StrictInt, Field(ge=LEAST_INTEGER, le=MOST_INTEGER)]
+
+
+def _of_one_kind(value: object, read: ValidatorFunctionWrapHandler) -> object:
+    """Otherwise each kind would have a fault of its own, and an integer that is too large would become a double."""
+    try:
+        found: object = read(value)
+    except ValidationError:
+        found = None
+    if type(found) is not type(value) or found is None:
+        raise ValueError(f"must be a text of 1 to {LONGEST_TEXT} characters, a boolean, a double or a 64-bit integer")
+    return found
+
+
+Single = Annotated[StrictBool | Integer | StrictFloat | Text, WrapValidator(_of_one_kind)]
 Equal = Annotated[
-    dict[Annotated[str, StringConstraints(min_length=1, max_length=128)], StrictBool | Integer | StrictFloat | Text],
-    Field(min_length=1, max_length=32),
+    dict[Annotated[str, StringConstraints(min_length=1, max_length=128)], Single], Field(min_length=1, max_length=32)
 ]
 
 
