@@ -256,6 +256,13 @@ def test_what_is_acknowledged_too_late_is_told_and_comes_again(
     assert reader.read == ["SKU-07", "SKU-07"]
 
 
+def test_copies_of_one_event_count_as_one(many: Application, reader: SlowReader, command: CliRunner) -> None:
+    rules = NamedRule("a", action="SET x = 1"), NamedRule("b", action="SET x = 2")
+    many.subscribers.define(Definition("copies", "pull", rules), from_the_beginning=True)
+    assert command.invoke(main, ["subscriptions", "pull", "copies", "--most", "7"]).exit_code == 0
+    assert reader.read == [sku for sku in SKUS[:7] for _ in rules]
+
+
 def test_what_stands_behind_many_unwanted_events_is_pulled(
     many: Application, reader: SlowReader, command: CliRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -406,4 +406,11 @@ PLANTS: list[Plant] = [
         "    if type(found) is not type(value) or found is None:\n",
         "    if found is None:\n",
     ),
+    plant(
+        "each copy of an event counts as one more that was pulled",
+        PRINTED + "test_copies_of_one_event_count_as_one",
+        PRINTING,
+        "                pulled += len({copy.sequence for copy in copies})\n",
+        "                pulled += len(copies)\n",
+    ),
 ]

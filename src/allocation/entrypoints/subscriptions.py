@@ -167,7 +167,9 @@ def remove(name: str, yes: bool) -> None:
 @subscriptions.command()
 @click.argument("name")
 @click.option(
-    "--most", type=click.IntRange(1, 10**9), help="Stop after this many events.  [default: all that are available now]"
+    "--most",
+    type=click.IntRange(1, 10**9),
+    help="Stop after this many events, each with all its copies by rules.  [default: all that are available now]",
 )
 @click.option("--key", metavar="SKU", help="Only events of this product.")
 def pull(name: str, most: int | None, key: str | None) -> None:
@@ -197,15 +199,18 @@ def pull(name: str, most: int | None, key: str | None) -> None:
                 raise click.ClickException(f"{refused}.") from refused
             if not received.held and received.has_seen_all:
                 return
+            pulled = 0
             for one in received.held:
-                for event in delivery_read(one).events:
-                    click.echo(msgspec.json.encode(event))
+                copies = delivery_read(one).events
+                for copy in copies:
+                    click.echo(msgspec.json.encode(copy))
+                pulled += len({copy.sequence for copy in copies})
             outcomes = application.pulling.acknowledge(name, [one.token for one in received.held])
             for one, outcome in zip(received.held, outcomes, strict=True):
                 if outcome.is_lost:
                     late = f"{one.key} was printed too late to be acknowledged: its lock had expired. It comes again."
                     click.echo(late, err=True)
-            left = None if left is None else left - sum(len(one.messages) for one in received.held)
+            left = None if left is None else left - pulled
 
 
 def wait_for_reader() -> None:
