@@ -212,4 +212,11 @@ PLANTS: list[Plant] = [
         "    if truth:\n",
         "    if truth is not None:\n",
     ),
+    plant(
+        "a field that is None gets a twin in another case when it is set",
+        "unit/test_rules.py::test_a_field_that_is_set_keeps_its_spelling_whether_or_not_it_was_there",
+        "service_layer/rules/copies.py",
+        "{spelled.get(name.lower(), name): value for",
+        "{name: value for",
+    ),
 ]

@@ -10,6 +10,7 @@ from allocation.domain.events import Allocated, BatchCreated
 from allocation.service_layer.envelope import EventEnvelope, LogPosition
 from allocation.service_layer.facts import fact_of, level_message
 from allocation.service_layer.read_models import StockLevel
+from allocation.service_layer.rules.copies import copies_of
 from allocation.service_layer.rules.of_messages import properties_of
 from allocation.service_layer.rules.rule import DEFAULT, Rule, apply_rules, correlation_filter, explain, scoped
 from allocation.service_layer.rules.values import BadRule, Properties, RuleFailed, Value
@@ -158,7 +159,7 @@ def test_a_new_id_is_minted_for_each_copy() -> None:
 @pytest.mark.parametrize(
     ("action", "place", "said"),
     [
-        ("", 1, "expected REMOVE or SET"),
+        ("", 1, "expected REMOVE or SET. Write a statement"),
         ("qty = 5", 1, "expected REMOVE or SET"),
         ("SET qty", 8, "expected ="),
         ("SET qty = 1 SET a = 2", 13, "expected"),
@@ -323,6 +324,14 @@ def test_stock_on_hand_has_no_eta(filter: str, here: bool | None, underway: bool
     test = PARSER.filter(filter)
     assert test(of_batch(None)) is here
     assert test(of_batch(date(2031, 3, 9))) is underway
+
+
+@pytest.mark.parametrize("eta", [None, date(2031, 3, 9)])
+def test_a_field_that_is_set_keeps_its_spelling_whether_or_not_it_was_there(eta: date | None) -> None:
+    fact = fact_of(LOGGED._replace(event=BatchCreated("b-1", "RED-CHAIR", 3, eta)))
+    [copy] = copies_of([rule("late", "1=1", "SET ETA = '2031-05-01'")], fact)
+    assert copy.data["eta"] == "2031-05-01"
+    assert "ETA" not in copy.data
 
 
 def test_a_stock_level_has_the_properties_that_rules_can_read() -> None:

@@ -70,7 +70,8 @@ def _advice(text: str, position: int, found: Token | None, expected: set[str]) -
     if found is None:
         return next((x for slip, x in _SLIPS if re.compile(slip).match(text, position)), "Leave it out")
     if not text.strip():
-        return "Write 1=1 for a filter that matches everything"
+        is_action = "_SET" in expected
+        return "Write a statement, as in SET a = 1" if is_action else "Write 1=1 for a filter that matches everything"
     if found.type == "EQUALS" and text[position - 1] == "=":
         return "Write one ="
     if found.type in _END_OF_A_CONDITION and "COMPARISON" in expected:

@@ -34,8 +34,11 @@ def _changed(message: Message, before: Properties, copy: Properties) -> Message:
     rule = str(copy.user[RULE_NAME.lower()])
     copy.remove(RULE_NAME)
     was, now = before.as_rules_name_them(), copy.as_rules_name_them()
-    data = {name: value for name, value in fields_of(message.data).items() if name not in was or name in now}
-    data |= {name: value for name, value in now.items() if name not in was or not _same(was[name], value)}
+    fields = fields_of(message.data)
+    spelled = {name.lower(): name for name in fields}  # a field that is no property, as it is None, has a spelling, too
+    data = {name: value for name, value in fields.items() if name not in was or name in now}
+    changed = {name: value for name, value in now.items() if name not in was or not _same(was[name], value)}
+    data |= {spelled.get(name.lower(), name): value for name, value in changed.items()}
     extensions = {**message.extensions, RULE_EXTENSION: rule}
     return replace(message, id=f"{message.id}:{rule}", data=data, extensions=extensions)
 
