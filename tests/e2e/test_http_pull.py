@@ -162,6 +162,18 @@ def test_what_is_discarded_while_it_is_held_is_skipped_if_it_is_then_rejected(sh
     assert next_one["events"][0]["data"]["orderid"] == "o1"
 
 
+def test_an_event_that_is_yet_to_come_cannot_be_discarded(shop: ConformingClient) -> None:
+    """A puller of one sku has come further than the cursor; its lane waits for what comes next."""
+    [table] = receive(shop, key=TABLE)
+    say(shop, "acknowledge", table)
+    [lane] = shop.get("/v1/lanes").json["lanes"]
+    said = {"event": lane["next_event"], "who": "anna", "why": "told them"}
+    assert shop.post(f"/v1/lanes/all/{TABLE}/discard", json=said).status_code == 404
+    shop.allocate("o1", TABLE, 1)
+    [next_one] = receive(shop, key=TABLE)
+    assert next_one["events"][0]["data"]["orderid"] == "o1"
+
+
 def test_what_is_rejected_comes_again_when_somebody_says_retry(shop: ConformingClient) -> None:
     chair, _ = receive(shop)
     say(shop, "reject", chair, reason="not today")

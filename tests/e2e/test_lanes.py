@@ -167,3 +167,15 @@ def test_a_discard_said_twice_on_the_command_line_skips_one_event(shop: Applicat
     assert f"0-3 is not the next event of {CHAIR} in {MAIL}" in again.output
     [lane] = shop.subscriptions.lanes()
     assert lane.discard is None
+
+
+def test_the_command_line_discards_no_event_that_is_yet_to_come(shop: Application, command: CliRunner) -> None:
+    shop.worker.stop()
+    [lane] = shop.subscriptions.lanes()
+    lease = shop.subscriptions.lease(MAIL, 0, "worker-2", 15)
+    assert lease is not None
+    shop.subscriptions.settle(lease, Settlement(lease.seq, lanes={CHAIR: replace(lane, next_seq=9)}), 15)
+    asked = command.invoke(main, ["lanes", "discard", MAIL, CHAIR, "--event", "0-9", "--why", "sold out"])
+    assert (asked.exit_code, "has no event" in asked.output) == (1, True)
+    [lane] = shop.subscriptions.lanes()
+    assert lane.discard is None

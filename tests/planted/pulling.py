@@ -413,4 +413,11 @@ PLANTS: list[Plant] = [
         "                pulled += len({copy.sequence for copy in copies})\n",
         "                pulled += len(copies)\n",
     ),
+    plant(
+        "an event that is yet to come can be discarded",
+        HTTP + "test_an_event_that_is_yet_to_come_cannot_be_discarded",
+        "entrypoints/http/lanes.py",
+        "    if not any(store.read_key(lane, HEAD, 1) for lane",
+        "    if not any(True for lane",
+    ),
 ]

@@ -103,8 +103,11 @@ def discard(subscription: str, key: str, place: str | None, why: str, who: str |
         raise click.UsageError("This system has no user name for you: give your name with --who.")
     with opened.application() as application:
         lane = _lane(application, subscription, key)
+        event = _next_event(application, lane)
+        if event is None and place in (None, _place(lane)):
+            raise click.ClickException(f"{key} has no event in {subscription} that could be skipped.")
         if place is None:
-            _print(lane, _next_event(application, lane))
+            _print(lane, event)
             words = ["allocation", "lanes", "discard", subscription, key, "--event", _place(lane), "--why", why]
             command = shlex.join(words + (["--who", who] if who != _own_name() else []))
             raise click.ClickException(f"Nothing is skipped yet. To skip this event:\n  {command}")

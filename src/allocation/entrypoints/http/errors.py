@@ -106,7 +106,7 @@ class NothingAllocated(EdgeError):
 
 class UnknownLane(EdgeError):
     def __init__(self, subscription: str, key: str) -> None:
-        super().__init__(f"{key} has no lane in {subscription}, or the lane is at another event now")
+        super().__init__(f"{key} has no lane in {subscription}, or the lane is not at that event now")
 
 
 class UnknownCorrelation(EdgeError):

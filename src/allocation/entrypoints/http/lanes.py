@@ -14,6 +14,7 @@ from allocation.entrypoints.http.errors import UnknownLane
 from allocation.entrypoints.http.parsing import Body, Words
 from allocation.entrypoints.http.routes import Given, Routes
 from allocation.service_layer.envelope import partition_of
+from allocation.service_layer.pull_locks import HEAD
 from allocation.service_layer.subscriptions import Lane
 
 routes = Routes("Lanes")
@@ -88,6 +89,9 @@ def discard_event(call: Call, said: Discard, subscription: str, key: str) -> Rep
     partition, _, seq = said.event.partition("-")
     if int(partition) != partition_of(key, call.application.settings.log_partitions):
         raise UnknownLane(subscription, key)  # the event belongs to another key
+    store = call.application.subscriptions
+    if not any(store.read_key(lane, HEAD, 1) for lane in store.lanes(subscription) if lane.key == key):
+        raise UnknownLane(subscription, key)  # the event is yet to come, so nobody has seen it
     return _say(call, subscription, key, (said.who, said.why), int(seq))
 
 
