@@ -298,6 +298,21 @@ def test_who_is_to_blame_is_found_however_few_requests_are_allowed(receiver: Web
     push.close()
 
 
+def test_two_who_push_the_same_events_to_one_address_search_each_for_itself(receiver: WebhookReceiver) -> None:
+    timer = SetTimer()
+    push = webhooks(timer=timer)
+    receiver.consents = Reply(200, {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "1"})
+    events = [event(f"SKU-{n}") for n in range(4)]
+    one, other = sink(receiver, most=4), Sink(receiver.url, OTHER_SECRET, most=4)
+    receiver.answers_with(Reply(400))
+    push.push(one, events)
+    for next_one in (other, one):
+        timer.pause(60)
+        push.push(next_one, events)
+    assert [len(request.events()) for request in receiver.posts()] == [4, 4, 2]
+    push.close()
+
+
 def test_who_is_gone_when_asked_for_consent_is_gone(push: Webhooks, receiver: WebhookReceiver) -> None:
     receiver.consents = Reply(410)
     with pytest.raises(Gone):

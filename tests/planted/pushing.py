@@ -338,4 +338,11 @@ PLANTS: list[Plant] = [
         "            return _Consent(None)  # not kept: another sink may have the same address, and ask\n",
         "            return self._consents.setdefault(sink.url, _Consent(None))\n",
     ),
+    plant(
+        "who pushes to the same address ends another's search for who is to blame",
+        HOOKS + "test_two_who_push_the_same_events_to_one_address_search_each_for_itself",
+        WEBHOOKS,
+        "        smaller = self._smaller.setdefault(sink, {})\n",
+        '        smaller = self._smaller.setdefault(Sink(sink.url, ""), {})\n',
+    ),
 ]

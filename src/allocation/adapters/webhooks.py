@@ -65,7 +65,7 @@ class Webhooks(Push):
         self._http, self._clock, self._timer, self._origin = http, clock, timer, origin
         self._schemes = {"https", "http"} if has_plain_http else {"https"}
         self._consents: dict[str, _Consent] = {}
-        self._smaller: dict[str, dict[str, int]] = {}  # by address and message: how many to send from there on
+        self._smaller: dict[Sink, dict[str, int]] = {}  # by sink and message: how many to send from there on
         self._is_finishing = False
 
     def check(self, sink: Sink) -> None:
@@ -89,7 +89,7 @@ class Webhooks(Push):
 
         # The search for the message to blame continues where the last call ran out of time: if it began anew each time,
         # it would take as long each time, and never find it.
-        smaller = self._smaller.setdefault(sink.url, {})
+        smaller = self._smaller.setdefault(sink, {})
         most = min([sink.most, *(smaller.pop(m.id) for m in messages if m.id in smaller)])
         half = most if most < sink.most else 0
 
@@ -105,7 +105,7 @@ class Webhooks(Push):
 
     def forget(self, sink: Sink) -> None:
         self._consents.pop(sink.url, None)
-        self._smaller.pop(sink.url, None)
+        self._smaller.pop(sink, None)
 
     def finish(self) -> None:
         self._is_finishing = True
