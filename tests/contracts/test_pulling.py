@@ -157,6 +157,22 @@ def test_who_waits_searches_on_at_once(shop: Pulled) -> None:
         assert [one.key for one in shop.pulling.receive("all", Asked(wait_seconds=20)).held] == ["RED-CHAIR"]
 
 
+@pytest.mark.parametrize("is_anew", [False, True])
+def test_who_waits_gets_what_the_rules_want_now(shop: Pulled, monkeypatch: pytest.MonkeyPatch, is_anew: bool) -> None:
+    shop.define("all", NamedRule("nothing", "1=0"))
+
+    def meanwhile(*_: object) -> None:
+        if is_anew:
+            shop.subscribers.remove("all")
+        shop.define("all")
+        shop.stock("CHAIR")
+        shop.timer.now += 20
+
+    monkeypatch.setattr(Chime, "wait", meanwhile)
+    [held] = shop.pulling.receive("all", Asked(wait_seconds=20)).held
+    assert held.key == "CHAIR"
+
+
 def test_who_got_as_much_as_wanted_is_told_that_there_may_be_more(shop: Pulled) -> None:
     shop.define("all", from_the_beginning=True)
     shop.stock(*[f"SKU-{n}" for n in range(4)])

@@ -420,4 +420,11 @@ PLANTS: list[Plant] = [
         "    if not any(store.read_key(lane, HEAD, 1) for lane",
         "    if not any(True for lane",
     ),
+    plant(
+        "who waits goes on with the rules as they were",
+        "contracts/test_pulling.py::test_who_waits_gets_what_the_rules_want_now",
+        PULLING,
+        "        found = self._definitions.get(name)\n",
+        '        found = self.__dict__.setdefault("known", {}).setdefault(name, self._definitions.get(name))\n',
+    ),
 ]

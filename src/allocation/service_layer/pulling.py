@@ -136,14 +136,13 @@ class Pulling:
 
     def receive(self, name: str, asked: Asked) -> Received:
         """The next events, in order of the log for each key."""
-        copies = self._copies(self._definition(name))
         if not asked.wait_seconds or not self._waiting.acquire(blocking=False):
-            return self._look(name, asked, copies)
+            return self._look(name, asked)
         try:
             end = self._timer.seconds() + asked.wait_seconds
             while True:
                 rung = self._chime.count()
-                received = self._look(name, asked, copies)
+                received = self._look(name, asked)
                 left_seconds = end - self._timer.seconds()
                 if received.held or left_seconds <= 0 or self._leaving.is_set():
                     return received
@@ -196,12 +195,13 @@ class Pulling:
             raise NotPulled(name)
         return found
 
-    def _copies(self, definition: Definition) -> Copies:
-        rules = self._rules.rules(definition)
+    def _copies(self, name: str) -> Copies:
+        """By the rules as they are now: while somebody waits or searches, others may define them anew."""
+        rules = self._rules.rules(self._definition(name))
 
         return lambda logged: copies_of(rules, fact_of(logged))
 
-    def _look(self, name: str, asked: Asked, copies: Copies) -> Received:
+    def _look(self, name: str, asked: Asked) -> Received:
         """Looks once at every partition that may have something, starting with a different one each time."""
         first = next(self._turns)
         held: list[Held] = []
@@ -210,12 +210,14 @@ class Pulling:
         if asked.key is not None:
             partitions = [partition_of(asked.key, self._partitions)]
         behind = self._behind(name)
+        if behind.isdisjoint(partitions):
+            self._definition(name)  # it may be gone, and nothing below would say so
         for partition in partitions:
             if partition not in behind:
                 continue
             if len(held) >= asked.most:
                 return Received(held, has_seen_all=False)
-            found = self._receive(name, partition, replace(asked, most=asked.most - len(held)), copies)
+            found = self._receive(name, partition, replace(asked, most=asked.most - len(held)))
             held += found.held
             has_seen_all = has_seen_all and found.has_seen_all
         return Received(held, has_seen_all)
@@ -226,10 +228,10 @@ class Pulling:
         lagging = {c.partition for c in self._store.cursors() if c.subscription == name and c.lag_events}
         return lagging | {lane.partition for lane in self._store.lanes(name) if is_free(lane, now)}
 
-    def _receive(self, name: str, partition: int, asked: Asked, copies: Copies) -> Received:
+    def _receive(self, name: str, partition: int, asked: Asked) -> Received:
         end = self._timer.seconds() + LONGEST_SEARCH_SECONDS
         while True:
-            judging = _Judging(copies, self._timer)
+            judging = _Judging(self._copies(name), self._timer)
             with self._store.turn(name, partition) as turn:
                 now = self._clock.now()
                 receiving = Receiving(turn, asked, judging.copies, now, self._ids.new, judging.is_late)
