@@ -137,6 +137,7 @@ def rule(**parts: Any) -> Json:
         ({"delivery": "push"}, "#/sink", "is missing"),
         ({**PUSH, "delivery": "pull"}, "#/sink", "only for subscriptions that are pushed"),
         ({"delivery": "push", "sink": {"url": "ftp://x.example.com"}}, "#/sink/url", "must match"),
+        ({"delivery": "push", "sink": {"url": "https://" + "x" * 2001}}, "#/sink/url", "{1,2000}"),
         ({**PUSH, "batch_size": 5001}, "#/batch_size", "5000 or less"),
         ({"delivery": "pull", "start": "middle"}, "#/start", "beginning"),
         ({"delivery": "pull", "filter": "1=1"}, "#/filter", "not known"),

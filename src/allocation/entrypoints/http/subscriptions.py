@@ -94,7 +94,7 @@ class RuleRequest(Body):
 class SinkRequest(Body):
     """Where events are pushed."""
 
-    url: Annotated[str, StringConstraints(pattern="^https?://[!-~]+$", max_length=2048)]
+    url: Annotated[str, StringConstraints(pattern="^https?://[!-~]{1,2000}$")]
     secret: Annotated[str, StringConstraints(pattern=f"^{SECRET}( {SECRET})?$")] | None = Field(
         default=None,
         description="The secret to sign with, in the format of Standard Webhooks; to replace it, send both for a "
