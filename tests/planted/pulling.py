@@ -160,8 +160,8 @@ PLANTS: list[Plant] = [
         "what is rejected comes again",
         HTTP + "test_what_is_rejected_waits_with_its_reason_until_it_is_discarded",
         PULLING,
-        "lane, attempts=lane.attempts + 1, due_at=None, reason=told",
-        "lane, attempts=lane.attempts + 1, reason=told",
+        "                due_at=None if lane.discard is None else now,\n",
+        "                due_at=now,\n",
     ),
     plant(
         "an event whose rule fails is passed over",
@@ -196,7 +196,7 @@ PLANTS: list[Plant] = [
         "an action changes nothing in the copy",
         HTTP + "test_copies_of_an_event_travel_under_one_token",
         COPIES,
-        "    data |= {name: value for name, value in now.items() if name not in was or not _same(was[name], value)}\n",
+        "    data |= {spelled.get(name.lower(), name): value for name, value in changed.items()}\n",
         "",
     ),
     plant(
