@@ -391,7 +391,7 @@ def test_a_disk_that_is_full_is_told_without_a_trace(shop: Application, command:
         (["import", "--orders", "-"], "stdin is empty; its first line must be orderid,sku,qty"),
         (["what-if", "-"], "This is not a JSON list of commands"),
         (["rules", "try", "qty > 3"], "stdin does not hold a JSON object"),
-        (["subscriptions", "define", "chairs", "-"], "The body is empty; send a JSON object"),
+        (["subscriptions", "define", "chairs", "-"], "The input is empty; send a JSON object"),
     ],
 )
 def test_a_stdin_that_is_closed_is_empty(shop: Application, command: list[str], sentence: str) -> None:

@@ -156,6 +156,12 @@ def test_a_shop_that_breaks_off_is_told_up_to_there_and_why(damaged: CliRunner) 
     assert json.loads(damaged.invoke(main, ["shop", "--json", "--limit", "1"]).stdout)["stopped"] is None
 
 
+def test_a_part_of_a_shop_says_how_to_get_the_next(damaged: CliRunner) -> None:
+    part = damaged.invoke(main, ["shop", "--limit", "1"])
+    assert (part.exit_code, part.stderr) == (0, "To continue: --after A\n")
+    assert "To continue" not in damaged.invoke(main, ["shop", "--limit", "3", "--at", "0-2"]).stderr
+
+
 def test_a_shop_that_is_interrupted_is_json_all_the_same(damaged: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -267,12 +273,12 @@ def test_of_what_never_ends_only_so_much_is_read(run: Run, asked: tuple[str, ...
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("[", "The body is not JSON"),
+        ("[", "The input is not JSON"),
         ("{}", "This is not a JSON list of commands; `allocation what-if --help` shows one."),
         (" \n", "This is not a JSON list of commands"),
-        ("[]", "This is not a JSON list of commands"),
+        ("[]", "The list has no command; `allocation what-if --help` shows one that has."),
         ('{"commands": []}', "This is not a JSON list of commands"),
-        ('[{"type": "Burn"}]', "0 "),
+        ('[{"type": "Burn"}]', "0 must have as 'type' one of 'CreateBatch', "),
         ('[{"type": "Deallocate", "orderid": "o"}]', "0/sku is missing"),
     ],
 )

@@ -99,6 +99,23 @@ def test_a_body_that_is_no_json_is_400_and_says_where(shop: ConformingClient, na
     assert problem.get("offset") == offset
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        ("/v1/allocations", b'{"orderid": "o', "The body is not JSON: unterminated string"),
+        ("/v1/allocations", b'{"orderid": 5, "sku": "A", "qty": 1}', "orderid must be text"),
+        ("/v1/allocations:batch", b'{"lines": []}', "lines must have at least 1 item"),
+        ("/v1/allocations:batch", b'{"lines": {}}', "lines must be a list"),
+        ("/v1/what-if", b'{"commands": [{}]}', "commands/0 must have the name 'type'"),
+        ("/v1/what-if", b'{"commands": [{"type": "Burn"}]}', "commands/0 must have as 'type' one of 'CreateBatch', "),
+    ],
+)
+def test_a_fault_is_told_in_words_of_ours(shop: ConformingClient, path: str, body: bytes, detail: str) -> None:
+    told = shop.post(path, data=body, **JSON).get_json()["detail"]
+    assert told.startswith(detail)
+    assert not told.endswith(" at")
+
+
 def test_a_byte_order_mark_is_called_one(shop: ConformingClient) -> None:
     problem = is_problem(shop.post("/v1/allocations", data=b"\xef\xbb\xbf" + GOOD, **JSON), 400)
     assert problem["detail"].startswith("The body begins with a byte order mark; send it without")

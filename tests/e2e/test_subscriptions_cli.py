@@ -174,7 +174,7 @@ def test_the_secret_of_a_webhook_is_printed_once(shop: Application, command: Cli
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        ("{", "The body is not JSON"),
+        ("{", "The input is not JSON: expecting property name enclosed in double quotes (line 1, column 2)."),
         ('{"delivery": "pull", "rules": [{"name": "a", "filter": "qty >"}]}', "#/rules/0/filter: At character 6"),
         ('{"delivery": "pull", "rules": [{"name": "a b"}]}', "#/rules/0/name: must match"),
     ],

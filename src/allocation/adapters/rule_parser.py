@@ -239,7 +239,8 @@ class _Compiler:
                 return lambda _: str(UUID(hex=ids.new()))
             case (("property" | "p"), 1):
                 return _looked_up(self.read(arguments[0]))
-        problem = f"there is no function {function} that takes {len(arguments)} values"
+        values = "1 value" if len(arguments) == 1 else f"{len(arguments)} values"
+        problem = f"there is no function {function} that takes {values}"
         raise self._bad(problem, "The functions are newid() and property(name), which may be written p(name)", function)
 
     # --- statements

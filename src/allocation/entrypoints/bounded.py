@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
+
+if TYPE_CHECKING:  # imported when a command runs, as in `cli`
+    from allocation.entrypoints.http.errors import Malformed
 
 
 def read_whole(file: BinaryIO, most_bytes: int, advice: str) -> bytes:
@@ -13,3 +16,10 @@ def read_whole(file: BinaryIO, most_bytes: int, advice: str) -> bytes:
     if len(raw) > most_bytes:
         raise click.ClickException(f"The input is longer than {most_bytes:,} bytes. {advice}")
     return raw
+
+
+def not_json(wrong: Malformed) -> click.ClickException:
+    """The same sentence as over HTTP, about the input, with the place at its end: here no fields go beside it."""
+    sentence = str(wrong).replace("The body", "The input", 1)
+    place = "" if wrong.line is None else f" (line {wrong.line}, column {wrong.column})"
+    return click.ClickException(f"{sentence}{place}.")

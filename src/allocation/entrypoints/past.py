@@ -11,7 +11,7 @@ import msgspec
 
 from allocation.config import load_settings
 from allocation.entrypoints import opened
-from allocation.entrypoints.bounded import read_whole
+from allocation.entrypoints.bounded import not_json, read_whole
 from allocation.entrypoints.console import JsonList, as_json, print_json, to_its_end
 from allocation.entrypoints.moments import parse_at
 
@@ -206,6 +206,7 @@ def shop(at: At, after: str, limit: int | None, as_json: bool) -> None:
     """The whole shop, in order of skus, folded from the log: what is free, and which order lines wait.
 
     If the log cannot be read at some place, the products before it are shown; with --json, `stopped` gives the reason.
+    After --limit products, a line on stderr says how to continue.
 
     \b
     Example:
@@ -217,13 +218,15 @@ def shop(at: At, after: str, limit: int | None, as_json: bool) -> None:
 
     with opened.application() as application:
         found = islice(PastViews(application.history, at).shop(after), limit)
-        is_empty = True
+        number, last = 0, None
         with to_its_end(JsonList("products") if as_json else ShopTable()) as listed:
             for product in found:
-                is_empty = False
+                number, last = number + 1, product.sku
                 listed.add(msgspec.to_builtins(product_of_shop(product)))
-    if is_empty and not as_json and not after:
+    if last is None and not as_json and not after:
         raise click.ClickException("The shop had no products then." if at else "The shop has no products.")
+    if number == limit:  # whether there are more is not known: a product more would be read only for that
+        _tell_how_to_go_on(last)
 
 
 @click.command("what-if", short_help="Which promises would change if these commands were given.")
@@ -260,11 +263,13 @@ def _imagined(raw: bytes, at: At) -> WhatIfAnswer:
 
     try:
         read = read_json(raw) if raw.strip() else None
-        if not isinstance(read, list) or not read:
+        if not isinstance(read, list):
             raise click.ClickException("This is not a JSON list of commands; `allocation what-if --help` shows one.")
+        if not read:
+            raise click.ClickException("The list has no command; `allocation what-if --help` shows one that has.")
         asked = validated(WhatIfRequest, {"commands": read})
     except Malformed as wrong:
-        raise click.ClickException(str(wrong)) from None
+        raise not_json(wrong) from None
     except Invalid as wrong:
         told = [f"{(fault.pointer or '').removeprefix('#/commands/')} {fault.detail}" for fault in wrong.faults]
         raise click.ClickException("These are not commands:\n  " + "\n  ".join(told)) from None

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from allocation.entrypoints import opened
-from allocation.entrypoints.bounded import read_whole
+from allocation.entrypoints.bounded import not_json, read_whole
 from allocation.entrypoints.console import as_json, console, print_json, table
 from allocation.entrypoints.importing.rows import shown
 from allocation.entrypoints.moments import parse_at
@@ -116,7 +116,7 @@ def define(name: str, file: BinaryIO, as_json: bool) -> None:
           allocation subscriptions define chairs -
     """
     from allocation.entrypoints.http import subscriptions as resource
-    from allocation.entrypoints.http.errors import EdgeError, Invalid
+    from allocation.entrypoints.http.errors import EdgeError, Invalid, Malformed
     from allocation.entrypoints.http.parsing import read_json, validated
     from allocation.service_layer.definitions import DefinitionError
 
@@ -130,6 +130,8 @@ def define(name: str, file: BinaryIO, as_json: bool) -> None:
             raise click.ClickException(
                 "\n".join(f"{x.pointer or x.parameter}: {x.detail}" for x in invalid.faults)
             ) from invalid
+        except Malformed as wrong:
+            raise not_json(wrong) from wrong
         except (EdgeError, DefinitionError) as refused:
             raise click.ClickException(f"{refused}.") from refused
         told = resource.told_defined(application, defined)

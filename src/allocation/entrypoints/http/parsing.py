@@ -213,7 +213,8 @@ def _what_is_wrong(wrong: json.JSONDecodeError, text: str) -> str:
         return "The body begins with a byte order mark; send it without one (RFC 8259, section 8.1)"
     if "\0" in text[:4]:
         return "The body looks like UTF-16 or UTF-32; send it as UTF-8"
-    return f"The body is not JSON: {wrong.msg[:1].lower()}{wrong.msg[1:]}"
+    reason = wrong.msg.removesuffix(" at").removesuffix(" starting")  # Python would go on with the place
+    return f"The body is not JSON: {reason[:1].lower()}{reason[1:]}"
 
 
 def shown(text: str) -> str:
@@ -281,6 +282,20 @@ def _sentence(error: Mapping[str, Any]) -> str:
             return ID_MEANING if context["pattern"] == ID_SCHEMA_PATTERN else f"must match {context['pattern']}"
         case "string_unicode":
             return "must be text, without lone surrogates"
+        case "string_type":
+            return "must be text"
+        case "bool_type":
+            return "must be true or false"
+        case "list_type":
+            return "must be a list"
+        case "too_short" | "string_too_short":
+            return f"must have at least {_pieces(error, context['min_length'])}"
+        case "too_long" | "string_too_long":
+            return f"must have at most {_pieces(error, context['max_length'])}"
+        case "union_tag_not_found":
+            return f"must have the name {context['discriminator']}"
+        case "union_tag_invalid":
+            return f"must have as {context['discriminator']} one of {context['expected_tags']}"
         case "int_type" | "int_from_float":
             return "must be a whole number, as a JSON number without a fraction"
         case "greater_than_equal":
@@ -294,6 +309,11 @@ def _sentence(error: Mapping[str, Any]) -> str:
         case _:
             message = str(error["msg"])
             return message[:1].lower() + message[1:]
+
+
+def _pieces(error: Mapping[str, Any], number: int) -> str:
+    piece = "character" if error["type"].startswith("string_") else "item"
+    return f"{number} {piece}" if number == 1 else f"{number} {piece}s"
 
 
 def _path(location: tuple[int | str, ...], value: Any) -> tuple[int | str, ...]:
