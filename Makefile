@@ -23,7 +23,7 @@ demo: base  ## a small furniture shop: starts the service, takes in a day, print
 serve: base  ## the service on this machine; ALLOCATION_... variables set it up (see: .venv/bin/allocation settings)
 	@exec $(BIN)/allocation serve $(ARGS)
 
-storefront: base  ## a second small program that lives on what the service tells, on port 5006 (examples/storefront)
+storefront: base  ## a second small program that keeps a copy of the stock levels, on port 5006 (examples/storefront)
 	@exec $(BIN)/python -m examples.storefront $(ARGS)
 
 # Three processes share the tests, each with private servers: on two processors, for now and then each waits for one of
@@ -34,7 +34,7 @@ TEST_PROCESSES ?= $(if $(ALLOCATION_TEST_REDIS_URL),0,3)
 test: dev  ## every test, with a real PostgreSQL, Redis and Kafka
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-faults: dev  ## 200 crashes under load at named points, and what is so afterwards (ALLOCATION_TEST_FAULTS=200)
+test-faults: dev  ## 200 crashes under load at named points, then a check of what must hold (ALLOCATION_TEST_FAULTS=200)
 	@ALLOCATION_TEST_FAULTS=$${ALLOCATION_TEST_FAULTS:-200} $(BIN)/python -m pytest -s tests/faults/test_campaign.py $(ARGS)
 
 check: dev  ## style, strict types, the rule of who may import whom, and what was promised to other programs

@@ -135,7 +135,9 @@ class Settings(BaseSettings):
         description="Mail server for notifications, as in smtp://[USER:PASSWORD@]HOST:PORT or smtps://...; empty: none",
         json_schema_extra=SECRET_IN_URL,
     )
-    stock_mail: str = Field("stock@made.com", description="Address that is notified when a product is out of stock")
+    stock_mail: str = Field(
+        "stock@made.com", description="Address that gets a mail for each order line that starts to wait"
+    )
     mail_sender: str = Field("allocation@made.com", description="Sender address of notifications")
     body_limit_bytes: int = Field(1_048_576, ge=1024, le=104_857_600, description="Largest request body accepted")
     audit_pause_seconds: float = Field(

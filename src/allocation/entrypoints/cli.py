@@ -219,7 +219,9 @@ def stock(sku: str, at: At, as_json: bool) -> None:
 )
 @as_json
 def movements(sku: str, days: int, as_json: bool) -> None:
-    """A product's movements by day (UTC): pieces received, promised, taken off a batch, left waiting, cancelled.
+    """A product's movements by day (UTC), in pieces.
+
+    Columns: received, allocated, deallocated (taken off a batch), backordered (left waiting) and cancelled.
 
     Received is what batches were announced with. A quantity that was corrected later is not in it: `allocation history`
     shows the correction, and `allocation stock` shows what there is now.

@@ -20,10 +20,10 @@ ID = click.argument("id_", metavar="ID")
 
 @click.group("dead-letters", short_help="Received messages that failed: list, show, retry, remove.")
 def dead_letters() -> None:
-    """Messages from a broker (received by `allocation consumer`) or Azure Event Grid that could not be handled.
+    """Messages from a broker, the book's Redis channel or Azure Event Grid that could not be handled.
 
-    They are kept here with the reason, and no longer at the broker, until somebody decides about them. A command that
-    was refused is kept, too, with the refusal as its reason.
+    They are kept here with the reason, and no longer wait at the broker, until somebody decides about them. A command
+    that was refused is kept, too, with the refusal as its reason.
     """
 
 

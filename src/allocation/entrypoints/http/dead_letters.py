@@ -68,8 +68,8 @@ EXAMPLE = DeadLetterRead(
 def list_dead_letters(call: Call, query: DeadLettersQuery) -> Reply:
     """Messages that came in and could not be handled.
 
-    A message from a broker (received by `allocation consumer`) or from Azure Event Grid is kept here if it cannot be
-    handled. `allocation dead-letters` tries one again, or removes it.
+    A message from a broker, the book's Redis channel or Azure Event Grid is kept here, with the reason, if it cannot be
+    handled or its command is refused. `allocation dead-letters` tries one again, or removes it.
     """
     found = call.application.dead_letters.newest(query.limit + 1, query.after)
     page = [DeadLetterRead(x.id, x.time, x.source, x.reason, x.body) for x in found[: query.limit]]

@@ -129,9 +129,9 @@ def read_stock(call: Call, query: StockQuery) -> Reply:
 def read_movements(call: Call, query: MovementsQuery, sku: str) -> Reply:
     """The movements of a product, by day.
 
-    Pieces received, promised, taken off a batch again, left to wait, cancelled. Received is what batches were announced
-    with; a quantity that was corrected later is not in it, but in the history of the product. The figures are a moment
-    behind the log.
+    Pieces received, allocated, deallocated (taken off a batch), backordered (left waiting) and cancelled. Received is
+    what batches were announced with; a quantity that was corrected later is not in it, but in the history of the
+    product. The figures are a moment behind the log.
     """
     moved = call.application.views.movements(sku, query.limit)
     if not moved and call.application.views.product(sku) is None:

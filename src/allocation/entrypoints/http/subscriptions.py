@@ -266,7 +266,8 @@ def define_subscription(call: Call, wanted: SubscriptionRequest, name: str) -> R
 
     The same definition again changes nothing. A subscription that exists keeps its place in the log even if its rules
     change, and starts again if it was stopped; it cannot change between pull and push. With
-    `If-None-Match: *`, a subscription that exists stays as it is.
+    `If-None-Match: *`, a subscription that exists stays as it is. A name has 1 to 64 letters, digits, `_`, `.` and `-`,
+    the first a letter or a digit.
     """
     defined = define(call.application, name, wanted, call.only_if_new())
     location = (("Location", path_to("/v1/subscriptions", name)), ("Cache-Control", "no-store"))
