@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.commands.core import Script
 from redis.retry import Retry
 
-from allocation.adapters.brokers.redis_client import client_of
+from allocation.adapters.brokers.redis_client import client_of, words_of
 from allocation.adapters.cache import KEEPER_SECONDS
 from allocation.service_layer.cache import Cache, Entry, Found, Places
 from allocation.service_layer.envelope import Ids, LogPosition
@@ -140,7 +140,7 @@ class _Breaker:
         except redis.RedisError as away:
             with self._lock:
                 self._closed_until = self._timer.seconds() + self._pause_seconds
-            raise Unavailable(f"Redis does not answer: {away}") from away
+            raise Unavailable(f"Redis does not answer: {words_of(away)}") from away
         self._closed_until = None
 
     def _may_ask(self) -> None:

@@ -45,7 +45,7 @@ def answers_of(
 def keep_as_dead_letter(application: Application, delivery: Delivery, reason: str) -> None:
     """Keep a delivery among the dead letters, with its headers; if it is too long, only its beginning. Raises
     `Unavailable`."""
-    _log.warning("parked a message from %s: %s", delivery.source, reason)
+    _log.warning("a message from %s is now a dead letter: %s", delivery.source, reason)
     is_too_large = len(delivery.body) > application.settings.body_limit_bytes
     body = delivery.body[:PARKED_BYTES] if is_too_large else delivery.body
     application.dead_letters.keep(delivery.source, cloudevents.in_one(body, delivery.headers), reason)

@@ -53,13 +53,18 @@ def connect(url: str, retries: int = 2) -> redis.Redis:
     )
 
 
+def words_of(away: Exception) -> str:
+    """What the client says of a failure, to be put into a sentence."""
+    return str(away).rstrip(".")
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Translates failures of Redis: it is unreachable, or not in a state to serve. Raises `Unavailable`."""
     try:
         yield
     except redis.RedisError as away:
-        raise Unavailable(f"Redis does not answer: {away}") from away
+        raise Unavailable(f"Redis does not answer: {words_of(away)}") from away
 
 
 class Script:

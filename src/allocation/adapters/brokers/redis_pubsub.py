@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 import redis
 
-from allocation.adapters.brokers.redis_client import connect, plain_url, translated
+from allocation.adapters.brokers.redis_client import connect, plain_url, translated, words_of
 from allocation.adapters.clock import TimeOrderedIds
 from allocation.adapters.cloudevents import STRUCTURED, structured
 from allocation.service_layer.broker import COMMANDS, Capabilities, Delivery, Message, Publisher, Receiver
@@ -126,7 +126,7 @@ class RedisPubSubPublisher(Publisher):
                     trip.publish(f"{self._namespace}:{topic}", structured(message))
                 trip.execute()
         except redis.RedisError as away:
-            return [Unavailable(f"Redis does not answer: {away}")] * len(messages)
+            return [Unavailable(f"Redis does not answer: {words_of(away)}")] * len(messages)
         return [None] * len(messages)
 
     def close(self) -> None:

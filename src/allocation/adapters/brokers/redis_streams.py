@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import redis
 
-from allocation.adapters.brokers.redis_client import Script, connect, plain_url
+from allocation.adapters.brokers.redis_client import Script, connect, plain_url, words_of
 from allocation.adapters.cloudevents import structured
 from allocation.service_layer.broker import FACTS, Capabilities, Message, Publisher, Receiver
 from allocation.service_layer.envelope import partition_of
@@ -115,7 +115,7 @@ class RedisStreamsPublisher(Publisher):
         try:
             answers = self._append.run_all(calls)
         except redis.RedisError as away:
-            return [Unavailable(f"Redis does not answer: {away}")] * len(messages)
+            return [Unavailable(f"Redis does not answer: {words_of(away)}")] * len(messages)
         outcomes: list[Exception | None] = [None] * len(messages)
         for numbers, answer in zip(shards.values(), answers, strict=True):
             done, failure = (0, answer) if isinstance(answer, redis.RedisError) else answer
