@@ -63,7 +63,8 @@ def create_shop(copy: StockCopy, trouble: Callable[[], str]) -> Flask:
             knowledge = "This storefront knows nothing yet."
         else:
             age = (now() - current_at).total_seconds()
-            knowledge = f"The data shown here is {age:.0f} seconds old."
+            seconds = f"{age:.0f}"
+            knowledge = f"The data shown here is {seconds} second{'' if seconds == '1' else 's'} old."
         if is_away:
             knowledge += " The allocation service does not answer."
         return _PAGE.format(
