@@ -13,6 +13,8 @@ from pathlib import Path
 from tests.servers.process import LOOPBACK, PrivateServer, free_port
 
 ROOT = Path(__file__).parents[3]
+SASL_HEADER = b"AMQP\x03\x01\x00\x00"
+"""AMQP 1.0, part 5, section 5.3."""
 
 
 class PrivateServiceBus(PrivateServer):
@@ -41,9 +43,11 @@ class PrivateServiceBus(PrivateServer):
         return super().environment() | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
 
     def is_ready(self) -> bool:
-        for port in (self.port, self.admin_port):
-            with socket.socket() as probe:
-                probe.settimeout(2)
-                if probe.connect_ex((LOOPBACK, port)) != 0:
-                    return False
-        return True
+        """Whether it answers as the SDK's connections begin, not only accepts them."""
+        try:
+            socket.create_connection((LOOPBACK, self.admin_port), timeout=2).close()
+            with socket.create_connection((LOOPBACK, self.port), timeout=2) as probe:
+                probe.sendall(SASL_HEADER)
+                return probe.recv(len(SASL_HEADER), socket.MSG_WAITALL) == SASL_HEADER
+        except OSError:
+            return False
